@@ -1,0 +1,43 @@
+// The process's worker threads. A stage call takes a Team for its duration: the calling thread and up to threads - 1 idle
+// workers. Work is cut by the caller into tasks whose results do not depend on who runs them or in which order, so a team
+// may be smaller than asked for (other models are busy) and nothing changes but the time.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace tokensieve {
+
+class Team {
+ public:
+  // threads >= 1; stop (may be null): once true, tasks not yet begun are skipped.
+  Team(int threads, const std::atomic<bool>* stop = nullptr);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int size() const noexcept { return size_; }
+  bool stopped() const noexcept;
+
+  // Runs task(context, index, worker) for every index in [0, tasks), handed out one by one; returns when all are done.
+  // worker in [0, size()) names the thread, for scratch. Never throws; a task must not.
+  using Task = void (*)(void* context, int index, int worker);
+  void run(int tasks, Task task, void* context) noexcept;
+
+  // The same for a lambda void(int index, int worker). Not for units compiled for an instruction set.
+  template <class F>
+  void each(int tasks, F&& f) noexcept {
+    run(tasks, [](void* c, int i, int w) { (*static_cast<typename std::remove_reference<F>::type*>(c))(i, w); }, &f);
+  }
+
+ private:
+  struct Shared;
+  Shared* shared_;
+  const std::atomic<bool>* stop_;
+  int size_;
+};
+
+int physical_cores() noexcept;
+
+}  // namespace tokensieve

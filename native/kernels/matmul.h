@@ -1,0 +1,55 @@
+// Kernel matmul: out[t][r] (+)= sum_k W[r][k] x[t][k] + bias[r], for weights W [rows][cols] of any type of core/dtype.h (not kivi*).
+//
+// Weights are packed once at load. The packed form belongs to the backend (cpu: panels of 16 rows, see cpu/panel.h; reference: GGUF rows as
+// they are), only the same backend reads it. Activations are prepared once for every input and shared by all matrices that read it.
+//
+//   kind       which weights                                 arithmetic
+//   int8       q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k       x in blocks of 32: q = round(x / s), s = max|x| / 127; exact int32 dot a block, f32 sums over blocks in ascending order
+//   bf16       bf16 where the CPU has a bf16 dot             x rounded to bf16, f32 sums
+//   f32        f32, f16; bf16 elsewhere                      f32 fused multiply-add
+// The reference backend uses f32 for all and sums in double: the exact model.
+//
+// One output depends only on its row of W and its row of x: never on n, on the team, or on which other rows are computed (bit for bit at one instruction set).
+// rows and cols are arbitrary for f32/f16/bf16, cols is a multiple of the type's block otherwise. x, out do not overlap.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/pool.h"
+
+namespace tokensieve::kernels {
+
+struct PackedMatrix {
+  DType type = DType::f32;
+  int rows = 0, cols = 0;
+  const uint8_t* data = nullptr;  // packed_bytes(type, rows, cols), 64-byte aligned
+};
+
+enum class Kind : uint8_t { f32, bf16, int8 };
+
+// n rows of activations; only what `prepare` was asked for is set. Leading dimensions: f32 ld; the others cols.
+struct Prepared {
+  int n = 0, cols = 0;
+  const float* f32 = nullptr;  // [n][ld], the caller's own rows
+  size_t ld = 0;
+  uint16_t* bf16 = nullptr;    // [n][cols rounded up to 2]
+  int8_t* q = nullptr;         // [n][cols], 64-byte aligned
+  float* scale = nullptr;      // [n][cols / 32]
+  int32_t* sum = nullptr;      // [n][cols / 32]: the sum of a block's q
+};
+
+using PackedBytes = size_t (*)(DType type, int rows, int cols) noexcept;
+using ActivationKind = Kind (*)(DType type) noexcept;
+// Packs rows [row0, row1) (row0 a multiple of 16; row1 a multiple of 16 or rows) of GGUF rows into `out`, the start of the whole packed matrix.
+// map (may be null): packed row r is source row map[r]. Padding rows of the last panel are zero.
+using Pack = void (*)(DType type, const void* src, int rows, int cols, const int32_t* map, int row0, int row1, uint8_t* out) noexcept;
+// Fills the members of p that are not null from p.f32, rows in parallel.
+using Prepare = void (*)(const Prepared& p, Team& team) noexcept;
+// bias: [rows] or null. accumulate: out += instead of out =. out [n][ldo].
+using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo, Team& team) noexcept;
+// Kernel embedding: out[i] = scale * W[ids[i]], dequantized exactly; 0 <= ids[i] < rows. out [n][cols].
+using Embedding = void (*)(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team& team) noexcept;
+
+}  // namespace tokensieve::kernels
