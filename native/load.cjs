@@ -1,0 +1,5 @@
+// The addon, for lib/native.ts alone. CommonJS, because it must find its own folder from lib (in tests) and from dist.
+'use strict'
+const { join } = require('node:path')
+
+module.exports = require('node-gyp-build')(join(__dirname, '..'))
