@@ -1,0 +1,37 @@
+// The table of one instruction set, in the order of Backend's members.
+#include "kernels/cpu/functions.h"
+
+namespace tokensieve::kernels::TS_ISA {
+
+const Backend& backend() noexcept {
+  static constexpr Backend table = {
+      TS_ISA_NAME,
+      quantize,
+      dequantize,
+      packed_bytes,
+      activation_kind,
+      pack,
+      prepare,
+      matmul,
+      embedding,
+      rms_norm,
+      rope,
+      gate,
+      softmax,
+      top_k,
+      gather,
+      merge,
+      page_bytes,
+      store_rows,
+      store_kivi_keys,
+      load_rows,
+      copy_row,
+      attention_scratch,
+      attention,
+      attention_probe_scratch,
+      attention_probe,
+  };
+  return table;
+}
+
+}  // namespace tokensieve::kernels::TS_ISA
