@@ -1,0 +1,113 @@
+// The contracts of a method: what it is, where it looks, what it sees, what it may decide. Built-in methods and those of defineMethod are the same thing.
+import type { Budget } from '../budget.js'
+import type { Rule } from '../native.js'
+
+/** Where a method acts. */
+export type Acts = 'prompt' | 'vision' | 'layers' | 'cache' | 'attention' | 'draft' | 'probe'
+
+/** The sizes of a model that a method may want to know. */
+export interface Shape {
+  readonly layers: number
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headSize: number
+  readonly hiddenSize: number
+  /** Rows that a layer's attention sees at most, 0 for all. */
+  readonly windows: readonly number[]
+  /** Bytes of one cache row of one KV head, keys and values together, in the session's types. */
+  readonly rowBytes: number
+}
+
+/**
+ * A place where a method wants to look.
+ *   'session'  once, before anything runs: decide() may skip sub-layers.
+ *   'layer'    while a prompt is read, before `layer` runs: decide() may drop or merge the call's droppable rows.
+ *   'prompt'   at the end of every call of more than one token: decide() may evict rows of the cache layers named.
+ *   'decode'   after every `every`-th decode step: the same.
+ */
+export type Look =
+  | { at: 'session' }
+  | { at: 'layer'; layer: number; needs: readonly LayerNeed[] }
+  | { at: 'prompt'; layers: readonly number[]; needs: readonly CacheNeed[] }
+  | { at: 'decode'; every: number; layers: readonly number[]; needs: readonly CacheNeed[] }
+
+/** attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run next. */
+export type LayerNeed = { what: 'attention'; rows: number; of: 'before' | 'next' } | { what: 'keys' } | { what: 'hidden' }
+/** attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. Keys, values and norms can always be read. */
+export type CacheNeed = { what: 'attention'; rows: number } | { what: 'columnSums' }
+
+/** What is seen before a layer. Rows are those of the call that are left, in order; `sources` are their indices into session.ids. */
+export interface LayerSeen {
+  readonly at: 'layer'
+  readonly shape: Shape
+  readonly layer: number
+  readonly sources: Int32Array
+  /** Places in `sources` that may go, ascending. */
+  readonly droppable: Int32Array
+  /** How many droppable tokens the call was given (of which `droppable` are left). */
+  readonly given: number
+  /** [rows]: probability of each row of the call, mean over query heads, mean over the looked rows. */
+  attention(): Float32Array
+  /** [rows × headSize], un-rotated, mean over KV heads. */
+  keys(): Float32Array
+  /** [rows × hiddenSize]. */
+  hidden(): Float32Array
+}
+
+/** What is seen of one layer's cache. Row j of head h is token sources(h)[j]. */
+export interface CacheSeen {
+  readonly at: 'prompt' | 'decode'
+  readonly shape: Shape
+  readonly layer: number
+  readonly step: number
+  /** Tokens so far, dropped and evicted ones included: what a share is taken of. */
+  readonly tokens: number
+  sources(head: number): Int32Array
+  /** [rows]: mean over the group's query heads, summed over the looked rows. */
+  attention(head: number): Float32Array
+  /** [rows]: the accumulated mass. */
+  columnSums(head: number): Float32Array
+  keyNorms(head: number): Float32Array
+  /** [rows × headSize], as cached. */
+  keys(head: number): Float32Array
+  values(head: number): Float32Array
+}
+
+export interface SessionSeen {
+  readonly at: 'session'
+  readonly shape: Shape
+}
+
+export type Seen = SessionSeen | LayerSeen | CacheSeen
+
+/** What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. */
+export type Decision =
+  | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
+  | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: 'keep' | 'repack'; scores?: ArrayLike<number> }
+  | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: 'keep' | 'repack' }
+  | { action: 'evict'; layer: number; keptPerHead: ArrayLike<number>[]; scores?: ArrayLike<number>[] }
+  | { action: 'rule'; layer: number; rule: Rule }
+
+/** A method with its options: frozen, free of state, so that one can serve any number of sessions. */
+export interface Method {
+  readonly name: string
+  readonly acts: Acts
+  readonly options: Readonly<Record<string, unknown>>
+  /** True where surviving cache rows are renumbered without gaps. */
+  readonly repack?: boolean
+  /** What it claims, such as 'cache of layer 3' or 'rows before layer 8': two methods may not claim the same. */
+  claims(shape: Shape): string[]
+  looks(shape: Shape): Look[]
+  decide(seen: Seen): Decision[]
+  /** How a wrapper changes the budget by layer and head; undefined keeps it. Set by wrappers through `withKeep`. */
+  withKeep?(keepOf: (layer: number, head: number) => Budget | undefined): Method
+}
+
+/** What methods.list() tells of a method. */
+export interface MethodInfo {
+  readonly name: string
+  readonly title: string
+  readonly paper: string
+  readonly acts: Acts
+  readonly options: Readonly<Record<string, { readonly default: unknown; readonly about: string }>>
+}

@@ -1,0 +1,199 @@
+// The addon as TypeScript sees it. The only file that loads it; everything numeric crosses here as typed arrays, in coarse calls.
+import { loadAddon } from '../native/load.cjs'
+import { fromNative } from './errors.js'
+
+export type DType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'kivi4' | 'kivi2'
+
+/** What a model is, read from its file. */
+export interface ModelConfig {
+  readonly architecture: string
+  readonly layers: number
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headSize: number
+  readonly hiddenSize: number
+  readonly feedForwardSize: number
+  readonly vocabularySize: number
+  readonly contextLength: number
+  /** Rows that a layer's attention sees at most, 0 for all; one entry a layer. */
+  readonly windows: readonly number[]
+  readonly name?: string
+}
+
+export interface LoadOptions {
+  threads: number
+  /** Name of a backend, or 'auto'. */
+  isa: string
+}
+
+export interface SessionOptions {
+  contextLength: number
+  keys: DType
+  values: DType
+  /** Layers whose attention (no cache is held then) or MLP does not run. */
+  skipAttention: Int32Array
+  skipMlp: Int32Array
+  /** Keys are stored un-rotated and rotated by their slot when read: cache methods with positions 'repack'. */
+  repack: boolean
+}
+
+/** What native keeps of a layer's attention while a call runs; added up over the chunks of a prompt. */
+export interface Look {
+  layer: number
+  /** Probabilities of the last `rows` rows of the call (all where rows is larger), summed over those rows, one line a query head. */
+  attention?: { rows: number }
+  /** Attention mass over all rows of the call, kept with the cache rows and added to at decode: what H2O needs. */
+  columnSums?: boolean
+}
+
+/** A rule that native applies after every decode step, by itself. */
+export type Rule =
+  | { kind: 'window'; sinks: number; tokens: number }                       // keep the first `sinks` and the newest rows, `tokens` in all
+  | { kind: 'mass'; recent: number; tokens: number }                        // evict the row with the least accumulated mass outside the newest `recent`
+
+export interface SamplerOptions {
+  temperature: number
+  topK: number
+  topP: number
+  minP: number
+  repeatPenalty: number
+  seed: number
+}
+
+/** One session's part of a stage call. */
+export interface Advance {
+  session: NativeSession
+  /** Layers [from, to). from 0 embeds first. */
+  from: number
+  to: number
+  /** Rows [begin, end) of the call's rows as they are now (dropped ones are gone). At most 512. */
+  begin: number
+  end: number
+  /** What is wanted where `to` is the last layer and `end` the last row. */
+  head?: {
+    /** 'last': the logits of the last row; 'all': of rows [begin, end); 'scores': log-probability of the token after each row of [begin, end). */
+    logits: 'none' | 'last' | 'all' | 'scores'
+    /** Samples a token from the last row's logits. */
+    sampler?: NativeSampler
+    /** Ids that the repeat penalty sees. */
+    recent?: Int32Array
+    /** Also the log-probability of the sampled token. */
+    logprob?: boolean
+  }
+}
+
+export interface Advanced {
+  logits?: Float32Array
+  token?: number
+  logprob?: number
+}
+
+export interface NativeSampler {
+  readonly kind: 'sampler'
+}
+
+/**
+ * One session. A call (prompt or decode step) is begin, then stage calls, then commit; or rollback, after which nothing has happened.
+ * Sources are indices into the session's ids; rows of a call are in order of source.
+ */
+export interface NativeSession {
+  /** Starts a call with these ids; their sources follow the last one. ERR_CONTEXT_FULL where they do not fit. */
+  begin(ids: Int32Array, looks: Look[]): void
+  /** Rows of the call that are left, by source. */
+  rows(): Int32Array
+  /** Hidden rows [n × hiddenSize] that enter the layer where the call stands. */
+  hidden(): Float32Array
+  /** Keeps these rows (sources, ascending) from here on; repack renumbers the positions of what is left. */
+  drop(kept: Int32Array, repack: boolean): void
+  /** Row i of the call folds into the row of source into[i] (into[into[i]] === into[i]); the mean is weighted by sizes, the position is that of the row it folds into. */
+  merge(into: Int32Array, repack: boolean): void
+  /** Log-probability of the first id of the call given the session before it; NaN at the start. */
+  firstScore(id: number): number
+  /** Looks of a layer: attention [heads × rows of its cache], null where nothing was asked. */
+  attention(layer: number): Float32Array | null
+  commit(): void
+  rollback(): void
+  /** Makes the stage call that runs stop soon; it rejects with code ERR_ABORTED. */
+  interrupt(): void
+
+  /** Cache of a layer. A head's rows are in order of source. */
+  cacheRows(layer: number, head: number): number
+  cacheSources(layer: number, head: number): Int32Array
+  cacheMass(layer: number, head: number): Float32Array
+  cacheKeys(layer: number, head: number): Float32Array
+  cacheValues(layer: number, head: number): Float32Array
+  cacheKeyNorms(layer: number, head: number): Float32Array
+  /** Keeps these sources (ascending) of each head; nothing is changed when one of them is not there (ERR_PLAN). Between calls, or within one before commit. */
+  evict(layer: number, keptPerHead: Int32Array[]): void
+  setRule(layer: number, rule: Rule | null): void
+  /** Gives memory of evicted rows back to the system. */
+  giveBack(): void
+
+  truncate(tokens: number): void
+  reset(): void
+  fork(): NativeSession
+  save(): Uint8Array
+  stats(): { bytes: number; layers: { rows: number[]; bytes: number }[]; rowBytes: number }
+  close(): void
+}
+
+export interface NativeModel {
+  readonly config: ModelConfig
+  readonly bytes: { weights: number; mapped: number }
+  readonly isa: string
+  readonly fingerprint: string
+  /** Metadata of the file: strings, numbers, and arrays of them; big arrays are read on demand. */
+  metadata(key: string): string | number | boolean | string[] | Float64Array | Int32Array | undefined
+  metadataKeys(): string[]
+  /** Tensors as the file has them. */
+  tensors(): { name: string; type: string; shape: number[] }[]
+  session(options: SessionOptions): NativeSession
+  restore(options: SessionOptions, saved: Uint8Array): NativeSession
+  sampler(options: SamplerOptions): NativeSampler
+  /** One stage call for a batch of sessions, off the event loop. One at a time: the scheduler queues. */
+  advance(batch: Advance[]): Promise<Advanced[]>
+  /**
+   * Attention of the last `rows` rows of the call over the cache rows and the call's rows, in the layer that would run next (its own norm and projections of the hidden rows
+   * as they stand); [heads × (cache rows + rows of the call)], summed over the looked rows. Nothing changes.
+   */
+  probe(session: NativeSession, layer: number, rows: number): Promise<Float32Array>
+  /** Un-rotated keys of the call's rows in the layer that would run next, mean over KV heads: [rows × headSize]. */
+  probeKeys(session: NativeSession, layer: number): Promise<Float32Array>
+  /** Probabilities [rows × heads × (cache rows + rows of the call)] of the given rows (indices into the call's rows) in a layer that would run next. */
+  probeRows(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
+  close(): void
+}
+
+export interface NativeKernels {
+  backends(): { name: string; isa: string; threads: number }[]
+  quantize(backend: string, x: Float32Array, dtype: string): Uint8Array
+  dequantize(backend: string, bytes: Uint8Array, dtype: string, n: number): Float32Array
+  matmul(backend: string, weights: Uint8Array | Float32Array, dtype: string, rows: number, cols: number, x: Float32Array): Float32Array
+  rmsNorm(backend: string, x: Float32Array, weight: Float32Array | null, d: number, eps: number): Float32Array
+  rope(backend: string, x: Float32Array, heads: number, headSize: number, rotated: number, positions: Float64Array, base: number): Float32Array
+  topK(backend: string, x: Float32Array, k: number, byValue: boolean): Int32Array
+  merge(backend: string, x: Float32Array, d: number, into: Int32Array, sizes: Float32Array | null): { rows: Float32Array; sizes: Float32Array }
+  attention(
+    backend: string,
+    o: { q: Float32Array; k: Float32Array; v: Float32Array; heads: number; kvHeads: number; headSize: number; scale: number; causal: boolean; keep: Uint8Array | null; scores: boolean },
+  ): { output: Float32Array; scores: Float32Array | null }
+}
+
+export interface Addon {
+  /** progress is called from the event loop with done and total bytes. */
+  load(path: string, options: LoadOptions, progress: ((done: number, total: number) => void) | null): { model: Promise<NativeModel>; cancel(): void }
+  physicalCores(): number
+  readonly kernels: NativeKernels
+}
+
+let addon: Addon | undefined
+
+/** Loads the addon on first use, so that importing the package costs nothing and a missing binary is an error where it matters. */
+export function native(): Addon {
+  try {
+    addon ??= loadAddon() as Addon
+  } catch (error) {
+    throw fromNative(error)
+  }
+  return addon
+}
