@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // Builds the addon into build/Release. Also stands in for node-gyp under prebuildify, of whose flags only --debug counts.
 //   node native/build.mjs [--debug] [--tests] [--sanitize=address,undefined | --sanitize=thread]
 // cmake-js where it is installed (our checkout, CI), plain cmake with node-api-headers where it is not (a consumer).
@@ -37,13 +38,17 @@ function run(command, args) {
 
 // A cache from another generator or folder stops cmake: start over instead.
 const cache = join(root, tree, 'CMakeCache.txt')
-const home = existsSync(cache) ? /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1] : undefined
+const home = existsSync(cache)
+  ? /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1]
+  : undefined
 if (home !== undefined && join(home, '.') !== join(root, '.')) rmSync(join(root, tree), { recursive: true })
 
 const options = { WITH_TESTS: tests ? 'ON' : 'OFF', WITH_SANITIZERS: sanitize }
 if (cmakeJs) {
   // In our own builds a warning is an error; a newer compiler's new warning must not stop a consumer's.
-  const flags = Object.entries({ ...options, CMAKE_COMPILE_WARNING_AS_ERROR: 'ON' }).map(([key, value]) => `--CD${key}=${value}`)
+  const flags = Object.entries({ ...options, CMAKE_COMPILE_WARNING_AS_ERROR: 'ON' }).map(
+    ([key, value]) => `--CD${key}=${value}`,
+  )
   const common = ['--out', tree, '--config', config, '--log-level', 'warn']
   run(process.execPath, [cmakeJs, 'configure', ...common, ...flags])
   run(process.execPath, [cmakeJs, 'build', ...common, '--parallel', jobs])

@@ -7,7 +7,10 @@ const firstOf = (commands) => commands.find((command) => command && runs(command
 
 function cmakeVersion() {
   const { stdout } = spawnSync('cmake', ['--version'], { encoding: 'utf8' })
-  return /(\d+)\.(\d+)/.exec(stdout ?? '')?.slice(1).map(Number)
+  return /(\d+)\.(\d+)/
+    .exec(stdout ?? '')
+    ?.slice(1)
+    .map(Number)
 }
 
 // null when everything is there, else the sentence that names all that is missing and the fix.
@@ -15,7 +18,8 @@ export function missingTools() {
   const missing = []
   const version = cmakeVersion()
   if (!version) missing.push('CMake 3.22 or newer')
-  else if (version[0] < 3 || (version[0] === 3 && version[1] < 22)) missing.push(`CMake 3.22 or newer (found ${version.join('.')})`)
+  else if (version[0] < 3 || (version[0] === 3 && version[1] < 22))
+    missing.push(`CMake 3.22 or newer (found ${version.join('.')})`)
   if (!firstOf([process.env.CXX, 'c++', 'g++', 'clang++'])) missing.push('a C++17 compiler')
   if (!firstOf(['ninja', 'make'])) missing.push('ninja or make')
   if (missing.length === 0) return null
