@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 function loads() {
   try {
-    createRequire(import.meta.url)('./load.cjs')
+    createRequire(import.meta.url)('./load.cjs').loadAddon()
     return true
   } catch {
     return false

@@ -2,4 +2,4 @@
 'use strict'
 const { join } = require('node:path')
 
-module.exports = require('node-gyp-build')(join(__dirname, '..'))
+exports.loadAddon = () => require('node-gyp-build')(join(__dirname, '..'))

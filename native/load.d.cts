@@ -1,3 +1,2 @@
-// lib/native.ts gives it its type.
-declare const addon: unknown
-export = addon
+// lib/native.ts gives the addon its type.
+export function loadAddon(): unknown

@@ -46,7 +46,7 @@ function checkSymbols(level, objects) {
     for (const line of output(nm, ['--defined-only', object]).split('\n')) {
       const [, kind, name] = line.split(' ')
       if (/^[WwVvu]$/.test(kind)) problems.push(`${level} ${basename(object)}: merged by the linker: ${name}`)
-      if (/^[TDBRC]$/.test(kind) && !new RegExp(`\\d${identifier}[A-Z]`).test(name)) {
+      if (/^[TDBRC]$/.test(kind) && !new RegExp(`\\d${identifier}\\d`).test(name)) {
         problems.push(`${level} ${basename(object)}: global symbol without the level's name: ${name}`)
       }
     }
