@@ -6,13 +6,16 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace tokensieve {
+
+struct Crew;  // the workers of a team and what they share (pool.cc)
 
 class Team {
  public:
   // threads >= 1; stop (may be null): once true, tasks not yet begun are skipped.
-  Team(int threads, const std::atomic<bool>* stop = nullptr);
+  explicit Team(int threads, const std::atomic<bool>* stop = nullptr) noexcept;
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -21,7 +24,8 @@ class Team {
   bool stopped() const noexcept;
 
   // Runs task(context, index, worker) for every index in [0, tasks), handed out one by one; returns when all are done.
-  // worker in [0, size()) names the thread, for scratch. Never throws; a task must not.
+  // worker in [0, size()) names the thread, for scratch. Never throws; a task must not, nor may it use its own team.
+  // One task, or a team of one: in the calling thread, without any synchronisation.
   using Task = void (*)(void* context, int index, int worker);
   void run(int tasks, Task task, void* context) noexcept;
 
@@ -32,12 +36,12 @@ class Team {
   }
 
  private:
-  struct Shared;
-  Shared* shared_;
+  Crew* crew_ = nullptr;  // null in a team of one
   const std::atomic<bool>* stop_;
-  int size_;
+  int size_ = 1;
 };
 
+// Cores that this process may use: hyperthreads count once; affinity and a container's CPU quota are respected.
 int physical_cores() noexcept;
 
 }  // namespace tokensieve
