@@ -5,11 +5,11 @@
 //
 //   type           key page: 2 blocks of 16 rows, each                              value page
 //   f32 f16 bf16   [head_size][16]                                                  [32][head_size]
-//   q8_0           int8 [head_size][16], f16 scale [head_size/32][16]               int8 [32][head_size], f16 scale [32][head_size/32]
+//   q8_0           int8 [head_size][16], f16 scale [head_size/32][16]               int8 [32][head_size], f16 scale [head_size/32][32]
 //   q4_0           byte [head_size/2][16]: channel c (c % 32 < 16) low nibble,      byte [32][head_size/2]: the same pairing of channels;
 //                  channel c + 16 high, value - 8; f16 scale as q8_0                f16 scale as q8_0
 //   kivi4, kivi2   codes [head_size] channels over the page's 32 rows (a group),    codes per row in groups of 32 channels,
-//                  f16 scale [head_size], f16 min [head_size]                       f16 scale, f16 min [32][head_size/32]
+//                  f16 scale [head_size], f16 min [head_size]                       f16 scale, f16 min [head_size/32][32]
 // (all of a page's codes first, then its scales, then its minima; the exact nibble order of kivi pages is in reference/kv_page.cc's head.)
 // head_size is a multiple of 16; of 32 for quantized types. Quantizers: q8_0, q4_0 as in quantize.h; kivi: card kivi (asymmetric, min and (max-min)/(2^b-1), half to even).
 // A kivi key page is quantized as a whole from 32 float rows (store_kivi_keys); every other form row by row.
