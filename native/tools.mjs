@@ -17,14 +17,13 @@ function cmakeVersion() {
 export function missingTools() {
   const missing = []
   const version = cmakeVersion()
-  if (!version) missing.push('CMake 3.22 or newer')
-  else if (version[0] < 3 || (version[0] === 3 && version[1] < 22))
-    missing.push(`CMake 3.22 or newer (found ${version.join('.')})`)
+  const old = version && (version[0] < 3 || (version[0] === 3 && version[1] < 22))
+  if (!version || old) missing.push(`CMake 3.22 or newer${old ? ` (this is ${version.join('.')})` : ''}`)
   if (!firstOf([process.env.CXX, 'c++', 'g++', 'clang++'])) missing.push('a C++17 compiler')
   if (!firstOf(['ninja', 'make'])) missing.push('ninja or make')
   if (missing.length === 0) return null
   return (
-    `building tokensieve from source needs ${missing.join(' and ')}, not found on PATH: ` +
-    'on Debian and Ubuntu run `apt-get install cmake ninja-build g++`, on macOS `xcode-select --install && brew install cmake ninja`.'
+    `building tokensieve from source needs ${missing.join(', ')}, not found on PATH: on Debian and Ubuntu run ` +
+    '`apt-get install cmake ninja-build g++`, on macOS `xcode-select --install && brew install cmake ninja`.'
   )
 }
