@@ -1,0 +1,219 @@
+// Byte pair merging: of all neighbours, the pair with the best rank becomes one, leftmost first among equals, until no
+// pair is left. A heap of candidates keeps it at n log n, so a page without a space takes no longer per byte than a word.
+import { count, pack, type Strings } from './bytes.js'
+import { unwrite, type Vocabulary } from './vocabulary.js'
+
+const NONE = 0xffffffff
+
+/** Says whether two neighbouring tokens may become one, and how soon. */
+export interface PairRule {
+  /** The rank of the pair, lower first, or NONE; the bytes of the two tokens are `bytes[from … to)`. `merged` is then the new token. */
+  rank(left: number, right: number, bytes: Uint8Array, from: number, to: number): number
+  merged: number
+}
+
+/** A list of merges, first is best: byte-level BPE. */
+export class RankedPairs implements PairRule {
+  merged = -1
+  // Open addressing; an entry is left, right, rank, merged.
+  readonly #entries: Int32Array
+  readonly #mask: number
+
+  constructor(vocabulary: Vocabulary, merges: Strings) {
+    const packed = pack(merges)
+    const n = count(packed)
+    const size = 2 ** Math.ceil(Math.log2(2 * n + 2))
+    this.#entries = new Int32Array(size * 4).fill(-1)
+    this.#mask = size - 1
+    const { bytes, offsets } = packed
+    const pair = new Uint8Array(longest(offsets))
+    for (let rank = 0; rank < n; rank++) {
+      const from = offsets[rank]
+      const to = offsets[rank + 1]
+      // "left right": one space as a rule; where a token holds spaces itself, the cut that gives two known tokens.
+      for (let cut = bytes.indexOf(0x20, from + 1); cut > 0 && cut < to - 1; cut = bytes.indexOf(0x20, cut + 1)) {
+        const middle = unwrite(vocabulary.writing, bytes, from, cut, pair, 0)
+        const left = vocabulary.find(pair, 0, middle)
+        if (left < 0) continue
+        const end = unwrite(vocabulary.writing, bytes, cut + 1, to, pair, middle)
+        const right = vocabulary.find(pair, middle, end)
+        const merged = right < 0 ? -1 : vocabulary.find(pair, 0, end)
+        if (merged < 0) continue
+        this.#add(left, right, rank, merged)
+        break
+      }
+    }
+  }
+
+  rank(left: number, right: number): number {
+    const entries = this.#entries
+    for (let slot = mix(left, right) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const at = slot * 4
+      if (entries[at] < 0) return NONE
+      if (entries[at] !== left || entries[at + 1] !== right) continue
+      this.merged = entries[at + 3]
+      return entries[at + 2]
+    }
+  }
+
+  #add(left: number, right: number, rank: number, merged: number): void {
+    let slot = mix(left, right) & this.#mask
+    while (this.#entries[slot * 4] >= 0) slot = (slot + 1) & this.#mask
+    this.#entries.set([left, right, rank, merged], slot * 4)
+  }
+}
+
+/** Any two neighbours whose bytes together are a word, the word with the highest score first: SentencePiece. */
+export class ScoredWords implements PairRule {
+  merged = -1
+  readonly #vocabulary: Vocabulary
+  readonly #bits: Uint32Array
+
+  constructor(vocabulary: Vocabulary, scores: Float32Array) {
+    this.#vocabulary = vocabulary
+    this.#bits = new Uint32Array(scores.slice().buffer)
+  }
+
+  rank(_left: number, _right: number, bytes: Uint8Array, from: number, to: number): number {
+    const merged = this.#vocabulary.find(bytes, from, to)
+    if (merged < 0) return NONE
+    this.merged = merged
+    // The bits of a float as an unsigned number that falls where the float rises, so that one heap serves both rules.
+    const bits = this.#bits[merged]
+    return bits >>> 31 ? bits : 0x7fffffff - bits
+  }
+}
+
+/** One run of symbols that is merged in place. Reused for every word: it allocates only to grow. */
+export class Merger {
+  readonly #rule: PairRule
+  #ids = new Int32Array(64) // symbol -> token, -1 where there is none
+  #starts = new Int32Array(65) // symbol -> first byte; one more for the end
+  #next = new Int32Array(64)
+  #previous = new Int32Array(64)
+  #ranks = new Float64Array(64) // of the pair that begins at the symbol
+  #merged = new Int32Array(64)
+  readonly #heap = new Heap()
+
+  constructor(rule: PairRule) {
+    this.#rule = rule
+  }
+
+  /** Symbols to begin with: token `ids[i]` for the bytes from `starts[i]`. Room for `n` of them. */
+  symbols(n: number): { ids: Int32Array; starts: Int32Array } {
+    if (this.#ids.length < n) {
+      const room = 2 * n
+      this.#ids = new Int32Array(room)
+      this.#starts = new Int32Array(room + 1)
+      this.#next = new Int32Array(room)
+      this.#previous = new Int32Array(room)
+      this.#ranks = new Float64Array(room)
+      this.#merged = new Int32Array(room)
+    }
+    return { ids: this.#ids, starts: this.#starts }
+  }
+
+  /** Merges `n` symbols over `bytes` and calls `take(id, from, to)` for what is left, in order. */
+  run(n: number, bytes: Uint8Array, take: (id: number, from: number, to: number) => void): void {
+    if (n === 0) return
+    for (let i = 0; i < n; i++) {
+      this.#next[i] = i + 1
+      this.#previous[i] = i - 1
+    }
+    this.#next[n - 1] = -1
+    for (let i = 0; i < n; i++) this.#look(i, n, bytes)
+    for (let i = this.#heap.pop(); i >= 0; i = this.#heap.pop()) {
+      if (this.#ranks[i] !== this.#heap.rank) continue // of a pair that is no more
+      const gone = this.#next[i]
+      const next = this.#next[gone]
+      this.#ids[i] = this.#merged[i]
+      this.#next[i] = next
+      if (next >= 0) this.#previous[next] = i
+      this.#ranks[gone] = NONE
+      this.#look(i, n, bytes)
+      if (this.#previous[i] >= 0) this.#look(this.#previous[i], n, bytes)
+    }
+    for (let i = 0; i >= 0; i = this.#next[i]) take(this.#ids[i], this.#starts[i], this.#end(i, n))
+  }
+
+  #look(i: number, n: number, bytes: Uint8Array): void {
+    const right = this.#next[i]
+    const rank = right < 0 ? NONE : this.#rule.rank(this.#ids[i], this.#ids[right], bytes, this.#starts[i], this.#end(right, n))
+    this.#ranks[i] = rank
+    if (rank === NONE) return
+    this.#merged[i] = this.#rule.merged
+    this.#heap.push(rank, i)
+  }
+
+  #end(i: number, n: number): number {
+    return this.#starts[this.#next[i] < 0 ? n : this.#next[i]]
+  }
+}
+
+// A binary heap of (rank, symbol), least first.
+class Heap {
+  rank = 0 // of what was popped last
+  #ranks = new Float64Array(64)
+  #symbols = new Int32Array(64)
+  #size = 0
+
+  push(rank: number, symbol: number): void {
+    if (this.#size === this.#ranks.length) this.#grow()
+    let at = this.#size++
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!this.#before(rank, symbol, parent)) break
+      this.#put(at, this.#ranks[parent], this.#symbols[parent])
+      at = parent
+    }
+    this.#put(at, rank, symbol)
+  }
+
+  /** The symbol with the least rank, its rank in `rank`; -1 when empty. */
+  pop(): number {
+    if (this.#size === 0) return -1
+    const symbol = this.#symbols[0]
+    this.rank = this.#ranks[0]
+    const size = --this.#size
+    const lastRank = this.#ranks[size]
+    const lastSymbol = this.#symbols[size]
+    let at = 0
+    for (let child = 1; child < size; child = 2 * at + 1) {
+      if (child + 1 < size && this.#before(this.#ranks[child + 1], this.#symbols[child + 1], child)) child++
+      if (this.#before(lastRank, lastSymbol, child)) break
+      this.#put(at, this.#ranks[child], this.#symbols[child])
+      at = child
+    }
+    this.#put(at, lastRank, lastSymbol)
+    return symbol
+  }
+
+  #before(rank: number, symbol: number, at: number): boolean {
+    return rank < this.#ranks[at] || (rank === this.#ranks[at] && symbol < this.#symbols[at])
+  }
+
+  #put(at: number, rank: number, symbol: number): void {
+    this.#ranks[at] = rank
+    this.#symbols[at] = symbol
+  }
+
+  #grow(): void {
+    const ranks = new Float64Array(this.#size * 2)
+    const symbols = new Int32Array(this.#size * 2)
+    ranks.set(this.#ranks)
+    symbols.set(this.#symbols)
+    this.#ranks = ranks
+    this.#symbols = symbols
+  }
+}
+
+function longest(offsets: Uint32Array): number {
+  let most = 0
+  for (let i = 1; i < offsets.length; i++) most = Math.max(most, offsets[i] - offsets[i - 1])
+  return most
+}
+
+function mix(left: number, right: number): number {
+  const h = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)
+  return h ^ (h >>> 15)
+}
