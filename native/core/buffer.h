@@ -1,0 +1,31 @@
+// Aligned memory that throws Error(out_of_memory). Large buffers are mapped with huge pages where the system gives them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tokensieve {
+
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t bytes, bool zero = false);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr, other.bytes_ = 0; }
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  uint8_t* data() noexcept { return data_; }
+  const uint8_t* data() const noexcept { return data_; }
+  size_t bytes() const noexcept { return bytes_; }
+  template <class T>
+  T* as() noexcept { return reinterpret_cast<T*>(data_); }
+
+  // At least `bytes`; what it held is lost where it grows.
+  void need(size_t bytes);
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace tokensieve

@@ -1,0 +1,82 @@
+#include "core/sha256.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tokensieve {
+
+namespace {
+
+constexpr uint32_t kRound[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+uint32_t turn(uint32_t x, int n) noexcept { return (x >> n) | (x << (32 - n)); }
+
+}  // namespace
+
+void Sha256::block(const uint8_t* p) noexcept {
+  uint32_t w[64];
+  for (int i = 0; i < 16; i++) {
+    w[i] = static_cast<uint32_t>(p[4 * i]) << 24 | static_cast<uint32_t>(p[4 * i + 1]) << 16 |
+           static_cast<uint32_t>(p[4 * i + 2]) << 8 | p[4 * i + 3];
+  }
+  for (int i = 16; i < 64; i++) {
+    const uint32_t a = w[i - 15], b = w[i - 2];
+    w[i] = w[i - 16] + (turn(a, 7) ^ turn(a, 18) ^ (a >> 3)) + w[i - 7] + (turn(b, 17) ^ turn(b, 19) ^ (b >> 10));
+  }
+  uint32_t s[8];
+  std::memcpy(s, state_, sizeof s);
+  for (int i = 0; i < 64; i++) {
+    const uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]), majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
+    const uint32_t one = s[7] + (turn(s[4], 6) ^ turn(s[4], 11) ^ turn(s[4], 25)) + choice + kRound[i] + w[i];
+    const uint32_t two = (turn(s[0], 2) ^ turn(s[0], 13) ^ turn(s[0], 22)) + majority;
+    std::memmove(s + 1, s, 7 * sizeof *s);
+    s[4] += one;
+    s[0] = one + two;
+  }
+  for (int i = 0; i < 8; i++) state_[i] += s[i];
+}
+
+void Sha256::update(const void* data, size_t size) noexcept {
+  const uint8_t* p = static_cast<const uint8_t*>(data);
+  while (size) {
+    const size_t have = total_ % 64, n = std::min(size, 64 - have);
+    if (n == 64) {
+      block(p);
+    } else {
+      std::memcpy(waiting_ + have, p, n);
+      if (have + n == 64) block(waiting_);
+    }
+    total_ += n;
+    p += n;
+    size -= n;
+  }
+}
+
+void Sha256::number(uint64_t value) noexcept {
+  uint8_t bytes[8];
+  for (int i = 0; i < 8; i++) bytes[i] = static_cast<uint8_t>(value >> (8 * i));
+  update(bytes, 8);
+}
+
+std::string Sha256::hex() {
+  uint8_t bits[8];
+  for (int i = 0; i < 8; i++) bits[i] = static_cast<uint8_t>((total_ * 8) >> (56 - 8 * i));
+  const uint8_t padding[64] = {0x80};
+  update(padding, 1 + (119 - total_ % 64) % 64);
+  update(bits, 8);
+  std::string text;
+  for (const uint32_t word : state_) {
+    for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[(word >> shift) & 15];
+  }
+  return text;
+}
+
+}  // namespace tokensieve

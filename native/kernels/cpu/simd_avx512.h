@@ -1,0 +1,131 @@
+// simd.h for AVX-512 with VNNI: one register of everything.
+#pragma once
+
+#include <immintrin.h>
+
+namespace tokensieve::kernels::TS_ISA {
+namespace {
+
+struct F { __m512 v; };
+struct I { __m512i v; };
+struct B { __m512i v; };
+struct X { __m512i v; };
+
+TS_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+
+TS_INLINE F zero() { return {_mm512_setzero_ps()}; }
+TS_INLINE F set1(float x) { return {_mm512_set1_ps(x)}; }
+TS_INLINE F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+TS_INLINE void store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
+TS_INLINE F load_part(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+TS_INLINE void store_part(float* p, F a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+TS_INLINE F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+TS_INLINE F sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+TS_INLINE F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+TS_INLINE F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+TS_INLINE F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+TS_INLINE F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+TS_INLINE F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+TS_INLINE F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
+TS_INLINE F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+TS_INLINE F fnma(F a, F b, F c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+TS_INLINE F round(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+TS_INLINE F select_less(F a, F b, F x, F y) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
+}
+TS_INLINE float reduce_add(F a) {
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+TS_INLINE float reduce_max(F a) {
+  const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+TS_INLINE F scale_by_power(F a, F n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+
+TS_INLINE __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+TS_INLINE __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+TS_INLINE F load_f16(const void* p) { return {_mm512_cvtph_ps(load_256(p))}; }
+TS_INLINE F load_bf16(const void* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16))};
+}
+TS_INLINE F load_i8(const void* p) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_128(p)))}; }
+TS_INLINE F load_u8(const void* p) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_128(p)))}; }
+TS_INLINE F load_u4lo(const void* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(load_128(p), _mm_set1_epi8(15))))};
+}
+TS_INLINE F load_u4hi(const void* p) {
+  const __m128i high = _mm_and_si128(_mm_srli_epi16(load_128(p), 4), _mm_set1_epi8(15));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(high))};
+}
+TS_INLINE void store_f16(void* p, F a) {
+  const __m256i h = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), h);
+}
+TS_INLINE void store_bf16(void* p, F a) {
+  const __m512i bits = _mm512_castps_si512(a.v), high = _mm512_srli_epi32(bits, 16);
+  const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  rounded = _mm512_srli_epi32(rounded, 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+}
+
+TS_INLINE I zeroi() { return {_mm512_setzero_si512()}; }
+TS_INLINE I set1i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+TS_INLINE I loadi(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+TS_INLINE void storei(int32_t* p, I a) { _mm512_storeu_si512(p, a.v); }
+TS_INLINE I addi(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+TS_INLINE I subi(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+TS_INLINE I muli(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+TS_INLINE I mini(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
+TS_INLINE I maxi(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
+TS_INLINE F to_f32(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+TS_INLINE I to_i32(F a) { return {_mm512_cvtps_epi32(a.v)}; }
+TS_INLINE int32_t reduce_addi(I a) {
+  const __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+  __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+  q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+TS_INLINE void store_i8(void* p, I a) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
+
+TS_INLINE B load_b(const void* p) { return {_mm512_loadu_si512(p)}; }
+TS_INLINE void store_b(void* p, B a) { _mm512_storeu_si512(p, a.v); }
+TS_INLINE B set1b(int x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
+TS_INLINE B and_b(B a, B b) { return {_mm512_and_si512(a.v, b.v)}; }
+TS_INLINE B or_b(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
+template <int n>
+TS_INLINE B shr_b(B a) { return {_mm512_srli_epi16(a.v, n)}; }
+template <int n>
+TS_INLINE B shl_b(B a) { return {_mm512_slli_epi16(a.v, n)}; }
+
+constexpr int kBias8 = 128;  // vpdpbusd takes its weights unsigned
+
+TS_INLINE int32_t four_bytes(const void* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return x;
+}
+TS_INLINE X broadcast4(const void* p) { return {_mm512_set1_epi32(four_bytes(p))}; }
+TS_INLINE I dot(I acc, B w, X x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
+TS_INLINE I dot8(I acc, B w, X x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
+TS_INLINE I half_sums(const int16_t* p, int a, int b) {
+  const int32_t factors = static_cast<int32_t>(static_cast<uint32_t>(a & 0xffff) | static_cast<uint32_t>(b) << 16);
+  return {_mm512_madd_epi16(_mm512_set1_epi32(four_bytes(p)), _mm512_set1_epi32(factors))};
+}
+
+#if defined(TS_ISA_BF16)
+struct H { __m512bh v; };
+TS_INLINE H load_h(const void* p) { return {(__m512bh)_mm512_loadu_si512(p)}; }
+TS_INLINE H broadcast_h(const void* p) { return {(__m512bh)_mm512_set1_epi32(four_bytes(p))}; }
+TS_INLINE F dot_bf16(F acc, H w, H x) { return {_mm512_dpbf16_ps(acc.v, w.v, x.v)}; }
+#endif
+
+}  // namespace
+}  // namespace tokensieve::kernels::TS_ISA
