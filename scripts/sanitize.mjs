@@ -18,7 +18,8 @@ mustRun(process.execPath, ['native/build.mjs', `--sanitize=${kind}`])
 
 const failed = []
 announce('native tests')
-if (!run('ctest', ['--test-dir', tree, '--output-on-failure', '--no-tests=error'])) failed.push('ctest')
+if (!run('ctest', ['--test-dir', tree, '--parallel', '2', '--output-on-failure', '--no-tests=error']))
+  failed.push('ctest')
 
 announce('the addon inside Node')
 const files = process.argv.slice(3)

@@ -7,7 +7,8 @@ prepare({ tests: true })
 const failed = []
 
 announce('native tests (ctest)')
-if (!run('ctest', ['--test-dir', 'build/cmake', '--output-on-failure', '--no-tests=error'])) failed.push('ctest')
+if (!run('ctest', ['--test-dir', 'build/cmake', '--parallel', '2', '--output-on-failure', '--no-tests=error']))
+  failed.push('ctest')
 
 announce('tests in TypeScript (tap)')
 if (!node([bin('tap/dist/esm/run.mjs'), ...process.argv.slice(2)])) failed.push('tap')
