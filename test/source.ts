@@ -60,7 +60,8 @@ function bare(source: string): string {
 
 type Scope = 'namespace' | 'type' | 'function' | 'block'
 
-function scopeOf(head: string, outer: Scope | undefined): Scope {
+function scopeOf(text: string, outer: Scope | undefined): Scope {
+  const head = text.replace(/\balignas\s*\([^)]*\)/g, '')
   if (outer === 'function' || outer === 'block') return 'block'
   if (/\bnamespace\b|\bextern\s*"/.test(head)) return 'namespace'
   if (/\b(class|struct|union|enum)\b[^()=]*$/.test(head) && !/\)\s*(const|noexcept)?\s*$/.test(head)) return 'type'
