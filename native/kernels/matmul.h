@@ -37,7 +37,7 @@ struct Prepared {
   uint16_t* bf16 = nullptr;    // [n][cols rounded up to 2]
   int8_t* q = nullptr;         // [n][cols], 64-byte aligned
   float* scale = nullptr;      // [n][cols / 32]
-  int32_t* sum = nullptr;      // [n][cols / 32]: the sum of a block's q
+  int16_t* sum = nullptr;      // [n][cols / 16]: the sums of q over the halves of each block (q6_k scales by halves)
 };
 
 using PackedBytes = size_t (*)(DType type, int rows, int cols) noexcept;

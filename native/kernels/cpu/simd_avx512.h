@@ -1,7 +1,11 @@
 // simd.h for AVX-512 with VNNI: one register of everything.
 #pragma once
 
+#pragma GCC diagnostic push  // g++ 12 takes the deliberately undefined operands of its own intrinsics for mistakes
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 namespace tokensieve::kernels::TS_ISA {
 namespace {
