@@ -46,10 +46,15 @@ export interface Look {
   columnSums?: boolean
 }
 
-/** A rule that native applies after every decode step, by itself. */
+/**
+ * A rule that native applies after every decode step, by itself. The budget of a head is `tokens` rows; where that is 0, `share` of the tokens so far that the layer may hold
+ * (all, or its window), rounded up, at least 1.
+ *   window: the newest row stays first, then the first `sinks`, then the newer ones
+ *   mass: the newest rows stay (`recent` is their share of the budget, rounded up), of the others the one with the least accumulated mass goes; of equals the lower stays
+ */
 export type Rule =
-  | { kind: 'window'; sinks: number; tokens: number }                       // keep the first `sinks` and the newest rows, `tokens` in all
-  | { kind: 'mass'; recent: number; tokens: number }                        // evict the row with the least accumulated mass outside the newest `recent`
+  | { kind: 'window'; sinks: number; tokens: number; share: number }
+  | { kind: 'mass'; recent: number; tokens: number; share: number }
 
 export interface SamplerOptions {
   temperature: number
