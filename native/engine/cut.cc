@@ -1,0 +1,96 @@
+// Cuts: what a plan does to the rows of a call between two layers, and to the rows of the cache.
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+#include "engine/session.h"
+
+namespace tokensieve {
+
+namespace {
+
+// Indices into `from` (ascending) of every value of `wanted` (ascending, all present), or Error(plan).
+std::vector<int32_t> places(const std::vector<int32_t>& from, const std::vector<int32_t>& wanted, const char* what) {
+  std::vector<int32_t> index;
+  index.reserve(wanted.size());
+  size_t j = 0;
+  for (size_t i = 0; i < wanted.size(); i++) {
+    if (i > 0 && wanted[i] <= wanted[i - 1]) throw Error(Code::plan, std::string("[plan] expected ascending ") + what + ", got " + std::to_string(wanted[i - 1]) + " before " + std::to_string(wanted[i]));
+    while (j < from.size() && from[j] < wanted[i]) j++;
+    if (j == from.size() || from[j] != wanted[i]) throw Error(Code::plan, std::string("[plan] expected ") + what + " that are there, token " + std::to_string(wanted[i]) + " is not");
+    index.push_back(static_cast<int32_t>(j));
+  }
+  return index;
+}
+
+}  // namespace
+
+void Session::record_cut(const std::vector<int32_t>& kept, bool repack) {
+  size_t j = 0;
+  for (int32_t s : rows_.source) {
+    if (j < kept.size() && kept[j] == s) {
+      j++;
+    } else {
+      fates_[static_cast<size_t>(s)] = {static_cast<uint16_t>(layer_), !repack};
+    }
+  }
+}
+
+void Session::drop(const std::vector<int32_t>& kept, bool repack) {
+  if (!running_ || kept.empty()) throw Error(Code::plan, "[plan] expected at least one row to go on");
+  const std::vector<int32_t> index = places(rows_.source, kept, "rows");
+  if (index.size() == rows_.source.size()) return;
+  const size_t d = static_cast<size_t>(model_->config.hidden);
+  Team team(model_->threads);
+  record_cut(kept, repack);
+  model_->backend->gather(rows_.hidden.as<float>(), d, static_cast<int>(d), index.data(), static_cast<int>(index.size()), rows_.hidden.as<float>(), d, team);
+  for (size_t i = 0; i < index.size(); i++) {
+    rows_.offset[i] = repack ? static_cast<int32_t>(i) : rows_.offset[static_cast<size_t>(index[i])];
+    if (!rows_.size.empty()) rows_.size[i] = rows_.size[static_cast<size_t>(index[i])];
+  }
+  rows_.source = kept;
+  rows_.offset.resize(index.size());
+  if (!rows_.size.empty()) rows_.size.resize(index.size());
+  if (repack) rows_.extent = static_cast<int>(index.size());
+}
+
+void Session::merge(const std::vector<int32_t>& into, bool repack) {
+  const size_t n = rows_.source.size(), d = static_cast<size_t>(model_->config.hidden);
+  if (!running_ || into.size() != n) throw Error(Code::plan, "[plan] expected one target for each of " + std::to_string(n) + " rows, got " + std::to_string(into.size()));
+  std::vector<int32_t> kept;
+  for (size_t i = 0; i < n; i++) {
+    if (into[i] == rows_.source[i]) kept.push_back(into[i]);
+  }
+  if (kept.size() == n) return;
+  std::vector<int32_t> group(n), offset;
+  for (size_t i = 0; i < n; i++) {
+    const auto at = std::lower_bound(kept.begin(), kept.end(), into[i]);
+    if (at == kept.end() || *at != into[i]) throw Error(Code::plan, "[plan] expected rows to fold into a row that stays, token " + std::to_string(into[i]) + " does not");
+    group[i] = static_cast<int32_t>(at - kept.begin());
+    if (into[i] == rows_.source[i]) offset.push_back(repack ? static_cast<int32_t>(offset.size()) : rows_.offset[i]);
+  }
+  if (rows_.size.empty()) rows_.size.assign(n, 1.f);
+  Buffer hidden(kept.size() * d * sizeof(float));
+  std::vector<float> size(kept.size());
+  Team team(model_->threads);
+  model_->backend->merge(rows_.hidden.as<float>(), d, static_cast<int>(d), group.data(), rows_.size.data(), static_cast<int>(n), static_cast<int>(kept.size()), hidden.as<float>(), d, size.data(), team);
+  record_cut(kept, repack);
+  rows_.hidden = std::move(hidden);
+  rows_.size = std::move(size);
+  rows_.source = std::move(kept);
+  rows_.offset = std::move(offset);
+  if (repack) rows_.extent = static_cast<int>(rows_.source.size());
+}
+
+void Session::evict(int layer, const std::vector<std::vector<int32_t>>& kept) {
+  const CacheShape& shape = cache_->shape();
+  if (kept.size() != static_cast<size_t>(shape.kv_heads)) throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(shape.kv_heads) + " KV heads, got " + std::to_string(kept.size()));
+  std::vector<std::vector<int32_t>> index;
+  for (int h = 0; h < shape.kv_heads; h++) index.push_back(places(cache_->head(layer, h).source, kept[static_cast<size_t>(h)], "cache rows"));
+  for (int h = 0; h < shape.kv_heads; h++) {
+    const std::vector<int32_t>& rows = index[static_cast<size_t>(h)];
+    if (static_cast<int>(rows.size()) < cache_->rows(layer, h)) cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
+  }
+}
+
+}  // namespace tokensieve

@@ -1,0 +1,198 @@
+#include "engine/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace tokensieve {
+
+int Rule::budget(int session_tokens) const {
+  return tokens > 0 ? tokens : std::max(1, static_cast<int>(std::ceil(share * session_tokens - 1e-9)));
+}
+
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options) : model_(std::move(model)), options_(options) {
+  const size_t layers = static_cast<size_t>(model_->config.layers);
+  options_.skip_attention.resize(layers, 0);
+  options_.skip_mlp.resize(layers, 0);
+  rules_.resize(layers);
+  next_position_.assign(layers, 0);
+  cache_ = std::make_unique<KvCache>(cache_shape(), *model_->backend);
+}
+
+CacheShape Session::cache_shape() const {
+  const Config& c = model_->config;
+  CacheShape shape;
+  shape.layers = c.layers, shape.kv_heads = c.kv_heads, shape.head_size = c.head_size;
+  shape.keys = options_.keys, shape.values = options_.values;
+  for (uint8_t skipped : options_.skip_attention) shape.holds.push_back(!skipped);
+  return shape;
+}
+
+void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks) {
+  const Config& c = model_->config;
+  if (running_) throw Error(Code::internal, "[session] expected the last call to have ended");
+  if (ids.empty()) throw Error(Code::internal, "[session] expected at least one token");
+  if (ids.size() > static_cast<size_t>(options_.context_length - std::min(tokens_, options_.context_length))) {
+    throw Error(Code::context_full, "[session] expected at most " + std::to_string(options_.context_length) + " tokens in the context, got " + std::to_string(tokens_) + " and " +
+                                        std::to_string(ids.size()) + " more");
+  }
+  for (int32_t id : ids) {
+    if (id < 0 || id >= c.vocabulary) throw Error(Code::plan, "[session] expected token ids from 0 to " + std::to_string(c.vocabulary - 1) + ", got " + std::to_string(id));
+  }
+  const size_t n = ids.size();
+  Rows rows;
+  rows.hidden = Buffer(n * static_cast<size_t>(c.hidden) * sizeof(float));
+  for (size_t i = 0; i < n; i++) rows.source.push_back(tokens_ + static_cast<int32_t>(i)), rows.offset.push_back(static_cast<int32_t>(i));
+  rows.extent = static_cast<int>(n);
+  std::unique_ptr<KvCache> backup = n > 1 ? cache_->clone() : nullptr;
+  std::vector<Observed> observed;
+  for (const Look& look : looks) observed.push_back({look, 0, {}});
+
+  backup_ = std::move(backup);
+  backup_hidden_ = last_hidden_;
+  backup_fates_ = fates_.size();
+  rows_ = std::move(rows);
+  observed_ = std::move(observed);
+  ids_ = std::move(ids);
+  extents_.assign(static_cast<size_t>(c.layers), 0);
+  fates_.resize(fates_.size() + n, Fate{static_cast<uint16_t>(c.layers), true});
+  layer_ = 0;
+  stop_ = false;
+  running_ = true;
+}
+
+void Session::ran(int layer) {
+  extents_[static_cast<size_t>(layer)] = rows_.extent;
+  layer_ = layer + 1;
+}
+
+void Session::commit() {
+  for (size_t l = 0; l < next_position_.size(); l++) {
+    next_position_[l] += extents_[l];
+    cache_->settle(static_cast<int>(l));
+    trim_window(static_cast<int>(l));
+  }
+  tokens_ += static_cast<int>(ids_.size());
+  running_ = false;
+  backup_.reset();
+  rows_ = Rows();
+  observed_.clear();
+}
+
+void Session::rollback() noexcept {
+  if (!running_) return;
+  if (backup_) {
+    cache_->swap(*backup_);
+    backup_.reset();
+  } else {
+    cache_->truncate(tokens_);
+  }
+  last_hidden_.swap(backup_hidden_);
+  fates_.resize(backup_fates_);
+  rows_ = Rows();
+  observed_.clear();
+  ids_.clear();
+  running_ = false;
+}
+
+const Look* Session::look(int layer) const {
+  for (const Observed& o : observed_) {
+    if (o.look.layer == layer) return &o.look;
+  }
+  return nullptr;
+}
+
+float* Session::look_buffer(int layer, size_t* stride) {
+  const Config& c = model_->config;
+  for (Observed& o : observed_) {
+    if (o.look.layer != layer) continue;
+    if (o.sums.empty()) {  // the call's rows are not in the cache yet: room for all of them
+      int most = 0;
+      for (int h = 0; h < c.kv_heads; h++) most = std::max(most, cache_->rows(layer, h));
+      o.stride = (static_cast<size_t>(most) + rows_.source.size() + 15) / 16 * 16;
+      o.sums.assign(o.stride * static_cast<size_t>(c.heads), 0.f);
+    }
+    *stride = o.stride;
+    return o.sums.data();
+  }
+  return nullptr;
+}
+
+std::vector<float> Session::attention(int layer, int kv_head) const {
+  const Config& c = model_->config;
+  const int group = c.heads / c.kv_heads;
+  for (const Observed& o : observed_) {
+    if (o.look.layer != layer || o.sums.empty()) continue;
+    std::vector<float> mean(static_cast<size_t>(cache_->rows(layer, kv_head)));
+    for (int g = 0; g < group; g++) {
+      const float* line = o.sums.data() + static_cast<size_t>(kv_head * group + g) * o.stride;
+      for (size_t j = 0; j < mean.size() && j < o.stride; j++) mean[j] += line[j] / static_cast<float>(group);
+    }
+    return mean;
+  }
+  return {};
+}
+
+void Session::apply_rule(int layer) {
+  const Rule& rule = rules_[static_cast<size_t>(layer)];
+  if (rule.kind == Rule::Kind::none || !cache_->shape().holds[static_cast<size_t>(layer)]) return;
+  const int budget = rule.budget(tokens_ + static_cast<int>(ids_.size()));
+  for (int h = 0; h < cache_->shape().kv_heads; h++) {
+    for (int rows = cache_->rows(layer, h); rows > budget; rows = cache_->rows(layer, h)) {
+      int index = std::min(rule.sinks, budget - 1);
+      if (rule.kind == Rule::Kind::mass) {
+        const int recent = std::min(budget, static_cast<int>(std::ceil(rule.recent * budget - 1e-9)));
+        const float* mass = cache_->mass(layer, h);
+        index = 0;
+        for (int j = 1; j < rows - recent; j++) index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
+      }
+      cache_->remove_row(layer, h, index);
+    }
+  }
+}
+
+void Session::trim_window(int layer) {
+  const int window = model_->layers[static_cast<size_t>(layer)].window;
+  if (window == 0 || !cache_->shape().holds[static_cast<size_t>(layer)]) return;
+  const int end = tokens_ + static_cast<int>(ids_.size());
+  for (int h = 0; h < cache_->shape().kv_heads; h++) {  // the next query stands at `end` and sees sources above end - window
+    while (cache_->rows(layer, h) > 0 && cache_->head(layer, h).source[0] <= end - window) cache_->remove_row(layer, h, 0);
+  }
+}
+
+void Session::reset() {
+  rollback();
+  auto cache = std::make_unique<KvCache>(cache_shape(), *model_->backend);
+  cache_ = std::move(cache);
+  std::fill(next_position_.begin(), next_position_.end(), 0);
+  fates_.clear();
+  last_hidden_.clear();
+  tokens_ = 0;
+}
+
+void Session::truncate(int tokens) {
+  if (running_ || tokens < 0 || tokens > tokens_) throw Error(Code::internal, "[session] expected 0 to " + std::to_string(tokens_) + " tokens to be kept, got " + std::to_string(tokens));
+  if (tokens == tokens_) return;
+  cache_->truncate(tokens);
+  tokens_ = tokens;
+  fates_.resize(static_cast<size_t>(tokens));
+  last_hidden_.clear();
+  for (size_t l = 0; l < next_position_.size(); l++) {
+    next_position_[l] = 0;
+    for (const Fate& f : fates_) next_position_[l] += f.keeps_position || l < f.layers;
+  }
+}
+
+std::unique_ptr<Session> Session::fork() const {
+  auto twin = std::make_unique<Session>(model_, options_);
+  twin->cache_ = cache_->clone();
+  twin->next_position_ = next_position_;
+  twin->rules_ = rules_;
+  twin->fates_ = fates_;
+  twin->tokens_ = tokens_;
+  twin->last_hidden_ = last_hidden_;
+  return twin;
+}
+
+}  // namespace tokensieve
