@@ -61,18 +61,19 @@ export class Encoder {
     this.#merger.run(n, bytes, this.#take)
   }
 
-  // A byte without a token is no symbol: it vanishes, and its neighbours may merge.
+  // A byte without a token is no symbol: it is taken out, and its neighbours may merge.
   #fromBytes(length: number): number {
     const { byteIds } = this.#vocabulary
     const { ids, starts } = this.#merger.symbols(length)
     let n = 0
     for (let i = 0; i < length; i++) {
-      const id = byteIds[this.#bytes[i]]
-      if (id < 0) continue
-      ids[n] = id
-      starts[n++] = i
+      const byte = this.#bytes[i]
+      if (byteIds[byte] < 0) continue
+      this.#bytes[n] = byte
+      ids[n] = byteIds[byte]
+      starts[n] = n++
     }
-    starts[n] = length
+    starts[n] = n
     return n
   }
 

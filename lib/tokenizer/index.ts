@@ -1,4 +1,5 @@
 export type { PackedStrings, Strings } from './bytes.js'
 export type { ChatMessage } from './chat.js'
 export { type TokenizerSource, tokenizerFromGguf } from './gguf.js'
+export { tokenizerFromJson } from './json.js'
 export type { Tokenizer } from './tokenizer.js'

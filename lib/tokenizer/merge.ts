@@ -1,7 +1,7 @@
 // Byte pair merging: of all neighbours, the pair with the best rank becomes one, leftmost first among equals, until no
 // pair is left. A heap of candidates keeps it at n log n, so a page without a space takes no longer per byte than a word.
-import { count, pack, type Strings } from './bytes.js'
-import { unwrite, type Vocabulary } from './vocabulary.js'
+import { ByteTable, count, pack, type Strings } from './bytes.js'
+import type { Vocabulary } from './vocabulary.js'
 
 const NONE = 0xffffffff
 
@@ -15,51 +15,38 @@ export interface PairRule {
 /** A list of merges, first is best: byte-level BPE. */
 export class RankedPairs implements PairRule {
   merged = -1
-  // Open addressing; an entry is left, right, rank, merged.
-  readonly #entries: Int32Array
-  readonly #mask: number
+  readonly #vocabulary: Vocabulary
+  readonly #ranks: ByteTable
+  #key = new Uint8Array(64)
 
+  // Rules stay as they are written, "left right", and tokens are written out when asked for: reading all rules at the
+  // start would take longer than looking up those that a text needs.
   constructor(vocabulary: Vocabulary, merges: Strings) {
-    const packed = pack(merges)
-    const n = count(packed)
-    const size = 2 ** Math.ceil(Math.log2(2 * n + 2))
-    this.#entries = new Int32Array(size * 4).fill(-1)
-    this.#mask = size - 1
-    const { bytes, offsets } = packed
-    const pair = new Uint8Array(longest(offsets))
-    for (let rank = 0; rank < n; rank++) {
-      const from = offsets[rank]
-      const to = offsets[rank + 1]
-      // "left right": one space as a rule; where a token holds spaces itself, the cut that gives two known tokens.
-      for (let cut = bytes.indexOf(0x20, from + 1); cut > 0 && cut < to - 1; cut = bytes.indexOf(0x20, cut + 1)) {
-        const middle = unwrite(vocabulary.writing, bytes, from, cut, pair, 0)
-        const left = vocabulary.find(pair, 0, middle)
-        if (left < 0) continue
-        const end = unwrite(vocabulary.writing, bytes, cut + 1, to, pair, middle)
-        const right = vocabulary.find(pair, middle, end)
-        const merged = right < 0 ? -1 : vocabulary.find(pair, 0, end)
-        if (merged < 0) continue
-        this.#add(left, right, rank, merged)
-        break
-      }
-    }
+    this.#vocabulary = vocabulary
+    const rules = pack(merges)
+    this.#ranks = new ByteTable(rules)
+    for (let rank = 0; rank < count(rules); rank++) this.#ranks.add(rank)
   }
 
-  rank(left: number, right: number): number {
-    const entries = this.#entries
-    for (let slot = mix(left, right) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * 4
-      if (entries[at] < 0) return NONE
-      if (entries[at] !== left || entries[at + 1] !== right) continue
-      this.merged = entries[at + 3]
-      return entries[at + 2]
-    }
+  rank(left: number, right: number, bytes: Uint8Array, from: number, to: number): number {
+    if (left < 0 || right < 0) return NONE
+    const length = this.#write(left, right)
+    const rank = this.#ranks.find(this.#key, 0, length)
+    if (rank < 0) return NONE
+    this.merged = this.#vocabulary.find(bytes, from, to)
+    return this.merged < 0 ? NONE : rank
   }
 
-  #add(left: number, right: number, rank: number, merged: number): void {
-    let slot = mix(left, right) & this.#mask
-    while (this.#entries[slot * 4] >= 0) slot = (slot + 1) & this.#mask
-    this.#entries.set([left, right, rank, merged], slot * 4)
+  #write(left: number, right: number): number {
+    const { bytes, offsets } = this.#vocabulary.written
+    const room = offsets[left + 1] - offsets[left] + 1 + offsets[right + 1] - offsets[right]
+    if (this.#key.length < room) this.#key = new Uint8Array(2 * room)
+    const key = this.#key
+    let at = 0
+    for (let i = offsets[left]; i < offsets[left + 1]; i++) key[at++] = bytes[i]
+    key[at++] = 0x20
+    for (let i = offsets[right]; i < offsets[right + 1]; i++) key[at++] = bytes[i]
+    return at
   }
 }
 
@@ -116,32 +103,41 @@ export class Merger {
   /** Merges `n` symbols over `bytes` and calls `take(id, from, to)` for what is left, in order. */
   run(n: number, bytes: Uint8Array, take: (id: number, from: number, to: number) => void): void {
     if (n === 0) return
+    const next = this.#next
+    const previous = this.#previous
+    const ranks = this.#ranks
+    const heap = this.#heap
     for (let i = 0; i < n; i++) {
-      this.#next[i] = i + 1
-      this.#previous[i] = i - 1
+      next[i] = i + 1
+      previous[i] = i - 1
     }
-    this.#next[n - 1] = -1
-    for (let i = 0; i < n; i++) this.#look(i, n, bytes)
-    for (let i = this.#heap.pop(); i >= 0; i = this.#heap.pop()) {
-      if (this.#ranks[i] !== this.#heap.rank) continue // of a pair that is no more
-      const gone = this.#next[i]
-      const next = this.#next[gone]
+    next[n - 1] = -1
+    for (let i = 0; i + 1 < n; i++) this.#look(i, n, bytes)
+    for (let i = heap.pop(); i >= 0; i = heap.pop()) {
+      if (ranks[i] !== heap.rank) continue // of a pair that is no more
+      const gone = next[i]
+      const after = next[gone]
       this.#ids[i] = this.#merged[i]
-      this.#next[i] = next
-      if (next >= 0) this.#previous[next] = i
-      this.#ranks[gone] = NONE
-      this.#look(i, n, bytes)
-      if (this.#previous[i] >= 0) this.#look(this.#previous[i], n, bytes)
+      next[i] = after
+      ranks[gone] = NONE
+      if (after < 0) ranks[i] = NONE
+      else {
+        previous[after] = i
+        this.#look(i, n, bytes)
+      }
+      if (previous[i] >= 0) this.#look(previous[i], n, bytes)
     }
-    for (let i = 0; i >= 0; i = this.#next[i]) take(this.#ids[i], this.#starts[i], this.#end(i, n))
+    for (let i = 0; i >= 0; i = next[i]) take(this.#ids[i], this.#starts[i], this.#end(i, n))
   }
 
+  // Ranks the pair of symbol i and the one after it, which is there.
   #look(i: number, n: number, bytes: Uint8Array): void {
     const right = this.#next[i]
-    const rank = right < 0 ? NONE : this.#rule.rank(this.#ids[i], this.#ids[right], bytes, this.#starts[i], this.#end(right, n))
+    const rule = this.#rule
+    const rank = rule.rank(this.#ids[i], this.#ids[right], bytes, this.#starts[i], this.#end(right, n))
     this.#ranks[i] = rank
     if (rank === NONE) return
-    this.#merged[i] = this.#rule.merged
+    this.#merged[i] = rule.merged
     this.#heap.push(rank, i)
   }
 
@@ -205,15 +201,4 @@ class Heap {
     this.#ranks = ranks
     this.#symbols = symbols
   }
-}
-
-function longest(offsets: Uint32Array): number {
-  let most = 0
-  for (let i = 1; i < offsets.length; i++) most = Math.max(most, offsets[i] - offsets[i - 1])
-  return most
-}
-
-function mix(left: number, right: number): number {
-  const h = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)
-  return h ^ (h >>> 15)
 }

@@ -54,12 +54,10 @@ export function namedSplit(pre: string): Splitter {
 /** A pattern of tokenizer.json (Oniguruma's writing) as one of ours. */
 export function translate(pattern: string): string {
   return pattern
-    .replaceAll(/\(\?i:'s\|'t\|'re\|'ve\|'m\|'ll\|'d\)/g, ENDINGS)
+    .replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS)
     .replaceAll(/\\(.)/gs, (all, letter: string) => (letter === 's' ? SPACE : letter === 'S' ? '\\P{White_Space}' : all))
 }
 
-/** Each number character alone, or each run of them: the step `Digits` of tokenizer.json. */
-export const digits = (alone: boolean): string => (alone ? '\\p{N}' : '\\p{N}+')
 export { GPT2, SINGLE_NUMBERS }
 
 /** Cuts text by one pattern after the other: each match is a piece, and so is what lies between two matches. */

@@ -87,7 +87,8 @@ class RecipeTokenizer implements Tokenizer {
 
   decode(ids: Iterable<number>, { special = false } = {}): string {
     checkIds(ids)
-    return decode(this.#vocabulary(), ids, special, this.#recipe.prefix !== 'none')
+    const { writing, prefix } = this.#recipe
+    return decode(this.#vocabulary(), ids, special, writing === 'sentencepiece' && prefix !== 'none')
   }
 
   chat(messages: readonly ChatMessage[], { addGenerationPrompt = true } = {}): string {

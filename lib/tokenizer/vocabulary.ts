@@ -13,6 +13,8 @@ export type Writing = 'byte-level' | 'sentencepiece'
 
 export class Vocabulary {
   readonly writing: Writing
+  /** Each token as the file writes it, in UTF-8. */
+  readonly written: PackedStrings
   /** The bytes of each token, as they appear in text. */
   readonly pieces: PackedStrings
   readonly types: ArrayLike<number>
@@ -24,6 +26,7 @@ export class Vocabulary {
   constructor(writing: Writing, strings: Strings, types?: ArrayLike<number>) {
     const written = pack(strings)
     const n = count(written)
+    this.written = written
     this.writing = writing
     this.types = types ?? guessTypes(writing, written)
     const bytes = new Uint8Array(written.bytes.length)
@@ -98,8 +101,8 @@ function guessTypes(writing: Writing, { bytes, offsets }: PackedStrings): Uint8A
   return types
 }
 
-/** The bytes that a written token (or a part of a merge rule) stands for, put at `at`; returns the end. Never longer than what is written. */
-export function unwrite(writing: Writing, from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): number {
+// The bytes that a written token stands for, put at `at`; returns the end. Never longer than what is written.
+function unwrite(writing: Writing, from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): number {
   for (let i = start; i < end; i++) {
     const byte = from[i]
     if (writing === 'byte-level') {
