@@ -1,0 +1,201 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tokensieve {
+
+namespace {
+
+uint64_t rotate_left(uint64_t x, int by) noexcept { return x << by | x >> (64 - by); }
+
+constexpr float kNone = -INFINITY;
+constexpr int kBlock = 1024;
+
+// In eight sums, so that they can run side by side.
+double block_mass(const float* values, int n) noexcept {
+  double sums[8] = {};
+  int i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane];
+  }
+  for (; i < n; ++i) sums[i % 8] += values[i];
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+}  // namespace
+
+Random::Random(uint64_t seed) noexcept {
+  for (uint64_t& word : state_.words) {
+    uint64_t z = (seed += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    word = z ^ (z >> 31);
+  }
+}
+
+uint64_t Random::next() noexcept {
+  uint64_t* const s = state_.words;
+  const uint64_t result = rotate_left(s[1] * 5, 7) * 9;
+  const uint64_t t = s[1] << 17;
+  s[2] ^= s[0];
+  s[3] ^= s[1];
+  s[1] ^= s[2];
+  s[0] ^= s[3];
+  s[2] ^= t;
+  s[3] = rotate_left(s[3], 45);
+  return result;
+}
+
+Sampler::Sampler(const kernels::Backend& backend, const SamplerOptions& options)
+    : backend_(backend), options_(options), random_(options.seed) {}
+
+int Sampler::sample(const float* logits, int n, const int32_t* recent, int recent_count, float* log_probability) {
+  const bool penalized = options_.repeat_penalty != 1 && options_.repeat_last != 0 && recent_count > 0;
+  const bool greedy = !(options_.temperature > 0);
+  if (greedy && !penalized && !log_probability) return largest(logits, n);
+
+  values_.resize(static_cast<size_t>(n));
+  for (int i = 0; i < n; ++i) values_[i] = logits[i] == logits[i] ? logits[i] : kNone;
+  float lse = 0;
+  if (log_probability) {
+    Team alone(1);
+    backend_.softmax(values_.data(), 0, 1, n, nullptr, 0, &lse, alone);
+  }
+  if (penalized) penalize(n, recent, recent_count);
+  const int token = greedy ? largest(values_.data(), n) : draw(n);
+  if (log_probability) *log_probability = logits[token] > kNone ? logits[token] - lse : kNone;
+  return token;
+}
+
+int Sampler::largest(const float* values, int n) const noexcept {
+  int32_t token = 0;
+  backend_.top_k(values, n, 1, kernels::Order::index, &token, nullptr);
+  return token;
+}
+
+void Sampler::penalize(int n, const int32_t* recent, int recent_count) {
+  const int count = options_.repeat_last < 0 ? recent_count : std::min(recent_count, options_.repeat_last);
+  recent_.assign(recent + recent_count - count, recent + recent_count);
+  std::sort(recent_.begin(), recent_.end());
+  recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());
+  for (const int32_t token : recent_) {
+    if (token < 0 || token >= n) continue;
+    float& value = values_[static_cast<size_t>(token)];
+    value = value > 0 ? value / options_.repeat_penalty : value * options_.repeat_penalty;
+  }
+}
+
+float Sampler::least_share() const noexcept { return std::min(1.0f, std::max(0.0f, options_.min_p)); }
+
+int Sampler::draw(int n) {
+  const bool nucleus = options_.top_p < 1;
+  const bool thinned = nucleus || least_share() > 0 || (options_.top_k > 0 && options_.top_k < n);
+  if (!temper(n)) return 0;
+  if (!thinned) return draw_any(n);
+  gather_candidates(n);
+  if (nucleus) keep_nucleus();
+  if (least_share() > 0) drop_unlikely();
+  return draw_candidate();
+}
+
+// values_: logits -> probabilities at the temperature. The largest is subtracted first, so that a tiny temperature
+// overflows to probability 0 and never to NaN. False where there is nothing to choose from; a number is drawn all the same.
+bool Sampler::temper(int n) {
+  const float highest = values_[static_cast<size_t>(largest(values_.data(), n))];
+  if (highest == kNone) {
+    random_.next();
+    return false;
+  }
+  const float factor = 1 / options_.temperature;
+  for (float& value : values_) value = value == highest ? 0 : std::max(-1e30f, (value - highest) * factor);
+  Team alone(1);
+  backend_.softmax(values_.data(), 0, 1, n, values_.data(), 0, nullptr, alone);
+  return true;
+}
+
+// The k largest, or all that can still matter: less than 1 - top_p of the mass lies in tokens below (1 - top_p) / n times
+// it, and nothing is kept below min_p times the largest. Leaves in mass_ what top-p is a share of.
+void Sampler::gather_candidates(int n) {
+  candidates_.clear();
+  mass_ = 0;
+  const int k = options_.top_k;
+  if (k > 0 && k < n) {
+    scratch_.resize(static_cast<size_t>(n));
+    indices_.resize(static_cast<size_t>(k));
+    backend_.top_k(values_.data(), n, k, kernels::Order::value, indices_.data(), scratch_.data());
+    for (const int32_t token : indices_) {
+      candidates_.push_back({values_[token], token});
+      mass_ += values_[token];
+    }
+    return;
+  }
+  for (int i = 0; i < n; i += kBlock) mass_ += block_mass(values_.data() + i, std::min(kBlock, n - i));
+  const double rest = std::min(1.0, 1.0 - options_.top_p);
+  float least = static_cast<float>(std::max(0.0, 0.99 * rest * mass_ / n));
+  least = std::max(least, least_share() * values_[largest(values_.data(), n)]);
+  for (int i = 0; i < n; ++i) {
+    if (values_[i] >= least) candidates_.push_back({values_[i], i});
+  }
+}
+
+// The fewest most probable candidates, most probable first, whose mass reaches top_p: taken one by one from a heap, since
+// they are few. At least one is kept.
+void Sampler::keep_nucleus() {
+  const auto below = [](const Candidate& a, const Candidate& b) {
+    return a.probability < b.probability || (a.probability == b.probability && a.token > b.token);
+  };
+  const double wanted = options_.top_p * mass_;
+  auto end = candidates_.end();
+  std::make_heap(candidates_.begin(), end, below);
+  double mass = 0;
+  do {
+    std::pop_heap(candidates_.begin(), end--, below);
+    mass += end->probability;
+  } while (mass < wanted && end != candidates_.begin());
+  candidates_.erase(candidates_.begin(), end);
+  std::reverse(candidates_.begin(), candidates_.end());
+}
+
+void Sampler::drop_unlikely() {
+  float top = 0;
+  for (const Candidate& candidate : candidates_) top = std::max(top, candidate.probability);
+  const float least = least_share() * top;
+  const auto unlikely = [least](const Candidate& candidate) { return candidate.probability < least; };
+  candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), unlikely), candidates_.end());
+}
+
+int Sampler::draw_candidate() {
+  double mass = 0;
+  for (const Candidate& candidate : candidates_) mass += candidate.probability;
+  const double target = random_.uniform() * mass;
+  mass = 0;
+  for (const Candidate& candidate : candidates_) {
+    mass += candidate.probability;
+    if (mass > target) return candidate.token;  // the last sum is the mass itself, which is above the target
+  }
+  return candidates_.front().token;
+}
+
+int Sampler::draw_any(int n) {
+  double mass = 0;
+  for (int i = 0; i < n; i += kBlock) mass += block_mass(values_.data() + i, std::min(kBlock, n - i));
+  const double target = random_.uniform() * mass;  // below mass, so a block is found, and one that is not all zero
+  double before = 0;
+  int block = 0;
+  for (;; block += kBlock) {
+    const double after = before + block_mass(values_.data() + block, std::min(kBlock, n - block));
+    if (after > target || block + kBlock >= n) break;
+    before = after;
+  }
+  int token = block;
+  for (int i = block; i < std::min(n, block + kBlock); ++i) {
+    if (!(values_[i] > 0)) continue;
+    token = i;  // summed one by one the block may fall short of the target: then its last possible token
+    before += values_[i];
+    if (before > target) break;
+  }
+  return token;
+}
+
+}  // namespace tokensieve
