@@ -1,0 +1,255 @@
+#include "engine/block.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace tokensieve {
+
+kernels::AttentionShape attention_shape(const Model& model) {
+  const Config& c = model.config;
+  kernels::AttentionShape shape;
+  shape.heads = c.heads, shape.kv_heads = c.kv_heads, shape.head_size = c.head_size, shape.scale = c.attention_scale;
+  return shape;
+}
+
+Linear slice(const Model& model, const Linear& linear, int begin, int end, int cols) {
+  Linear out;
+  out.rows = end - begin;
+  for (const Linear::Part& p : linear.parts) {
+    const int from = std::max(begin, p.offset), to = std::min(end, p.offset + p.w.rows);
+    if (from >= to) continue;
+    Linear::Part part = p;
+    part.w.data += model.backend->packed_bytes(p.w.type, from - p.offset, cols);
+    part.w.rows = to - from;
+    part.offset = from - begin;
+    if (part.bias) part.bias += from - p.offset;
+    out.parts.push_back(part);
+  }
+  return out;
+}
+
+void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n) {
+  const int kv_heads = cache.shape().kv_heads, window = s.model().layers[static_cast<size_t>(layer)].window;
+  views.assign(static_cast<size_t>(kv_heads), {});
+  first.resize(views.size()), end.resize(views.size()), bias.resize(views.size());
+  for (size_t h = 0; h < views.size(); h++) {
+    const HeadRows& head = cache.head(layer, static_cast<int>(h));
+    kernels::View& v = views[h];
+    cache.view(layer, static_cast<int>(h), &v);
+    first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
+    const int32_t* rows = head.source.data();
+    int low = 0, high = 0;
+    for (int i = 0; i < n; i++) {  // a query sees its own source and those before it, within the window
+      while (high < v.rows && rows[high] <= source[i]) high++;
+      while (window > 0 && low < high && rows[low] <= source[i] - window) low++;
+      first[h][static_cast<size_t>(i)] = low, end[h][static_cast<size_t>(i)] = high;
+    }
+    v.first = first[h].data(), v.end = end[h].data();
+    if (!head.size.empty()) {
+      bias[h].resize(head.size.size());
+      for (size_t j = 0; j < head.size.size(); j++) bias[h][j] = std::log(head.size[j]);
+      v.bias = bias[h].data();
+    }
+  }
+}
+
+Block::Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team)
+    : stage_(stage), model_(*stage.model_), entries_(entries), hidden_(hidden), rows_(rows), team_(team) {
+  const Config& c = model_.config;
+  const size_t n = static_cast<size_t>(rows);
+  width_ = static_cast<size_t>((c.heads + 2 * c.kv_heads) * c.head_size);
+  int row = 0;
+  for (const StageEntry* e : entries) at_.push_back(row), row += e->end - e->begin;
+  stage_.normed_.need(n * static_cast<size_t>(c.hidden) * sizeof(float));
+  stage_.qkv_.need(n * std::max(width_, static_cast<size_t>(2 * c.feed_forward)) * sizeof(float));
+  stage_.attended_.need(n * static_cast<size_t>(std::max(c.heads * c.head_size, c.hidden)) * sizeof(float));
+  stage_.gated_.need(n * static_cast<size_t>(c.feed_forward) * sizeof(float));
+}
+
+void Block::run(int layer) {
+  const SessionOptions& o = entries_[0]->session->options();
+  if (!o.skip_attention[static_cast<size_t>(layer)]) attention(layer);
+  if (!o.skip_mlp[static_cast<size_t>(layer)]) feed_forward(layer);
+  if (team_.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
+  for (StageEntry* e : entries_) e->session->ran(layer);
+}
+
+// hidden += linear(x), or hidden += norm(linear(x)) where the architecture norms what a sub-layer gives.
+void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm) {
+  const size_t d = static_cast<size_t>(model_.config.hidden);
+  if (post_norm == nullptr) {
+    stage_.apply(linear, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
+    return;
+  }
+  float* y = stage_.normed_.as<float>();
+  stage_.apply(linear, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
+  model_.backend->rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d, team_);
+}
+
+void Block::attention(int layer) {
+  project(layer);
+  rotate(layer);
+  append(layer);
+  attend(layer);
+  const Config& c = model_.config;
+  const Layer& l = model_.layers[static_cast<size_t>(layer)];
+  add_to_hidden(l.output, stage_.attended_.as<float>(), c.heads * c.head_size, l.post_attention_norm);
+}
+
+void Block::feed_forward(int layer) {
+  const Config& c = model_.config;
+  const Layer& l = model_.layers[static_cast<size_t>(layer)];
+  const size_t d = static_cast<size_t>(c.hidden), wide = static_cast<size_t>(2 * c.feed_forward);
+  float* x = stage_.normed_.as<float>();
+  float* gate_up = stage_.qkv_.as<float>();
+  float* gated = stage_.gated_.as<float>();
+  model_.backend->rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
+  stage_.apply(l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
+  model_.backend->gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
+  add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
+}
+
+void Block::project(int layer) {
+  const Config& c = model_.config;
+  const Layer& l = model_.layers[static_cast<size_t>(layer)];
+  const size_t d = static_cast<size_t>(c.hidden);
+  float* x = stage_.normed_.as<float>();
+  float* qkv = stage_.qkv_.as<float>();
+  model_.backend->rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
+  stage_.apply(l.qkv, x, d, rows_, c.hidden, false, qkv, width_, team_);
+  float* k = qkv + c.heads * c.head_size;
+  if (l.q_norm) model_.backend->rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);
+  if (l.k_norm) model_.backend->rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_, team_);
+}
+
+// Rotates q and k by their positions; where keys stay un-rotated, q alone by the slots that its rows take in each head.
+void Block::rotate(int layer) {
+  const Config& c = model_.config;
+  const int rotary = model_.layers[static_cast<size_t>(layer)].rotary, rotated = model_.rotaries[static_cast<size_t>(rotary)].rotated;
+  const size_t half = static_cast<size_t>(rotated / 2);
+  const int group = c.heads / c.kv_heads;
+  std::vector<int32_t> position(static_cast<size_t>(rows_));
+  int length = 0;
+  bool late = false;
+  for (size_t i = 0; i < entries_.size(); i++) {
+    Session& s = *entries_[i]->session;
+    late = late || s.options().repack;
+    length = std::max(length, s.next_position(layer) + s.rows().extent);
+    for (int r = entries_[i]->begin; r < entries_[i]->end; r++) position[static_cast<size_t>(at_[i] + r - entries_[i]->begin)] = s.next_position(layer) + s.rows().offset[static_cast<size_t>(r)];
+  }
+  float* qkv = stage_.qkv_.as<float>();
+  if (!late) {
+    const Stage::Angles& a = stage_.angles(rotary, position, length);
+    model_.backend->rope(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, rotated, a.cos.data(), a.sin.data(), team_);
+    return;
+  }
+  for (int h = 0; h < c.kv_heads; h++) {
+    for (size_t i = 0; i < entries_.size(); i++) {
+      if (!entries_[i]->session->options().repack) continue;
+      const int slot = entries_[i]->session->cache().rows(layer, h);
+      for (int r = 0; r < entries_[i]->end - entries_[i]->begin; r++) position[static_cast<size_t>(at_[i] + r)] = slot + r;
+    }
+    const Stage::Angles& a = stage_.angles(rotary, position, length);
+    for (size_t i = 0; i < entries_.size(); i++) {
+      float* q = qkv + static_cast<size_t>(at_[i]) * width_ + h * group * c.head_size;
+      float* k = qkv + static_cast<size_t>(at_[i]) * width_ + (c.heads + h) * c.head_size;
+      const int n = entries_[i]->end - entries_[i]->begin;
+      const float* cos = a.cos.data() + static_cast<size_t>(at_[i]) * half;
+      const float* sin = a.sin.data() + static_cast<size_t>(at_[i]) * half;
+      model_.backend->rope(q, width_, n, group, c.head_size, rotated, cos, sin, team_);
+      if (!entries_[i]->session->options().repack) model_.backend->rope(k, width_, n, 1, c.head_size, rotated, cos, sin, team_);
+    }
+  }
+}
+
+void Block::append(int layer) {
+  const Config& c = model_.config;
+  const float* k = stage_.qkv_.as<float>() + c.heads * c.head_size;
+  const float* v = k + c.kv_heads * c.head_size;
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const StageEntry& e = *entries_[i];
+    const Rows& rows = e.session->rows();
+    const size_t row = static_cast<size_t>(at_[i]) * width_;
+    const int n = e.end - e.begin;
+    if (n > 1) e.session->cache().reserve(layer, n);  // decode steps have reserved before anything ran
+    e.session->cache().append(layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin, rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
+  }
+}
+
+void Block::attend(int layer) {
+  const Config& c = model_.config;
+  const size_t wide = static_cast<size_t>(c.heads * c.head_size);
+  std::vector<LayerViews> views(entries_.size());
+  std::vector<kernels::AttentionJob> jobs(entries_.size());
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const StageEntry& e = *entries_[i];
+    kernels::AttentionJob& job = jobs[i];
+    job.n = e.end - e.begin;
+    views[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
+    const Look* look = e.session->look(layer);
+    const bool sums = (look && look->column_sums) || e.session->rule(layer).kind == Rule::Kind::mass;
+    for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++) views[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    job.views = views[i].views.data();
+    job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
+    job.ldq = width_;
+    job.out = stage_.attended_.as<float>() + static_cast<size_t>(at_[i]) * wide;
+    job.ldo = wide;
+  }
+  kernels::AttentionShape shape = attention_shape(model_);
+  // Sessions whose keys are rotated late read other tables: two calls where a batch holds both kinds.
+  for (bool late : {false, true}) {
+    std::vector<kernels::AttentionJob> part;
+    int most = 0;
+    for (size_t i = 0; i < entries_.size(); i++) {
+      if (entries_[i]->session->options().repack != late) continue;
+      part.push_back(jobs[i]);
+      for (const kernels::View& v : views[i].views) most = std::max(most, v.rows);
+    }
+    if (part.empty()) continue;
+    if (late) stage_.late(layer, most, &shape);
+    const int count = static_cast<int>(part.size());
+    stage_.scratch_.need(model_.backend->attention_scratch(shape, part.data(), count, team_.size()));
+    model_.backend->attention(shape, part.data(), count, stage_.scratch_.data(), team_);
+    for (size_t i = 0; i < entries_.size(); i++) {
+      if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs[i], shape);
+    }
+  }
+}
+
+// Probabilities of the rows that a method looks at, while their queries are at hand.
+void Block::observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape) {
+  Session& s = *e.session;
+  const Look* look = s.look(layer);
+  if (look == nullptr) return;
+  const int all = static_cast<int>(s.rows().source.size()), group = shape.heads / shape.kv_heads;
+  const int from = std::max(e.begin, all - look->attention_rows);
+  auto probe = [&](int first_row, float* out, size_t stride) {
+    std::vector<kernels::View> views(job.views, job.views + shape.kv_heads);
+    for (kernels::View& v : views) v.first += first_row - e.begin, v.end += first_row - e.begin;
+    kernels::AttentionJob part = job;
+    part.q += static_cast<size_t>(first_row - e.begin) * job.ldq;
+    part.n = e.end - first_row;
+    part.views = views.data();
+    stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
+    model_.backend->attention_probe(shape, part, false, out, stride, stage_.scratch_.data(), team_);
+  };
+  size_t stride = 0;
+  if (from < e.end && look->attention_rows > 0) {
+    float* sums = s.look_buffer(layer, &stride);
+    probe(from, sums, stride);
+  }
+  if (look->column_sums && job.n > 4) {
+    for (int h = 0; h < shape.kv_heads; h++) stride = std::max(stride, static_cast<size_t>(job.views[h].rows));
+    std::vector<float> sums(stride * static_cast<size_t>(shape.heads));
+    probe(e.begin, sums.data(), stride);
+    for (int h = 0; h < shape.heads; h++) {
+      float* mass = s.cache().mass(layer, h / group);
+      for (int j = 0; j < job.views[h / group].rows; j++) mass[j] += sums[static_cast<size_t>(h) * stride + static_cast<size_t>(j)] / static_cast<float>(group);
+    }
+  }
+}
+
+}  // namespace tokensieve

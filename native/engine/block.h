@@ -1,0 +1,48 @@
+// One layer on the rows of a batch: norm, attention over each session's own cache, MLP. Internal to stage.cc and probe.cc.
+#pragma once
+
+#include <vector>
+
+#include "engine/stage.h"
+
+namespace tokensieve {
+
+// The views of one session's cache in one layer, for query rows with given sources. Owns what the kernels point into.
+struct LayerViews {
+  std::vector<kernels::View> views;                 // [kv_heads]
+  std::vector<std::vector<int32_t>> first, end;     // [kv_heads][n]
+  std::vector<std::vector<float>> bias;
+
+  // before[h]: rows of head h that stood in the cache before the call's rows [begin of the call's appended rows); the query rows are the newest of the call.
+  void build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n);
+};
+
+kernels::AttentionShape attention_shape(const Model& model);
+Linear slice(const Model& model, const Linear& linear, int begin, int end, int cols);  // outputs [begin, end), multiples of 16
+
+class Block {
+ public:
+  Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team);
+  void run(int layer);
+
+ private:
+  void attention(int layer);
+  void feed_forward(int layer);
+  void project(int layer);
+  void rotate(int layer);
+  void append(int layer);
+  void attend(int layer);
+  void observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape);
+  void add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm);
+
+  Stage& stage_;
+  const Model& model_;
+  std::vector<StageEntry*>& entries_;
+  float* hidden_;
+  int rows_;
+  Team& team_;
+  size_t width_;                  // of a qkv row
+  std::vector<int> at_;           // first row of each entry
+};
+
+}  // namespace tokensieve

@@ -1,0 +1,221 @@
+#include "engine/stage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/error.h"
+#include "engine/block.h"
+
+namespace tokensieve {
+
+namespace {
+
+double frequency(const Rotary& r, int i, int length) {
+  double base = r.base;
+  if (r.dynamic > 0 && length > r.trained) {  // NTK: the base grows with the text
+    base *= std::pow(r.dynamic * length / r.trained - (r.dynamic - 1), static_cast<double>(r.rotated) / (r.rotated - 2));
+  }
+  const double f = 1 / (std::pow(base, 2.0 * i / r.rotated) * r.linear);
+  return r.factors.empty() ? f : f / static_cast<double>(r.factors[static_cast<size_t>(i)]);
+}
+
+}  // namespace
+
+const Stage::Angles& Stage::angles(int rotary, const std::vector<int32_t>& position, int length) {
+  angles_.resize(model_->rotaries.size());
+  Angles& a = angles_[static_cast<size_t>(rotary)];
+  const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
+  if (r.dynamic == 0) length = 0;
+  if (a.position == position && a.length == length) return a;
+  const size_t half = static_cast<size_t>(r.rotated / 2);
+  a.cos.resize(position.size() * half), a.sin.resize(a.cos.size());
+  for (size_t i = 0; i < half; i++) {
+    const double f = frequency(r, static_cast<int>(i), length);
+    for (size_t t = 0; t < position.size(); t++) {
+      a.cos[t * half + i] = static_cast<float>(std::cos(position[t] * f));
+      a.sin[t * half + i] = static_cast<float>(std::sin(position[t] * f));
+    }
+  }
+  a.position = position;
+  a.length = length;
+  return a;
+}
+
+void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
+  const int rotary = model_->layers[static_cast<size_t>(layer)].rotary;
+  const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
+  slots_.resize(model_->rotaries.size());
+  Slots& s = slots_[static_cast<size_t>(rotary)];
+  if (s.rows < rows) {
+    s.rows = (rows + rows / 2 + 63) / 64 * 64;  // columns are read 16 at a time
+    const size_t half = static_cast<size_t>(r.rotated / 2), n = static_cast<size_t>(s.rows);
+    s.cos.resize(half * n), s.sin.resize(half * n);
+    for (size_t i = 0; i < half; i++) {
+      const double f = frequency(r, static_cast<int>(i), 0);
+      for (size_t j = 0; j < n; j++) {
+        s.cos[i * n + j] = static_cast<float>(std::cos(static_cast<double>(j) * f));
+        s.sin[i * n + j] = static_cast<float>(std::sin(static_cast<double>(j) * f));
+      }
+    }
+  }
+  shape->cos = s.cos.data(), shape->sin = s.sin.data(), shape->rotated = r.rotated, shape->table_rows = s.rows;
+}
+
+void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Team& team) {
+  const kernels::Backend& backend = *model_->backend;
+  bool int8 = false, bf16 = false;
+  for (const Linear::Part& p : linear.parts) {
+    const kernels::Kind kind = backend.activation_kind(p.w.type);
+    int8 = int8 || kind == kernels::Kind::int8, bf16 = bf16 || kind == kernels::Kind::bf16;
+  }
+  const size_t rows = static_cast<size_t>(n), width = static_cast<size_t>(cols), blocks = rows * (width / 32);
+  auto align = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
+  const size_t q_bytes = int8 ? align(rows * width) : 0, block_bytes = int8 ? align(blocks * 4) : 0, bf16_bytes = bf16 ? align(rows * (width + 1) * 2) : 0;
+  prepared_.need(q_bytes + 2 * block_bytes + bf16_bytes);
+  uint8_t* at = prepared_.data();
+  kernels::Prepared p;
+  p.n = n, p.cols = cols, p.f32 = x, p.ld = ldx;
+  if (int8) {
+    p.q = reinterpret_cast<int8_t*>(at);
+    p.scale = reinterpret_cast<float*>(at + q_bytes);
+    p.sum = reinterpret_cast<int16_t*>(at + q_bytes + block_bytes);
+  }
+  if (bf16) p.bf16 = reinterpret_cast<uint16_t*>(at + q_bytes + 2 * block_bytes);
+  if (int8 || bf16) backend.prepare(p, team);
+  for (const Linear::Part& part : linear.parts) backend.matmul(part.w, p, part.bias, accumulate, out + part.offset, ldo, team);
+}
+
+void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
+  // Sessions that skip different sub-layers cannot share a pass.
+  std::vector<StageEntry*> left;
+  for (StageEntry& e : entries) left.push_back(&e);
+  while (!left.empty()) {
+    const SessionOptions& o = left[0]->session->options();
+    std::vector<StageEntry*> group, rest;
+    for (StageEntry* e : left) {
+      const SessionOptions& other = e->session->options();
+      (other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp ? group : rest).push_back(e);
+    }
+    run_group(group, from, to);
+    left.swap(rest);
+  }
+}
+
+void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
+  const Config& c = model_->config;
+  const size_t d = static_cast<size_t>(c.hidden);
+  Team team(model_->threads, group.size() == 1 ? &group[0]->session->stop() : nullptr);
+  int rows = 0;
+  for (StageEntry* e : group) {
+    Session& s = *e->session;
+    rows += e->end - e->begin;
+    for (int l = from; s.call_tokens() == 1 && l < to; l++) {
+      if (s.cache().shape().holds[static_cast<size_t>(l)]) s.cache().reserve(l, 1);
+    }
+  }
+  const bool alone = group.size() == 1;
+  if (!alone) hidden_.need(static_cast<size_t>(rows) * d * sizeof(float));
+  float* hidden = alone ? group[0]->session->rows().hidden.as<float>() + static_cast<size_t>(group[0]->begin) * d : hidden_.as<float>();
+  int at = 0;
+  for (StageEntry* e : group) {
+    float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
+    const int n = e->end - e->begin;
+    if (from == 0) model_->backend->embedding(model_->embedding, e->session->ids().data() + e->begin, n, c.embedding_scale, own, team);
+    if (!alone) std::memcpy(hidden + static_cast<size_t>(at) * d, own, static_cast<size_t>(n) * d * sizeof(float));
+    at += n;
+  }
+  Block block(*this, group, hidden, rows, team);
+  for (int l = from; l < to; l++) block.run(l);
+  at = 0;
+  for (StageEntry* e : group) {
+    const int n = e->end - e->begin;
+    if (!alone) std::memcpy(e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d, hidden + static_cast<size_t>(at) * d, static_cast<size_t>(n) * d * sizeof(float));
+    at += n;
+  }
+  if (to < c.layers) return;
+  run_head(group, hidden, team);
+  if (team.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
+  for (StageEntry* e : group) {
+    if (e->session->call_tokens() > 1) continue;
+    for (int l = 0; l < c.layers; l++) e->session->apply_rule(l);
+  }
+}
+
+void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
+  const Config& c = model_->config;
+  const size_t d = static_cast<size_t>(c.hidden);
+  normed_.need(static_cast<size_t>(n) * d * sizeof(float));
+  model_->backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d, team);
+  Linear head;
+  head.parts.push_back({model_->head, 0, nullptr});
+  apply(head, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary), team);
+}
+
+void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
+  const Config& c = model_->config;
+  const size_t d = static_cast<size_t>(c.hidden), v = static_cast<size_t>(c.vocabulary);
+  std::vector<float> last;         // [wishes][hidden]
+  std::vector<StageEntry*> wishes;
+  int at = 0;
+  for (StageEntry* e : group) {
+    const float* own = hidden + static_cast<size_t>(at) * d;
+    const int n = e->end - e->begin;
+    if (e->head.logits == HeadWish::Logits::scores) scores(*e, own, team);
+    if (e->head.logits == HeadWish::Logits::all) {
+      e->logits.resize(static_cast<size_t>(n) * v);
+      for (int r = 0; r < n && !team.stopped(); r += 64) head_logits(own + static_cast<size_t>(r) * d, std::min(64, n - r), e->logits.data() + static_cast<size_t>(r) * v, team);
+    }
+    at += n;
+    const float* newest = own + static_cast<size_t>(n - 1) * d;
+    e->session->last_hidden().assign(newest, newest + d);
+    if (e->head.logits == HeadWish::Logits::last || e->head.sampler) {
+      last.insert(last.end(), newest, newest + d);
+      wishes.push_back(e);
+    }
+  }
+  if (wishes.empty()) return;
+  logits_.need(wishes.size() * v * sizeof(float));
+  head_logits(last.data(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
+  for (size_t i = 0; i < wishes.size(); i++) {
+    float* logits = logits_.as<float>() + i * v;
+    HeadWish& wish = wishes[i]->head;
+    if (wish.logits == HeadWish::Logits::last) wishes[i]->logits.assign(logits, logits + v);
+    if (!wish.sampler) continue;
+    wishes[i]->token = wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()), wish.logprob ? &wishes[i]->logprob : nullptr);
+  }
+}
+
+// Log-probability of each row's own id, given by the row before it: the newest row of what ran last for the first.
+void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
+  const Config& c = model_->config;
+  const size_t d = static_cast<size_t>(c.hidden), v = static_cast<size_t>(c.vocabulary);
+  const Rows& rows = e.session->rows();
+  const int n = e.end - e.begin;
+  std::vector<float>& before = e.session->last_hidden();
+  e.logits.assign(static_cast<size_t>(n), std::numeric_limits<float>::quiet_NaN());
+  constexpr int kStep = 32;
+  std::vector<float> x(kStep * d), lse(kStep);
+  logits_.need(kStep * v * sizeof(float));
+  for (int r = 0; r < n && !team.stopped(); r += kStep) {
+    const int count = std::min(kStep, n - r);
+    for (int i = 0; i < count; i++) {
+      const float* from = r + i > 0 ? hidden + static_cast<size_t>(r + i - 1) * d : before.empty() ? hidden : before.data();
+      std::memcpy(x.data() + static_cast<size_t>(i) * d, from, d * sizeof(float));
+    }
+    float* logits = logits_.as<float>();
+    head_logits(x.data(), count, logits, team);
+    model_->backend->softmax(logits, v, count, c.vocabulary, nullptr, v, lse.data(), team);
+    for (int i = 0; i < count; i++) {
+      const int row = e.begin + r + i;
+      const int32_t source = rows.source[static_cast<size_t>(row)];
+      const bool known = row > 0 ? rows.source[static_cast<size_t>(row - 1)] == source - 1 : source == e.session->tokens() && !before.empty();
+      if (!known) continue;
+      const int32_t id = e.session->ids()[static_cast<size_t>(source - e.session->tokens())];
+      e.logits[static_cast<size_t>(r + i)] = logits[static_cast<size_t>(i) * v + static_cast<size_t>(id)] - lse[static_cast<size_t>(i)];
+    }
+  }
+}
+
+}  // namespace tokensieve

@@ -1,0 +1,78 @@
+// A stage: rows of a batch of sessions through layers [from, to). One at a time for a model; the caller queues.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "engine/session.h"
+
+namespace tokensieve {
+
+constexpr int kStageRows = 512;  // rows of one session that one call takes at most: what an abort or another session waits for
+
+// What is wanted of the rows that leave the last layer.
+struct HeadWish {
+  enum class Logits : uint8_t { none, last, all, scores } logits = Logits::none;
+  Sampler* sampler = nullptr;          // samples from the last row
+  std::vector<int32_t> recent;         // ids that the repeat penalty sees
+  bool logprob = false;
+};
+
+struct StageEntry {
+  Session* session = nullptr;
+  int begin = 0, end = 0;              // rows of the session's call as they are now
+  HeadWish head;
+  // results
+  std::vector<float> logits;           // last: [vocabulary]; all: [rows][vocabulary]; scores: [rows], log-probability of each row's own id given what came before it, NaN where that row is gone
+  int token = -1;
+  float logprob = 0;
+};
+
+class Stage {
+ public:
+  explicit Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+
+  // Throws out_of_memory or aborted; then the calls of all sessions in the batch have to be rolled back.
+  void advance(std::vector<StageEntry>& entries, int from, int to);
+
+  // Looks into a layer that would run next on the rows of the call as they stand; nothing changes.
+  std::vector<float> probe(Session& s, int layer, int rows);                                    // [rows of the call]: mean over heads, sum over the last `rows` rows
+  std::vector<float> probe_keys(Session& s, int layer);                                         // [rows of the call][head_size]: un-rotated, mean over KV heads
+  std::vector<float> probe_rows(Session& s, int layer, const std::vector<int32_t>& rows);       // [rows][heads][tokens so far and of the call], by source
+
+ private:
+  friend class Block;
+
+  // Angles of one rotary for the positions of the rows at hand; kept until the positions change.
+  struct Angles {
+    std::vector<int32_t> position;
+    int length = -1;                   // tokens so far, which dynamic scaling depends on
+    std::vector<float> cos, sin;       // [rows][rotated / 2]
+  };
+  // The same for slots 0..: [rotated / 2][rows], read by attention where keys are stored un-rotated.
+  struct Slots {
+    int rows = 0;
+    std::vector<float> cos, sin;
+  };
+
+  void run_group(std::vector<StageEntry*>& group, int from, int to);
+  void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
+  void head_logits(const float* hidden, int n, float* logits, Team& team);
+  void scores(StageEntry& e, const float* hidden, Team& team);
+  const Angles& angles(int rotary, const std::vector<int32_t>& position, int length);
+  void late(int layer, int rows, kernels::AttentionShape* shape);   // tables of slots [0, rows)
+  void apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Team& team);
+  struct Probed {
+    std::unique_ptr<KvCache> cache;    // the session's, with the call's keys appended
+    std::vector<float> q;              // [looked rows][heads * head_size]
+  };
+  Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
+
+  std::shared_ptr<const Model> model_;
+  std::vector<Angles> angles_;
+  std::vector<Slots> slots_;
+  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_;
+};
+
+}  // namespace tokensieve
