@@ -145,6 +145,7 @@ std::string Reader::string() {
     if (at_ >= text_.size()) fail("the end of a string");
     const char c = text_[at_];
     if (static_cast<unsigned char>(c) < 32) fail("a string without control characters");
+    if (out.size() > kLongest) fail("a string of at most a mebibyte");
     at_++;
     if (c == '"') return out;
     if (c == '\\') {
