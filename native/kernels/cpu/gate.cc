@@ -51,7 +51,7 @@ struct GeluTanh {
 struct Gelu {
   // erfc(z) = e^(-z^2) t q(t), t = 1 / (1 + z / 2): q fitted to 5e-8 for 0 <= z <= 10; z = |a| / sqrt 2
   static TS_INLINE F of(F a) {
-    const F b = min(abs(a), set1(14));
+    const F b = min(abs(a), set1(20));
     const F square = mul(b, b), square_low = fma(b, b, sub(zero(), square));
     const F t = div(set1(1), fma(b, set1(0.353553391f), set1(1)));
     F q = fma(set1(-0.0590705109f), t, set1(0.284582292f));
