@@ -25,7 +25,7 @@ class Translation {
  private:
   const Node* find(const Node& in, const char* key, Kind kind, const char* expected) const;
   uint64_t natural(const Node& in, const char* key, uint64_t most, uint64_t fallback) const;  // 0: it must be there
-  double positive(const Node& in, const char* key, double fallback) const;                    // 0: it must be there
+  double positive(const Node& in, const char* key, double fallback) const;  // 0: it must be there
   std::string text(const Node& in, const char* key, const char* fallback) const;
   void set(const char* key, Value value) { config_.metadata[config_.architecture + "." + key] = std::move(value); }
 
@@ -281,7 +281,8 @@ std::string translate_name(const std::string& architecture, const std::string& n
   std::string_view rest = plain;
   if (!drop_prefix(&rest, "model.layers.")) return name;
   const size_t digits = rest.find_first_not_of("0123456789"), dot = rest.rfind('.');
-  if (digits == 0 || digits > 4 || digits == std::string_view::npos || rest[digits] != '.' || dot <= digits) return name;
+  if (digits == 0 || digits > 4 || digits == std::string_view::npos || rest[digits] != '.' || dot <= digits)
+    return name;
   const std::string_view kind = rest.substr(dot + 1);
   if (kind != "weight" && kind != "bias") return name;
   const std::string_view inner = rest.substr(digits + 1, dot - digits - 1);

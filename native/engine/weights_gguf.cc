@@ -20,10 +20,10 @@ struct NumberType {
   enum Kind : uint8_t { whole, natural, real, yes_no, other } kind;
 };
 constexpr NumberType kTypeTable[kTypes] = {
-    {"u8", 1, NumberType::natural},   {"i8", 1, NumberType::whole},      {"u16", 2, NumberType::natural},
-    {"i16", 2, NumberType::whole},    {"u32", 4, NumberType::natural},   {"i32", 4, NumberType::whole},
-    {"f32", 4, NumberType::real},     {"bool", 1, NumberType::yes_no},   {"string", 0, NumberType::other},
-    {"array", 0, NumberType::other},  {"u64", 8, NumberType::natural},   {"i64", 8, NumberType::whole},
+    {"u8", 1, NumberType::natural},  {"i8", 1, NumberType::whole},    {"u16", 2, NumberType::natural},
+    {"i16", 2, NumberType::whole},   {"u32", 4, NumberType::natural}, {"i32", 4, NumberType::whole},
+    {"f32", 4, NumberType::real},    {"bool", 1, NumberType::yes_no}, {"string", 0, NumberType::other},
+    {"array", 0, NumberType::other}, {"u64", 8, NumberType::natural}, {"i64", 8, NumberType::whole},
     {"f64", 8, NumberType::real},
 };
 
@@ -32,16 +32,17 @@ struct TensorType {
   DType type;
 };
 constexpr TensorType kTensorTypes[] = {
-    {0, DType::f32},   {1, DType::f16},   {2, DType::q4_0},  {3, DType::q4_1},  {6, DType::q5_0},   {7, DType::q5_1},
-    {8, DType::q8_0},  {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {30, DType::bf16},
+    {0, DType::f32},  {1, DType::f16},   {2, DType::q4_0},  {3, DType::q4_1},  {6, DType::q5_0},  {7, DType::q5_1},
+    {8, DType::q8_0}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {30, DType::bf16},
 };
 
 const char* other_type(uint32_t id) {
   static constexpr const char* kNames[] = {
-      nullptr,  nullptr,  nullptr,   nullptr,   "Q4_2",   "Q4_3",  nullptr, nullptr, nullptr, "Q8_1",  "Q2_K",
-      "Q3_K",   nullptr,  nullptr,   nullptr,   "Q8_K",   "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
-      "IQ2_S",  "IQ4_XS", "I8",      "I16",     "I32",    "I64",   "F64",   "IQ1_M", nullptr, "Q4_0_4_4", "Q4_0_4_8",
-      "Q4_0_8_8", "TQ1_0", "TQ2_0",  "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4", "Q1_0"};
+      nullptr,      nullptr,      nullptr,      nullptr, "Q4_2",     "Q4_3",     nullptr,    nullptr,   nullptr,
+      "Q8_1",       "Q2_K",       "Q3_K",       nullptr, nullptr,    nullptr,    "Q8_K",     "IQ2_XXS", "IQ2_XS",
+      "IQ3_XXS",    "IQ1_S",      "IQ4_NL",     "IQ3_S", "IQ2_S",    "IQ4_XS",   "I8",       "I16",     "I32",
+      "I64",        "F64",        "IQ1_M",      nullptr, "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",   "TQ2_0",
+      "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4",    "Q1_0"};
   return id < sizeof kNames / sizeof *kNames ? kNames[id] : nullptr;
 }
 
@@ -126,7 +127,8 @@ void Gguf::start() {
   take(4, "the header");
   const uint32_t version = number<uint32_t>("the header");
   if (version == 2 || version == 3) return;
-  if (version != 0 && version % 65536 == 0) throw unsupported(name_, "the file is big-endian, little-endian is expected");
+  if (version != 0 && version % 65536 == 0)
+    throw unsupported(name_, "the file is big-endian, little-endian is expected");
   throw unsupported(name_, "expected GGUF version 2 or 3, got version " + std::to_string(version));
 }
 
@@ -171,8 +173,8 @@ Value Gguf::array(const std::string& key) {
   if (type == kString) return strings(count);
   numbers_ += count;
   if (numbers_ > kMostNumbers) {
-    throw unsupported(name_, "the lists of a header may have " + std::to_string(kMostNumbers) +
-                                 " numbers, with " + json::quoted(key) + " they have more");
+    throw unsupported(name_, "the lists of a header may have " + std::to_string(kMostNumbers) + " numbers, with " +
+                                 json::quoted(key) + " they have more");
   }
   const uint8_t* p = take(count * t.bytes, "a list");
   std::vector<double> reals;
@@ -291,7 +293,8 @@ uint64_t split_number(const Parsed& piece, const char* key, const std::string& f
 // "-00002-of-00003.gguf"
 std::string piece_ending(uint64_t index, uint64_t count) {
   char text[64];
-  std::snprintf(text, sizeof text, "-%05u-of-%05u.gguf", static_cast<unsigned>(index + 1), static_cast<unsigned>(count));
+  std::snprintf(text, sizeof text, "-%05u-of-%05u.gguf", static_cast<unsigned>(index + 1),
+                static_cast<unsigned>(count));
   return text;
 }
 
@@ -300,8 +303,8 @@ void add_piece(Model* model, MappedFile file, uint64_t index, uint64_t count) {
   Parsed piece = parse_gguf(file.bytes(), path);
   const uint64_t number = split_number(piece, "split.no", path), of = split_number(piece, "split.count", path);
   if (number != index || of != count) {
-    throw bad(path, "expected piece " + std::to_string(index + 1) + " of " + std::to_string(count) + ", the file says " +
-                        std::to_string(number + 1) + " of " + std::to_string(of));
+    throw bad(path, "expected piece " + std::to_string(index + 1) + " of " + std::to_string(count) +
+                        ", the file says " + std::to_string(number + 1) + " of " + std::to_string(of));
   }
   merge(&model->tensors, std::move(piece.tensors), path);
   model->files.push_back(std::move(file));

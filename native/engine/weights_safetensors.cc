@@ -35,8 +35,8 @@ DType read_dtype(json::Reader* reader, const std::string& tensor, const std::str
   if (name == "F32") return DType::f32;
   if (name == "F16") return DType::f16;
   if (name == "BF16") return DType::bf16;
-  throw unsupported(file, "tensor " + json::quoted(tensor) + " is of type " + json::quoted(name) +
-                              "; supported are F32 F16 BF16");
+  throw unsupported(
+      file, "tensor " + json::quoted(tensor) + " is of type " + json::quoted(name) + "; supported are F32 F16 BF16");
 }
 
 // {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
@@ -143,8 +143,8 @@ namespace {
 
 Bytes small(const MappedFile& file, size_t longest) {
   if (file.bytes().size <= longest) return file.bytes();
-  throw bad(file.path(), "expected at most " + std::to_string(longest) + " bytes, got " +
-                             std::to_string(file.bytes().size));
+  throw bad(file.path(),
+            "expected at most " + std::to_string(longest) + " bytes, got " + std::to_string(file.bytes().size));
 }
 
 void add_file(Model* model, const std::string& path, const std::string& architecture) {

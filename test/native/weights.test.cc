@@ -52,8 +52,8 @@ struct Listed {
 };
 
 std::string listing(const Weights& w) {
-  std::string all = "rope_halves " + std::to_string(w.rope_halves()) + " norms_plus_one " +
-                    std::to_string(w.norms_plus_one()) + "\n";
+  std::string all =
+      "rope_halves " + std::to_string(w.rope_halves()) + " norms_plus_one " + std::to_string(w.norms_plus_one()) + "\n";
   for (const auto& entry : w.metadata()) all += entry.first + " " + std::visit(Listed(), entry.second) + "\n";
   for (const auto& entry : w.tensors()) {
     const Tensor& t = entry.second;
@@ -70,7 +70,8 @@ void expect_listing(const std::string& file, const std::string& expected) {
   const auto w = open_weights(files::fixture(file));
   const std::string got = listing(*w), want = files::read(files::fixture(expected + ".expected"));
   if (!check::expect(got == want, __FILE__, __LINE__, file + " was read otherwise than written")) {
-    const size_t at = static_cast<size_t>(std::mismatch(got.begin(), got.end(), want.begin(), want.end()).first - got.begin());
+    const size_t at =
+        static_cast<size_t>(std::mismatch(got.begin(), got.end(), want.begin(), want.end()).first - got.begin());
     const size_t line = got.rfind('\n', at ? at - 1 : 0) + 1;
     std::printf("got:  %.200s\nwant: %.200s\n", got.c_str() + line, want.c_str() + line);
   }
@@ -178,9 +179,14 @@ TEST("a large file's fingerprint sees its first and its last byte") {
 
 TEST("numbers are looked up with their bounds") {
   Fake w;
-  w.keys = {{"u", uint64_t{7}},      {"i", int64_t{-7}}, {"big", std::numeric_limits<uint64_t>::max()},
-            {"f", 0.5},              {"text", std::string("seven")}, {"yes", true},
-            {"nan", std::nan("")},   {"list", std::vector<int64_t>{1, 2}}};
+  w.keys = {{"u", uint64_t{7}},
+            {"i", int64_t{-7}},
+            {"big", std::numeric_limits<uint64_t>::max()},
+            {"f", 0.5},
+            {"text", std::string("seven")},
+            {"yes", true},
+            {"nan", std::nan("")},
+            {"list", std::vector<int64_t>{1, 2}}};
   CHECK_EQ(need_int(w, "u", 7, 7), 7);
   CHECK_EQ(need_int(w, "i", -10, 0), -7);
   CHECK_EQ(get_int(w, "none", 1, 2, 99), 99);
@@ -210,8 +216,9 @@ TEST("tensors are looked up with their shape") {
 }
 
 TEST("JSON is read as the standard says") {
-  const std::string text = "{\"a\":[1,-2.5e3,0.1,1e-06],\"s\":\"\\u00e9\\ud83d\\ude00\\n\\\"\\/\",\"o\":{\"t\":true,"
-                           "\"f\":false,\"n\":null}}";
+  const std::string text =
+      "{\"a\":[1,-2.5e3,0.1,1e-06],\"s\":\"\\u00e9\\ud83d\\ude00\\n\\\"\\/\",\"o\":{\"t\":true,"
+      "\"f\":false,\"n\":null}}";
   const json::Node root = json::parse(" " + text + "\r\n", "x");
   const std::vector<json::Node>& a = root.find("a")->items;
   CHECK(a.size() == 4 && a[0].number == 1 && a[1].number == -2500 && a[2].number == 0.1 && a[3].number == 1e-6);
@@ -225,17 +232,59 @@ TEST("JSON is read as the standard says") {
 }
 
 TEST("what is not JSON is refused") {
-  const std::vector<std::string> broken = {
-      "", " ", "{", "}", "[", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}",
-      "{\"a\":1 \"b\":2}", "{\"a\":1,\"a\":2}", "1 2", "01", "-", "+1", ".5", "5.", "1e", "1e+", "0x1", "NaN",
-      "Infinity", "1e999", "tru", "nul", "True", "\"", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\\ud800\"",
-      "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\n\"", "'a'", "[1]]", "/**/1", "\xef\xbb\xbf" "1", std::string("1\0", 2),
-      std::string(65, '[') + std::string(65, ']'), std::string(100000, '['), std::string(1000, '1')};
+  const std::vector<std::string> broken = {"",
+                                           " ",
+                                           "{",
+                                           "}",
+                                           "[",
+                                           "[1",
+                                           "[1,",
+                                           "[1,]",
+                                           "[,1]",
+                                           "[1 2]",
+                                           "{\"a\"}",
+                                           "{\"a\":}",
+                                           "{\"a\":1,}",
+                                           "{a:1}",
+                                           "{\"a\":1 \"b\":2}",
+                                           "{\"a\":1,\"a\":2}",
+                                           "1 2",
+                                           "01",
+                                           "-",
+                                           "+1",
+                                           ".5",
+                                           "5.",
+                                           "1e",
+                                           "1e+",
+                                           "0x1",
+                                           "NaN",
+                                           "Infinity",
+                                           "1e999",
+                                           "tru",
+                                           "nul",
+                                           "True",
+                                           "\"",
+                                           "\"\\\"",
+                                           "\"\\x\"",
+                                           "\"\\u12\"",
+                                           "\"\\u12g4\"",
+                                           "\"\\ud800\"",
+                                           "\"\\ud800\\u0041\"",
+                                           "\"\\udc00\"",
+                                           "\"\n\"",
+                                           "'a'",
+                                           "[1]]",
+                                           "/**/1",
+                                           "\xef\xbb\xbf"
+                                           "1",
+                                           std::string("1\0", 2),
+                                           std::string(65, '[') + std::string(65, ']'),
+                                           std::string(100000, '['),
+                                           std::string(1000, '1')};
   for (const std::string& text : broken) {
     const files::Exact exact(text);
-    const auto failed = files::failure([&] {
-      json::parse({reinterpret_cast<const char*>(exact.bytes().data), exact.bytes().size}, "x");
-    });
+    const auto failed = files::failure(
+        [&] { json::parse({reinterpret_cast<const char*>(exact.bytes().data), exact.bytes().size}, "x"); });
     check::expect(failed.first == "ERR_FILE_FORMAT", __FILE__, __LINE__, "accepted: " + text.substr(0, 40));
   }
   for (const char* text : {"18446744073709551616", "-1", "1.0", "1e3", "99999999999999999999999"}) {

@@ -16,7 +16,8 @@ const char* const kCut = "ERR_FILE_TRUNCATED";
 const char* const kOther = "ERR_UNSUPPORTED";
 const char* const kMissing = "ERR_FILE_NOT_FOUND";
 
-void expect(const std::string& what, const std::string& code, const std::string& words, const std::function<void()>& call) {
+void expect(const std::string& what, const std::string& code, const std::string& words,
+            const std::function<void()>& call) {
   const auto failed = files::failure(call);
   check::expect(failed.first == code && failed.second.size() > 20 && failed.second[0] == '[' &&
                     failed.second.find(words) != std::string::npos,
@@ -46,8 +47,10 @@ void refused(const char* what, const char* code, const std::string& words, const
 }
 
 std::string llama(const std::string& more) {
-  return "{\"model_type\":\"llama\",\"hidden_size\":8,\"intermediate_size\":12,\"num_hidden_layers\":1,\"vocab_size\":6,"
-         "\"num_attention_heads\":2" + (more.empty() ? "" : "," + more) + "}";
+  return "{\"model_type\":\"llama\",\"hidden_size\":8,\"intermediate_size\":12,\"num_hidden_layers\":1,\"vocab_size\":"
+         "6,"
+         "\"num_attention_heads\":2" +
+         (more.empty() ? "" : "," + more) + "}";
 }
 
 void config_refused(const char* code, const std::string& words, const std::string& json) {
@@ -57,8 +60,9 @@ void config_refused(const char* code, const std::string& words, const std::strin
 }  // namespace
 
 TEST("a hand-made safetensors file is accepted, so that the others fail for their one fault") {
-  const Exact exact(packed("{\"__metadata__\":{\"format\":\"pt\",\"x\":[1]},\"t\":" + entry("F16", "[2,3]", "[0,12]") + ",\"u\":" +
-                               entry("F32", "[1]", "[12,16]") + "}", 16));
+  const Exact exact(packed("{\"__metadata__\":{\"format\":\"pt\",\"x\":[1]},\"t\":" + entry("F16", "[2,3]", "[0,12]") +
+                               ",\"u\":" + entry("F32", "[1]", "[12,16]") + "}",
+                           16));
   const formats::Parsed parsed = formats::parse_safetensors(exact.bytes(), "x");
   CHECK_EQ(parsed.tensors.size(), 2u);
   CHECK(parsed.tensors.at("t").type == DType::f16 && parsed.tensors.at("t").shape == (std::vector<int64_t>{2, 3}));
@@ -77,7 +81,8 @@ TEST("safetensors: headers") {
   refused("no object", kFormat, "an object", packed("{\"t\":1}", 0));
   refused("nested without end", kFormat, "nested", packed("{\"__metadata__\":" + std::string(100000, '['), 0));
   refused("a long name", kFormat, "255", packed("{\"" + std::string(256, 'n') + "\":1}", 0));
-  refused("a very long string", kFormat, "mebibyte", packed("{\"__metadata__\":\"" + std::string(2 << 20, 'n') + "\"}", 0));
+  refused("a very long string", kFormat, "mebibyte",
+          packed("{\"__metadata__\":\"" + std::string(2 << 20, 'n') + "\"}", 0));
 }
 
 TEST("safetensors: tensors") {
@@ -155,19 +160,22 @@ TEST("config.json: both ways to write it, and what it leaves out") {
   CHECK_EQ(whole(plain, "llama.context_length"), 2048u);
   CHECK_EQ(real(plain, "llama.rope.freq_base"), 10000.0);
   CHECK(!plain.tied && !plain.untied && plain.rope_factors.empty() && !plain.metadata.count("llama.rope.scaling.type"));
-  const formats::Config dynamic = of(llama("\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":4.0},\"max_position_embeddings\":4096"));
+  const formats::Config dynamic =
+      of(llama("\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":4.0},\"max_position_embeddings\":4096"));
   CHECK(std::get<std::string>(dynamic.metadata.at("llama.rope.scaling.type")) == "dynamic");
   CHECK_EQ(whole(dynamic, "llama.rope.scaling.original_context_length"), 4096u);
-  const formats::Config gemma = of("{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":18,\"rope_parameters\":{\"full_attention\":{"
-                                   "\"rope_theta\":2e6,\"rope_type\":\"default\"},\"sliding_attention\":{\"rope_theta\":3e4,"
-                                   "\"rope_type\":\"default\"}},\"_sliding_window_pattern\":6,\"hidden_activation\":\"gelu_pytorch_tanh\"}");
+  const formats::Config gemma =
+      of("{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":18,\"rope_parameters\":{\"full_attention\":{"
+         "\"rope_theta\":2e6,\"rope_type\":\"default\"},\"sliding_attention\":{\"rope_theta\":3e4,"
+         "\"rope_type\":\"default\"}},\"_sliding_window_pattern\":6,\"hidden_activation\":\"gelu_pytorch_tanh\"}");
   CHECK_EQ(real(gemma, "gemma3.rope.freq_base"), 2e6);
   CHECK_EQ(real(gemma, "gemma3.rope.freq_base_swa"), 3e4);
   CHECK_EQ(real(gemma, "gemma3.attention.scale"), 0.0625);
   CHECK_EQ(whole(gemma, "gemma3.attention.sliding_window_pattern"), 6u);
   CHECK(gemma.tied);
-  const formats::Config listed = of("{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":5,\"layer_types\":[\"sliding_attention\","
-                                    "\"full_attention\",\"sliding_attention\",\"full_attention\",\"sliding_attention\"]}");
+  const formats::Config listed =
+      of("{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":5,\"layer_types\":[\"sliding_attention\","
+         "\"full_attention\",\"sliding_attention\",\"full_attention\",\"sliding_attention\"]}");
   CHECK_EQ(whole(listed, "gemma3.attention.sliding_window_pattern"), 2u);
 }
 
@@ -180,10 +188,11 @@ TEST("names") {
   is("gemma3", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight");
   is("gemma3", "model.language_model.layers.3.mlp.up_proj.weight", "blk.3.ffn_up.weight");
   is("gemma3", "language_model.lm_head.weight", "output.weight");
-  for (const char* same : {"", "model.layers.", "model.layers.1", "model.layers.1.", "model.layers.x.mlp.up_proj.weight",
-                           "model.layers.12345.mlp.up_proj.weight", "model.layers.1.mlp.up_proj", "model.layers..weight",
-                           "model.layers.1.weight", "model.layers.1.self_attn.rotary_emb.inv_freq",
-                           "model.layers.1.pre_feedforward_layernorm.weight", "language_model.lm_head.weight"}) {
+  for (const char* same :
+       {"", "model.layers.", "model.layers.1", "model.layers.1.", "model.layers.x.mlp.up_proj.weight",
+        "model.layers.12345.mlp.up_proj.weight", "model.layers.1.mlp.up_proj", "model.layers..weight",
+        "model.layers.1.weight", "model.layers.1.self_attn.rotary_emb.inv_freq",
+        "model.layers.1.pre_feedforward_layernorm.weight", "language_model.lm_head.weight"}) {
     is("llama", same, same);
   }
 }

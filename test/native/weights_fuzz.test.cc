@@ -18,7 +18,8 @@ using namespace tokensieve;
 namespace {
 std::atomic<size_t> live{0}, peak{0};
 
-void* counted(size_t size) noexcept {
+// Never inlined: a compiler that sees through both halves calls this free() a mistake.
+__attribute__((noinline)) void* counted(size_t size) noexcept {
   constexpr size_t kFront = alignof(std::max_align_t);
   char* p = static_cast<char*>(std::malloc(size + kFront));
   if (!p) return nullptr;
@@ -28,7 +29,7 @@ void* counted(size_t size) noexcept {
   return p + kFront;
 }
 
-void uncounted(void* p) noexcept {
+__attribute__((noinline)) void uncounted(void* p) noexcept {
   if (!p) return;
   char* front = static_cast<char*>(p) - alignof(std::max_align_t);
   size_t size;
@@ -60,12 +61,15 @@ int from_environment(const char* name, int fallback) {
 // Bytes that parsers stumble over, in place of what was there.
 void edit(std::string* s, check::Random* random) {
   if (s->empty()) return;
-  const auto at = [&](size_t room) { return static_cast<size_t>(random->next() % (s->size() - std::min(room, s->size() - 1))); };
+  const auto at = [&](size_t room) {
+    return static_cast<size_t>(random->next() % (s->size() - std::min(room, s->size() - 1)));
+  };
   const auto put = [&](uint64_t value, size_t bytes) {
     bytes = std::min(bytes, s->size());
     std::memcpy(&(*s)[at(bytes)], &value, bytes);
   };
-  static constexpr uint64_t kEdges[] = {0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, uint64_t{1} << 62, ~uint64_t{0} >> 1, ~uint64_t{0}};
+  static constexpr uint64_t kEdges[] = {
+      0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, uint64_t{1} << 62, ~uint64_t{0} >> 1, ~uint64_t{0}};
   switch (random->below(9)) {
     case 0: (*s)[at(0)] ^= static_cast<char>(1 << random->below(8)); break;
     case 1: (*s)[at(0)] = static_cast<char>(random->next()); break;
@@ -85,9 +89,32 @@ void edit(std::string* s, check::Random* random) {
 
 // The same for JSON: its own words, so that damage gets past the first character.
 void edit_json(std::string* s, check::Random* random) {
-  static const char* const kWords[] = {"{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "null", "true", "-1", "0", "1e308",
-                                       "18446744073709551615", "9007199254740993", "4294967296", "1.5", "\"F32\"", "\"BF16\"",
-                                       "[0,18446744073709551615]", "{\"a\":{\"a\":[[[[", "\xff\xfe", "\"__metadata__\":{},", " "};
+  static const char* const kWords[] = {"{",
+                                       "}",
+                                       "[",
+                                       "]",
+                                       ",",
+                                       ":",
+                                       "\"",
+                                       "\\",
+                                       "\\u0000",
+                                       "\\ud800",
+                                       "null",
+                                       "true",
+                                       "-1",
+                                       "0",
+                                       "1e308",
+                                       "18446744073709551615",
+                                       "9007199254740993",
+                                       "4294967296",
+                                       "1.5",
+                                       "\"F32\"",
+                                       "\"BF16\"",
+                                       "[0,18446744073709551615]",
+                                       "{\"a\":{\"a\":[[[[",
+                                       "\xff\xfe",
+                                       "\"__metadata__\":{},",
+                                       " "};
   const size_t at = static_cast<size_t>(random->next() % (s->size() + 1));
   const std::string word = kWords[random->below(26)];
   switch (random->below(3)) {
@@ -144,7 +171,8 @@ void attempt(const std::function<void()>& parse, Outcome* outcome) {
 
 using Edit = void (*)(std::string*, check::Random*);
 
-void fuzz(const char* what, const std::string& original, int share, Edit first, Edit second, const std::function<void(const std::string&)>& parse) {
+void fuzz(const char* what, const std::string& original, int share, Edit first, Edit second,
+          const std::function<void(const std::string&)>& parse) {
   const int files = std::max(1, from_environment("TOKENSIEVE_FUZZ", 6000) / share);
   check::Random random(static_cast<uint64_t>(from_environment("TOKENSIEVE_FUZZ_SEED", 1)));
   Outcome outcome;
@@ -199,10 +227,11 @@ TEST("damaged configurations and indices") {
       sink = formats::translate_config(as_text(exact.bytes()), "config.json").metadata.size();
     });
   }
-  fuzz("index", files::read(files::fixture("llama-sharded/model.safetensors.index.json")), 12, edit_json, edit, [](const std::string& text) {
-    const files::Exact exact(text);
-    sink = formats::parse_index(as_text(exact.bytes()), "index.json").size();
-  });
+  fuzz("index", files::read(files::fixture("llama-sharded/model.safetensors.index.json")), 12, edit_json, edit,
+       [](const std::string& text) {
+         const files::Exact exact(text);
+         sink = formats::parse_index(as_text(exact.bytes()), "index.json").size();
+       });
 }
 
 TEST("damaged files, opened from disk") {
@@ -219,8 +248,10 @@ TEST("the largest headers that are let through stay within their memory") {
   many.bytes = "GGUF";
   many.u32(3).u64(65536).u64(65536);
   many.text("numbers").u32(9).u32(0).u64((2u << 20)).bytes += std::string(2u << 20, '\1');
-  for (int i = 1; i < 65536; i++) many.text("k" + std::to_string(i) + std::string(60, 'k')).u32(8).text(std::string(80, 'v'));
-  for (int i = 0; i < 65536; i++) many.text("t" + std::to_string(i) + std::string(60, 't')).u32(1).u64(8).u32(0).u64(32u * static_cast<unsigned>(i));
+  for (int i = 1; i < 65536; i++)
+    many.text("k" + std::to_string(i) + std::string(60, 'k')).u32(8).text(std::string(80, 'v'));
+  for (int i = 0; i < 65536; i++)
+    many.text("t" + std::to_string(i) + std::string(60, 't')).u32(1).u64(8).u32(0).u64(32u * static_cast<unsigned>(i));
   const files::Exact exact(many.bytes + std::string(31 + 32 * 65536, '\0'));
   Outcome outcome;
   attempt([&] { read_all(formats::parse_gguf(exact.bytes(), "x.gguf")); }, &outcome);

@@ -21,10 +21,11 @@ const char* const kMissing = "ERR_FILE_NOT_FOUND";
 
 void expect(const char* what, const std::string& code, const std::string& words, const std::function<void()>& call) {
   const auto failed = files::failure(call);
-  check::expect(failed.first == code && failed.second.size() > 20 && failed.second[0] == '[' &&
-                    failed.second.find(words) != std::string::npos,
-                __FILE__, __LINE__,
-                std::string(what) + ": expected " + code + " with \"" + words + "\", got " + failed.first + " " + failed.second);
+  check::expect(
+      failed.first == code && failed.second.size() > 20 && failed.second[0] == '[' &&
+          failed.second.find(words) != std::string::npos,
+      __FILE__, __LINE__,
+      std::string(what) + ": expected " + code + " with \"" + words + "\", got " + failed.first + " " + failed.second);
 }
 
 void refused_gguf(const char* what, const std::string& code, const std::string& words, const std::string& content) {
@@ -91,7 +92,8 @@ TEST("GGUF: what begins wrongly") {
   refused_gguf("three bytes", kCut, "ends within", "GGU");
   refused_gguf("magic only", kCut, "ends within", "GGUF");
   refused_gguf("text", kFormat, "`hell`", "hello\nhello\nhello\nhello\n");
-  refused_gguf("old ggml", kFormat, "expected a GGUF file", std::string("tjgg\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24));
+  refused_gguf("old ggml", kFormat, "expected a GGUF file",
+               std::string("tjgg\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24));
   for (const uint32_t version : {0u, 1u, 4u, 99u, 0xffffffffu}) {
     Gguf g;
     g.version = version;
@@ -143,8 +145,10 @@ TEST("GGUF: metadata") {
   refused_gguf("unknown element type", kFormat, "type 13", with("a", 9, [](Out* o) { o->u32(13).u64(0); }));
   refused_gguf("nested list", kOther, "list of lists", with("a", 9, [](Out* o) { o->u32(9).u64(1).u32(0).u64(0); }));
   refused_gguf("a bool of 2", kFormat, "0 or 1", with("a", 7, [](Out* o) { o->bytes += '\2'; }));
-  refused_gguf("a list with a bool of 9", kFormat, "0 or 1", with("a", 9, [](Out* o) { o->u32(7).u64(1).bytes += '\11'; }));
-  refused_gguf("a list with 2^63", kOther, "63 bits", with("a", 9, [](Out* o) { o->u32(10).u64(1).u64(uint64_t{1} << 63); }));
+  refused_gguf("a list with a bool of 9", kFormat, "0 or 1",
+               with("a", 9, [](Out* o) { o->u32(7).u64(1).bytes += '\11'; }));
+  refused_gguf("a list with 2^63", kOther, "63 bits",
+               with("a", 9, [](Out* o) { o->u32(10).u64(1).u64(uint64_t{1} << 63); }));
   refused_gguf("empty key", kFormat, "empty", with("", 7, nothing));
   refused_gguf("long key", kFormat, "65535", with(std::string(65536, 'k'), 7, nothing));
   refused_gguf("endless string", kFormat, "16777216", with("a", 8, [](Out* o) { o->u64(~uint64_t{0}); }));
@@ -158,7 +162,8 @@ TEST("GGUF: metadata") {
     Gguf g;
     refused_gguf("alignment", kFormat, "power of two", g.alignment(align).tensor("t", {1}, 0, 0).bytes());
   }
-  refused_gguf("alignment of a kind", kFormat, "another type", with("general.alignment", 8, [](Out* o) { o->text("32"); }));
+  refused_gguf("alignment of a kind", kFormat, "another type",
+               with("general.alignment", 8, [](Out* o) { o->text("32"); }));
 }
 
 TEST("GGUF: tensors") {
@@ -183,7 +188,8 @@ TEST("GGUF: tensors") {
   refused_gguf("Q2_K", kOther, "Q2_K", with({256}, 10, 0));
   refused_gguf("IQ4_XS", kOther, "IQ4_XS", with({256}, 23, 0));
   refused_gguf("F64", kOther, "F64", with({1}, 28, 0));
-  for (const uint32_t type : {4u, 31u, 36u, 38u, 1000u, 0xffffffffu}) refused_gguf("type", kOther, "`bad`", with({1}, type, 0));
+  for (const uint32_t type : {4u, 31u, 36u, 38u, 1000u, 0xffffffffu})
+    refused_gguf("type", kOther, "`bad`", with({1}, type, 0));
   Gguf name, twice, overlap, none;
   refused_gguf("a long name", kFormat, "255", name.tensor(std::string(256, 'n'), {1}, 0, 0).bytes());
   refused_gguf("a name twice", kFormat, "comes twice", twice.tensor("t", {1}, 0, 0).tensor("t", {1}, 0, 32).bytes());
@@ -197,7 +203,8 @@ TEST("GGUF: every cut is refused") {
     const Exact exact(content.substr(0, size));
     const auto failed = files::failure([&] { formats::parse_gguf(exact.bytes(), "x.gguf"); });
     const bool padding = failed.first.empty() && size + 32 > content.size();  // behind the last tensor
-    check::expect(failed.first == kCut || padding, __FILE__, __LINE__, "cut at " + std::to_string(size) + ": " + failed.second);
+    check::expect(failed.first == kCut || padding, __FILE__, __LINE__,
+                  "cut at " + std::to_string(size) + ": " + failed.second);
   }
 }
 
