@@ -6,7 +6,7 @@
 //                add sub mul div min max abs sqrt  fma(a, b, c) = a b + c  fnma(a, b, c) = c - a b  round (to even)
 //                select_less(a, b, x, y): a < b ? x : y      reduce_add reduce_max (halves are folded: a fixed tree)
 //                load_f16 load_bf16 load_i8 load_u8 (16 values of memory)  load_u4lo load_u4hi (nibbles of 16 bytes)
-//                store_f16 store_bf16 (round to nearest even)
+//                store_f16 store_bf16 (round to nearest even)   f16_at(p): one number, a float
 //                exp2(x) exp(x): relative error <= 2e-7 where the result is normal; 0 far below, infinity far above
 //   I  16 int32  zeroi() set1i(x) loadi(p) storei(p, v) addi subi muli mini maxi  to_f32(I) to_i32(F) (nearest even)
 //                reduce_addi  store_i8(p, I), |lane| <= 127

@@ -80,6 +80,11 @@ TS_INLINE void store_128(void* p, __m128i x) { _mm_storeu_si128(static_cast<__m1
 TS_INLINE const void* at(const void* p, int bytes) { return static_cast<const uint8_t*>(p) + bytes; }
 TS_INLINE void* at(void* p, int bytes) { return static_cast<uint8_t*>(p) + bytes; }
 
+TS_INLINE float f16_at(const void* p) {
+  uint16_t h;
+  __builtin_memcpy(&h, p, 2);
+  return _cvtsh_ss(h);
+}
 TS_INLINE F load_f16(const void* p) { return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(at(p, 16)))}; }
 TS_INLINE __m256 widen_bf16(__m128i h) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));

@@ -66,6 +66,11 @@ TS_INLINE F scale_by_power(F a, F n) { TS_QUARTERS(F, scale_by_power(a.v[i], n.v
 TS_INLINE const uint8_t* at(const void* p, int bytes) { return static_cast<const uint8_t*>(p) + bytes; }
 TS_INLINE uint8_t* at(void* p, int bytes) { return static_cast<uint8_t*>(p) + bytes; }
 TS_INLINE uint16x4_t load_u16x4(const void* p) { return vreinterpret_u16_u8(vld1_u8(static_cast<const uint8_t*>(p))); }
+TS_INLINE float f16_at(const void* p) {
+  uint16_t h;
+  __builtin_memcpy(&h, p, 2);
+  return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+}
 TS_INLINE F load_f16(const void* p) {
   TS_QUARTERS(F, vcvt_f32_f16(vreinterpret_f16_u16(load_u16x4(at(p, 8 * i)))));
 }

@@ -1,0 +1,61 @@
+// Activations of one input, rounded once for all the matrices that read it.
+#include "kernels/cpu/functions.h"
+#include "kernels/cpu/tasks.h"
+
+namespace tokensieve::kernels::TS_ISA {
+namespace {
+
+// x [32] -> q [32], its scale, and the sums of both halves of q. Blocks with no number of at least 1e-30 count as zero:
+// 127 / max would be infinite.
+TS_INLINE void quantize_block(const float* x, int8_t* q, float* scale, int16_t* sums) {
+  const F a = load(x), b = load(x + 16);
+  const float largest = reduce_max(max(abs(a), abs(b)));
+  const bool zero_block = largest < 1e-30f;
+  *scale = zero_block ? 0 : largest / 127;
+  const F inverse = set1(zero_block ? 0 : 127 / largest);
+  const I qa = to_i32(mul(a, inverse)), qb = to_i32(mul(b, inverse));
+  store_i8(q, qa);
+  store_i8(q + 16, qb);
+  sums[0] = static_cast<int16_t>(reduce_addi(qa));
+  sums[1] = static_cast<int16_t>(reduce_addi(qb));
+}
+
+void round_row(const float* x, int cols, uint16_t* y) {
+  int k = 0;
+  for (; k + 16 <= cols; k += 16) store_bf16(y + k, load(x + k));
+  if (k == cols) return;
+  uint16_t tail[16];
+  store_bf16(tail, load_part(x + k, cols - k));  // the padding of an odd row is zero
+  for (int i = 0; i < (cols - k + 1) / 2 * 2; i++) y[k + i] = tail[i];
+}
+
+void prepare_row(const Prepared& p, int row) {
+  const size_t t = static_cast<size_t>(row), cols = static_cast<size_t>(p.cols), blocks = cols / 32;
+  const float* x = p.f32 + p.ld * t;
+  if (p.bf16) round_row(x, p.cols, p.bf16 + (cols + 1) / 2 * 2 * t);
+  if (!p.q) return;
+  for (size_t b = 0; b < blocks; b++) {
+    const size_t at = blocks * t + b;
+    quantize_block(x + 32 * b, p.q + cols * t + 32 * b, p.scale + at, p.sum + 2 * at);
+  }
+}
+
+struct Job {
+  const Prepared* p;
+  int rows;  // a task
+};
+
+void prepare_task(void* context, int index, int) {
+  const Job& job = *static_cast<const Job*>(context);
+  const int from = index * job.rows, to = from + job.rows < job.p->n ? from + job.rows : job.p->n;
+  for (int row = from; row < to; row++) prepare_row(*job.p, row);
+}
+
+}  // namespace
+
+void prepare(const Prepared& p, Team& team) noexcept {
+  Job job{&p, rows_per_task(p.n, static_cast<size_t>(p.cols))};
+  team.run(tasks_of(p.n, job.rows), prepare_task, &job);
+}
+
+}  // namespace tokensieve::kernels::TS_ISA

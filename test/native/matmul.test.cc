@@ -1,0 +1,288 @@
+// Kernels matmul, prepare, pack and embedding of every runnable instruction set, against plain loops over the dequantized
+// GGUF rows. Blocks are random bytes, so that every code occurs, -128 among them.
+#include <memory>
+
+#include "core/half.h"
+#include "kernel_test.h"
+
+using namespace tokensieve;
+using namespace tokensieve::kernels;
+using kernel_test::backends;
+
+namespace {
+
+constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
+                            DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
+
+struct Free {
+  void operator()(uint8_t* p) const { std::free(p); }
+};
+using Bytes = std::unique_ptr<uint8_t[], Free>;
+Bytes aligned(size_t bytes) {
+  uint8_t* p = static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 64) / 64 * 64 + 64));
+  std::memset(p, 0xa5, bytes);
+  return Bytes(p);
+}
+
+void put_half(uint8_t* p, float x) {
+  const uint16_t h = float_to_f16(x);
+  std::memcpy(p, &h, 2);
+}
+
+// Where the f16 scale and minimum of a block lie; -1: none.
+void scale_offsets(DType type, int* d, int* m) {
+  const bool minimum = type == DType::q4_1 || type == DType::q5_1 || type == DType::q4_k || type == DType::q5_k;
+  *d = type == DType::q6_k ? 208 : 0;
+  *m = minimum ? 2 : -1;
+}
+
+std::vector<uint8_t> random_rows(DType type, int rows, int cols, check::Random& random) {
+  const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(cols);
+  std::vector<uint8_t> data(row_bytes(type, count));
+  if (type == DType::f32 || type == DType::f16 || type == DType::bf16) {
+    reference_backend().quantize(type, random.normals(count).data(), count, data.data());
+    return data;
+  }
+  for (uint8_t& byte : data) byte = static_cast<uint8_t>(random.below(256));
+  const size_t bytes = static_cast<size_t>(traits(type).bytes);
+  int d, m;
+  scale_offsets(type, &d, &m);
+  for (size_t at = 0; at < data.size(); at += bytes) {
+    put_half(&data[at + static_cast<size_t>(d)], random.uniform(-0.01f, 0.02f));
+    if (m >= 0) put_half(&data[at + static_cast<size_t>(m)], random.uniform(-0.05f, 0.05f));
+  }
+  return data;
+}
+
+// Activations in all forms, x itself misaligned and with a stride of its own.
+struct Input {
+  Input(const Backend& backend, int count, int columns, uint64_t seed) : n(count), cols(columns) {
+    check::Random random(seed);
+    ld = static_cast<size_t>(cols) + 3;
+    x = random.normals(ld * static_cast<size_t>(n) + 1);
+    for (float& value : x) value *= random.below(50) == 0 ? 20 : 1;
+    if (cols % 32 == 0) {
+      for (int k = 0; k < 32; k++) x[1 + static_cast<size_t>(k)] = 0;
+    }
+    prepare(backend, 1);
+  }
+  void prepare(const Backend& backend, int threads) {
+    const size_t rows = static_cast<size_t>(n), width = static_cast<size_t>(cols), blocks = width / 32;
+    brain.assign(rows * ((width + 1) / 2 * 2), 0x7fc0);
+    q = aligned(rows * width + 1);
+    scale.assign(rows * blocks + 1, -1);
+    sum.assign(rows * blocks * 2 + 1, -1);
+    p = Prepared{};
+    p.n = n, p.cols = cols, p.f32 = x.data() + 1, p.ld = ld, p.bf16 = brain.data();
+    if (cols % 32 == 0) p.q = reinterpret_cast<int8_t*>(q.get()), p.scale = scale.data(), p.sum = sum.data();
+    Team team(threads);
+    backend.prepare(p, team);
+  }
+  Prepared first(int count) const {
+    Prepared part = p;
+    part.n = count;
+    return part;
+  }
+  double value(Kind kind, int t, int k) const {  // what the kernel is to multiply with
+    const size_t row = static_cast<size_t>(t), col = static_cast<size_t>(k), width = static_cast<size_t>(cols);
+    if (kind == Kind::int8) return static_cast<double>(p.q[row * width + col]) * p.scale[row * (width / 32) + col / 32];
+    if (kind == Kind::bf16) return bf16_to_float(p.bf16[row * ((width + 1) / 2 * 2) + col]);
+    return p.f32[row * ld + col];
+  }
+
+  int n, cols;
+  size_t ld;
+  std::vector<float> x, scale;
+  std::vector<uint16_t> brain;
+  std::vector<int16_t> sum;
+  Bytes q;
+  Prepared p;
+};
+
+struct Matrix {
+  Matrix(const Backend& b, DType type, int rows, int cols, uint64_t seed, const int32_t* map = nullptr) : backend(b) {
+    check::Random random(seed);
+    source = random_rows(type, rows, cols, random);
+    plain.resize(static_cast<size_t>(rows) * static_cast<size_t>(cols));
+    reference_backend().dequantize(type, source.data(), plain.size(), plain.data());
+    data = aligned(b.packed_bytes(type, rows, cols));
+    for (int row = 0; row < rows; row += 16) {
+      b.pack(type, source.data(), rows, cols, map, row, row + 16 < rows ? row + 16 : rows, data.get());
+    }
+    packed = PackedMatrix{type, rows, cols, data.get()};
+  }
+  // out [n][rows + 5], the padding must survive
+  std::vector<float> times(const Prepared& x, int threads, const float* bias = nullptr, bool accumulate = false) const {
+    Team team(threads);
+    const size_t ldo = static_cast<size_t>(packed.rows) + 5;
+    std::vector<float> out(ldo * static_cast<size_t>(x.n), 7.5f);
+    backend.matmul(packed, x, bias, accumulate, out.data(), ldo, team);
+    for (size_t t = 0; t < static_cast<size_t>(x.n); t++) {
+      for (size_t r = static_cast<size_t>(packed.rows); r < ldo; r++) CHECK_EQ(out[ldo * t + r], 7.5f);
+    }
+    return out;
+  }
+
+  const Backend& backend;
+  std::vector<uint8_t> source;
+  std::vector<float> plain;
+  Bytes data;
+  PackedMatrix packed;
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b, size_t count) {
+  return std::memcmp(a.data(), b.data(), count * sizeof(float)) == 0;
+}
+
+int columns(DType type, int wanted) { return (wanted + traits(type).block - 1) / traits(type).block * traits(type).block; }
+
+// Against a plain loop over the activations as prepared (rounding of f32 sums only) and as given (their rounding too).
+void compare(const Matrix& m, const Input& in, Kind kind, const std::vector<float>& out) {
+  const size_t ldo = static_cast<size_t>(m.packed.rows) + 5, cols = static_cast<size_t>(in.cols);
+  for (int t = 0; t < in.n; t++) {
+    for (int r = 0; r < m.packed.rows; r++) {
+      double sum = 0, exact = 0, size = 0, slack = 0;
+      for (int k = 0; k < in.cols; k++) {
+        const double w = m.plain[static_cast<size_t>(r) * cols + static_cast<size_t>(k)], x = in.value(kind, t, k);
+        const double given = in.value(Kind::f32, t, k);
+        sum += w * x;
+        exact += w * given;
+        size += std::fabs(w * x);
+        if (kind == Kind::bf16) slack += std::fabs(w * given) / 256;
+        if (kind == Kind::int8) slack += std::fabs(w) * in.scale[static_cast<size_t>(t) * (cols / 32) + static_cast<size_t>(k) / 32] * 0.51;
+      }
+      const float got = out[ldo * static_cast<size_t>(t) + static_cast<size_t>(r)];
+      CHECK_NEAR(got, sum, 3e-6 * size + 1e-9);
+      CHECK_NEAR(got, exact, slack + 3e-6 * size + 1e-9);
+    }
+  }
+}
+
+TEST("matmul equals a plain loop for every type and shape") {
+  struct Shape {
+    int rows, cols, n;
+  };
+  const Shape shapes[] = {{1, 32, 1}, {16, 64, 2}, {17, 96, 7}, {50, 256, 13}, {33, 1056, 5}, {31, 2048, 3}, {40, 31, 6}, {5, 1, 14}};
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      for (const Shape& s : shapes) {
+        const Matrix m(*backend, type, s.rows, columns(type, s.cols), 11);
+        const Input in(*backend, s.n, m.packed.cols, 12);
+        compare(m, in, backend->activation_kind(type), m.times(in.p, 2));
+      }
+    }
+  }
+}
+
+TEST("an output depends on its row and its token only, bit for bit") {
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      const Matrix m(*backend, type, 50, columns(type, 1280), 21);
+      const Input in(*backend, 100, m.packed.cols, 22);
+      const std::vector<float> all = m.times(in.p, 1);
+      for (const int n : {1, 2, 3, 5, 6, 7, 8, 12, 13, 33, 97}) {
+        CHECK(same(all, m.times(in.first(n), n % 3 + 1), 55 * static_cast<size_t>(n)));
+      }
+      CHECK(same(all, m.times(in.p, 2), all.size()));
+      CHECK(same(all, m.times(in.p, 3), all.size()));
+    }
+  }
+}
+
+TEST("more tokens than a task takes") {
+  for (const Backend* backend : backends()) {
+    for (const DType type : {DType::q4_1, DType::f16}) {
+      const Matrix m(*backend, type, 70, 64, 23);
+      const Input in(*backend, 1000, 64, 24);
+      compare(m, in, backend->activation_kind(type), m.times(in.p, 2));
+    }
+  }
+}
+
+TEST("bias is added, and the product to what is there") {
+  for (const Backend* backend : backends()) {
+    for (const int n : {1, 9}) {
+      const Matrix m(*backend, DType::q8_0, 37, 64, 31);
+      const Input in(*backend, n, 64, 32);
+      std::vector<float> bias(37);
+      for (size_t r = 0; r < bias.size(); r++) bias[r] = static_cast<float>(r) - 11.25f;
+      const std::vector<float> product = m.times(in.p, 1), biased = m.times(in.p, 1, bias.data());
+      const std::vector<float> both = m.times(in.p, 2, bias.data(), true);
+      for (size_t t = 0; t < static_cast<size_t>(n); t++) {
+        for (size_t r = 0; r < bias.size(); r++) {
+          CHECK_NEAR(biased[42 * t + r], static_cast<double>(product[42 * t + r]) + bias[r], 4e-6);
+          CHECK_NEAR(both[42 * t + r], static_cast<double>(biased[42 * t + r]) + 7.5, 4e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST("map permutes the rows") {
+  std::vector<int32_t> map(45);
+  for (int r = 0; r < 45; r++) map[static_cast<size_t>(r)] = (r * 7 + 3) % 45;
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      const int cols = columns(type, 32);
+      const Matrix plain(*backend, type, 45, cols, 41), mapped(*backend, type, 45, cols, 41, map.data());
+      const Input in(*backend, 1, cols, 42);
+      const std::vector<float> a = plain.times(in.p, 1), b = mapped.times(in.p, 1);
+      for (size_t r = 0; r < 45; r++) CHECK_EQ(b[r], a[static_cast<size_t>(map[r])]);
+    }
+  }
+}
+
+TEST("embedding gives the bits of the dequantized row") {
+  const int32_t ids[] = {0, 34, 15, 16, 7, 34};
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      for (const int wanted : {32, 51, 288}) {
+        const Matrix m(*backend, type, 35, columns(type, wanted), 51);
+        const size_t cols = static_cast<size_t>(m.packed.cols);
+        std::vector<float> out(cols * 6, 7.5f);
+        for (const float scale : {1.0f, 24.3f}) {
+          Team team(2);
+          backend->embedding(m.packed, ids, 6, scale, out.data(), team);
+          for (size_t i = 0; i < 6; i++) {
+            for (size_t k = 0; k < cols; k++) CHECK_EQ(out[i * cols + k], m.plain[static_cast<size_t>(ids[i]) * cols + k] * scale);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("prepare rounds as the reference does, whatever the team") {
+  for (const Backend* backend : backends()) {
+    for (const int cols : {32, 33, 64, 2080}) {
+      Input mine(*backend, 23, cols, 61);
+      for (size_t k = 1; k < mine.x.size(); k += 37) mine.x[k] = 1e-33f;
+      Input other(reference_backend(), 23, cols, 61);
+      other.x = mine.x;
+      other.prepare(reference_backend(), 1);
+      for (const int threads : {1, 3}) {
+        mine.prepare(*backend, threads);
+        CHECK(mine.brain == other.brain);
+        CHECK(mine.scale == other.scale);
+        CHECK(mine.sum == other.sum);
+        if (cols % 32 == 0) CHECK(std::memcmp(mine.q.get(), other.q.get(), 23 * static_cast<size_t>(cols)) == 0);
+      }
+    }
+  }
+}
+
+TEST("activations come back within half a step") {
+  for (const Backend* backend : backends()) {
+    const Input in(*backend, 5, 320, 71);
+    for (int t = 0; t < 5; t++) {
+      for (int k = 0; k < 320; k++) {
+        const double step = in.scale[static_cast<size_t>(t * 10 + k / 32)];
+        CHECK_NEAR(in.value(Kind::int8, t, k), in.value(Kind::f32, t, k), step * 0.501);
+      }
+    }
+    CHECK_EQ(in.scale[0], 0.0f);  // its first block is all zero
+    CHECK_EQ(in.sum[0], 0);
+  }
+}
+
+}  // namespace
