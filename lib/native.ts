@@ -56,6 +56,12 @@ export type Rule =
   | { kind: 'window'; sinks: number; tokens: number; share: number }
   | { kind: 'mass'; recent: number; tokens: number; share: number }
 
+export interface NativeStats {
+  bytes: number
+  rowBytes: number
+  layers: { rows: number[]; bytes: number }[]
+}
+
 export interface SamplerOptions {
   temperature: number
   topK: number
@@ -76,7 +82,7 @@ export interface Advance {
   end: number
   /** What is wanted where `to` is the last layer and `end` the last row. */
   head?: {
-    /** 'last': the logits of the last row; 'all': of rows [begin, end); 'scores': log-probability of the token after each row of [begin, end). */
+    /** 'last': the logits of the last row; 'all': of rows [begin, end); 'scores': log-probability of each row's own id given what came before it (NaN where that is not known). */
     logits: 'none' | 'last' | 'all' | 'scores'
     /** Samples a token from the last row's logits. */
     sampler?: NativeSampler
@@ -112,10 +118,8 @@ export interface NativeSession {
   drop(kept: Int32Array, repack: boolean): void
   /** Row i of the call folds into the row of source into[i] (into[into[i]] === into[i]); the mean is weighted by sizes, the position is that of the row it folds into. */
   merge(into: Int32Array, repack: boolean): void
-  /** Log-probability of the first id of the call given the session before it; NaN at the start. */
-  firstScore(id: number): number
-  /** Looks of a layer: attention [heads × rows of its cache], null where nothing was asked. */
-  attention(layer: number): Float32Array | null
+  /** What was looked at in a layer: [rows of that head's cache], mean over the group, summed over the looked rows; empty where nobody looked. */
+  attention(layer: number, kvHead: number): Float32Array
   commit(): void
   rollback(): void
   /** Makes the stage call that runs stop soon; it rejects with code ERR_ABORTED. */
@@ -138,7 +142,8 @@ export interface NativeSession {
   reset(): void
   fork(): NativeSession
   save(): Uint8Array
-  stats(): { bytes: number; layers: { rows: number[]; bytes: number }[]; rowBytes: number }
+  /** null while a stage call of this session runs. rowBytes: of one row of one KV head, both sides. */
+  stats(): NativeStats | null
   close(): void
 }
 
@@ -158,13 +163,13 @@ export interface NativeModel {
   /** One stage call for a batch of sessions, off the event loop. One at a time: the scheduler queues. */
   advance(batch: Advance[]): Promise<Advanced[]>
   /**
-   * Attention of the last `rows` rows of the call over the cache rows and the call's rows, in the layer that would run next (its own norm and projections of the hidden rows
-   * as they stand); [heads × (cache rows + rows of the call)], summed over the looked rows. Nothing changes.
+   * Attention of the last `rows` rows of the call in the layer that would run next (its own norm and projections of the hidden rows as they stand):
+   * [rows of the call], mean over heads, summed over the looked rows; the softmax runs over the cache's rows too. Nothing changes.
    */
   probe(session: NativeSession, layer: number, rows: number): Promise<Float32Array>
   /** Un-rotated keys of the call's rows in the layer that would run next, mean over KV heads: [rows × headSize]. */
   probeKeys(session: NativeSession, layer: number): Promise<Float32Array>
-  /** Probabilities [rows × heads × (cache rows + rows of the call)] of the given rows (indices into the call's rows) in a layer that would run next. */
+  /** Probabilities [rows × heads × tokens so far and of the call], by source (0 where there is no row), of the given rows (places in the call's rows) in the layer that would run next. */
   probeRows(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
   close(): void
 }
@@ -178,10 +183,24 @@ export interface NativeKernels {
   rope(backend: string, x: Float32Array, heads: number, headSize: number, rotated: number, positions: Float64Array, base: number): Float32Array
   topK(backend: string, x: Float32Array, k: number, byValue: boolean): Int32Array
   merge(backend: string, x: Float32Array, d: number, into: Int32Array, sizes: Float32Array | null): { rows: Float32Array; sizes: Float32Array }
+  /** q [n × heads × headSize], k and v [rows × kvHeads × headSize]; query row i sees rows [first[i], end[i]) that keep has not at 0; scores [heads × rows], summed over q's rows. */
   attention(
     backend: string,
-    o: { q: Float32Array; k: Float32Array; v: Float32Array; heads: number; kvHeads: number; headSize: number; scale: number; causal: boolean; keep: Uint8Array | null; scores: boolean },
+    o: {
+      q: Float32Array
+      k: Float32Array
+      v: Float32Array
+      heads: number
+      kvHeads: number
+      headSize: number
+      scale: number
+      first: Int32Array
+      end: Int32Array
+      keep: Uint8Array | null
+      scores: boolean
+    },
   ): { output: Float32Array; scores: Float32Array | null }
+}
 }
 
 export interface Addon {

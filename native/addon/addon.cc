@@ -1,0 +1,30 @@
+// The addon's entry: classes, load, kernels. Loaded once for the main thread and once for each worker thread that uses it.
+#include <napi.h>
+
+#include "addon/addon_data.h"
+#include "addon/kernels.h"
+#include "addon/model.h"
+#include "core/pool.h"
+
+namespace tokensieve::addon {
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* data = new AddonData();
+  env.SetInstanceData(data);
+  data->session_class = Napi::Persistent(JsSession::define(env));
+  data->model_class = Napi::Persistent(JsModel::define(env));
+  data->sampler_class = Napi::Persistent(JsSampler::define(env));
+  // A thread that ends waits for its work: tell it to stop, so that the wait is short.
+  env.AddCleanupHook([running = data->running] {
+    running->ending = true;
+    for (std::atomic<bool>* stop : running->stops) *stop = true;
+  });
+  exports.Set("load", Napi::Function::New(env, load, "load"));
+  exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), physical_cores()); }));
+  exports.Set("kernels", make_kernels(env));
+  return exports;
+}
+
+}  // namespace tokensieve::addon
+
+NODE_API_MODULE(tokensieve, tokensieve::addon::init)

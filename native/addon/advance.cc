@@ -1,0 +1,155 @@
+// Stage calls and probes: what runs off the event loop for a loaded model.
+#include <utility>
+
+#include "addon/addon_data.h"
+#include "addon/arguments.h"
+#include "addon/model.h"
+#include "addon/worker.h"
+
+namespace tokensieve::addon {
+
+namespace {
+
+// Everything that a stage call needs, held until it is over.
+struct Batch {
+  std::vector<StageEntry> entries;
+  std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<std::shared_ptr<Sampler>> samplers;
+  std::vector<Napi::Object> objects;
+  int from = 0, to = 0;
+};
+
+HeadWish read_head(const Napi::Value& v, Batch& batch) {
+  HeadWish wish;
+  if (!v.IsObject()) return wish;
+  const Napi::Object o = v.As<Napi::Object>();
+  const std::string logits = need_string(o.Get("logits"), "logits");
+  if (logits == "last") wish.logits = HeadWish::Logits::last;
+  if (logits == "all") wish.logits = HeadWish::Logits::all;
+  if (logits == "scores") wish.logits = HeadWish::Logits::scores;
+  if (o.Get("sampler").IsObject()) {
+    batch.samplers.push_back(JsSampler::from(o.Get("sampler"))->sampler);
+    wish.sampler = batch.samplers.back().get();
+  }
+  if (o.Get("recent").IsTypedArray()) wish.recent = copy_of<int32_t>(o.Get("recent"), "recent");
+  wish.logprob = is_true(o.Get("logprob"));
+  return wish;
+}
+
+std::shared_ptr<Batch> read_batch(const Napi::Value& v, int layers) {
+  if (!v.IsArray() || v.As<Napi::Array>().Length() == 0) wrong(v.Env(), "batch", "a filled array");
+  auto batch = std::make_shared<Batch>();
+  const Napi::Array list = v.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Object o = need_object(list.Get(i), "entry");
+    const Napi::Object object = need_object(o.Get("session"), "session");
+    JsSession* js = JsSession::from(object);
+    batch->sessions.push_back(js->share(v.Env()));
+    batch->objects.push_back(object);
+    Session& s = *batch->sessions.back();
+    if (!s.running()) wrong(v.Env(), "session", "a session with a call under way");
+    StageEntry e;
+    e.session = &s;
+    const int rows = static_cast<int>(s.rows().source.size());
+    e.begin = need_int(o.Get("begin"), "begin", 0, rows - 1);
+    e.end = need_int(o.Get("end"), "end", e.begin + 1, std::min(rows, e.begin + kStageRows));
+    const int from = need_int(o.Get("from"), "from", 0, layers - 1), to = need_int(o.Get("to"), "to", from + 1, layers);
+    if (i > 0 && (from != batch->from || to != batch->to)) wrong(v.Env(), "batch", "the same layers for every entry");
+    for (uint32_t j = 0; j < i; j++) {
+      if (batch->sessions[j] == batch->sessions[i]) wrong(v.Env(), "batch", "every session once");
+    }
+    batch->from = from, batch->to = to;
+    e.head = read_head(o.Get("head"), *batch);
+    batch->entries.push_back(std::move(e));
+  }
+  return batch;
+}
+
+Napi::Value results(Napi::Env env, Batch& batch) {
+  Napi::Array out = Napi::Array::New(env, batch.entries.size());
+  for (size_t i = 0; i < batch.entries.size(); i++) {
+    const StageEntry& e = batch.entries[i];
+    Napi::Object o = Napi::Object::New(env);
+    if (!e.logits.empty()) o.Set("logits", copy_array(env, e.logits));
+    if (e.token >= 0) o.Set("token", e.token);
+    if (e.head.logprob) o.Set("logprob", e.logprob);
+    out.Set(static_cast<uint32_t>(i), o);
+  }
+  return out;
+}
+
+}  // namespace
+
+// Marks the model and the sessions as at work, and the work as something that an ending thread stops.
+struct Work {
+  Work(Napi::Env env, std::shared_ptr<std::atomic<bool>> model_busy, const std::vector<Napi::Object>& objects, const std::vector<std::shared_ptr<Session>>& all)
+      : running(AddonData::of(env).running), busy(std::move(model_busy)), sessions(all) {
+    *busy = true;
+    for (const Napi::Object& o : objects) js.push_back(JsSession::from(o)), js.back()->set_busy(true);
+    for (const auto& s : sessions) running->stops.insert(&s->stop());
+  }
+  void done() {
+    for (const auto& s : sessions) running->stops.erase(&s->stop());
+    *busy = false;
+    if (running->ending) return;  // the objects may be gone
+    for (JsSession* s : js) s->set_busy(false), s->report();
+  }
+  std::shared_ptr<Running> running;
+  std::shared_ptr<std::atomic<bool>> busy;
+  std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<JsSession*> js;
+};
+
+Napi::Env JsModel::begin_work(const Napi::CallbackInfo& info) {
+  get(info.Env());
+  if (*busy_) throw to_js(info.Env(), Code::internal, "[model] expected one stage call at a time");
+  return info.Env();
+}
+
+Napi::Value JsModel::advance(const Napi::CallbackInfo& info) {
+  const Napi::Env env = begin_work(info);
+  std::shared_ptr<Batch> batch = read_batch(info[0], loaded_.model->config.layers);
+  auto work = std::make_shared<Work>(env, busy_, batch->objects, batch->sessions);
+  std::vector<Napi::Object> keep = batch->objects;
+  batch->objects.clear();  // handles of this call only: the worker holds references
+  auto* worker = new PromiseWorker<int>(
+      env, [batch, stage = stage_] { return stage->advance(batch->entries, batch->from, batch->to), 0; },
+      [batch](Napi::Env e, int&) { return results(e, *batch); }, std::move(keep), [work] { work->done(); });
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value JsModel::look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> look) {
+  const Napi::Env env = begin_work(info);
+  const Napi::Object object = need_object(info[0], "session");
+  std::shared_ptr<Session> session = JsSession::from(object)->share(env);
+  if (!session->running()) wrong(env, "session", "a session with a call under way");
+  auto work = std::make_shared<Work>(env, busy_, std::vector<Napi::Object>{object}, std::vector<std::shared_ptr<Session>>{session});
+  auto* worker = new PromiseWorker<std::vector<float>>(
+      env, [stage = stage_, session, look = std::move(look)] { return look(*stage, *session); },
+      [](Napi::Env e, std::vector<float>& v) { return copy_array(e, v); }, {object}, [work] { work->done(); });
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value JsModel::probe(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1), rows = need_int(info[2], "rows", 1, 1 << 30);
+  return look(info, [=](Stage& stage, Session& s) { return stage.probe(s, layer, rows); });
+}
+Napi::Value JsModel::probe_keys(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1);
+  return look(info, [=](Stage& stage, Session& s) { return stage.probe_keys(s, layer); });
+}
+Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1);
+  std::vector<int32_t> rows = copy_of<int32_t>(info[2], "rows");
+  const int n = static_cast<int>(JsSession::from(info[0])->get(info.Env()).rows().source.size());
+  for (int32_t r : rows) {
+    if (r < 0 || r >= n) wrong(info.Env(), "rows", "places in the call's rows");
+  }
+  return look(info, [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_rows(s, layer, rows); });
+}
+
+}  // namespace tokensieve::addon

@@ -1,0 +1,255 @@
+#include "addon/session.h"
+
+#include <cmath>
+#include <utility>
+
+#include "addon/addon_data.h"
+#include "addon/arguments.h"
+#include "addon/worker.h"
+
+namespace tokensieve::addon {
+
+namespace {
+
+Rule read_rule(const Napi::Value& v) {
+  Rule rule;
+  if (v.IsNull() || v.IsUndefined()) return rule;
+  const Napi::Object o = need_object(v, "rule");
+  const std::string kind = need_string(o.Get("kind"), "kind");
+  if (kind != "window" && kind != "mass") wrong(v.Env(), "kind", "'window' or 'mass'");
+  rule.kind = kind == "window" ? Rule::Kind::window : Rule::Kind::mass;
+  if (rule.kind == Rule::Kind::window) rule.sinks = need_int(o.Get("sinks"), "sinks", 0, 1 << 30);
+  if (rule.kind == Rule::Kind::mass) rule.recent = need_number(o.Get("recent"), "recent");
+  if (o.Get("tokens").IsNumber()) rule.tokens = need_int(o.Get("tokens"), "tokens", 0, 1 << 30);
+  if (o.Get("share").IsNumber()) rule.share = need_number(o.Get("share"), "share");
+  if (!(rule.recent >= 0 && rule.recent <= 1) || !(rule.share >= 0 && rule.share <= 1) || (rule.tokens == 0 && rule.share == 0)) wrong(v.Env(), "rule", "a budget and shares from 0 to 1");
+  return rule;
+}
+
+std::vector<Look> read_looks(const Napi::Value& v, int layers) {
+  std::vector<Look> looks;
+  if (v.IsUndefined()) return looks;
+  if (!v.IsArray()) wrong(v.Env(), "looks", "an array");
+  const Napi::Array list = v.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Object o = need_object(list.Get(i), "look");
+    Look look;
+    look.layer = need_int(o.Get("layer"), "layer", 0, layers - 1);
+    look.column_sums = is_true(o.Get("columnSums"));
+    if (o.Get("attention").IsObject()) look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
+    looks.push_back(look);
+  }
+  return looks;
+}
+
+}  // namespace
+
+SessionOptions session_options(const Napi::Value& v, const Config& config) {
+  const Napi::Object o = need_object(v, "options");
+  SessionOptions options;
+  options.context_length = need_int(o.Get("contextLength"), "contextLength", 1, 1 << 30);
+  options.keys = need_dtype(o.Get("keys"), "keys");
+  options.values = need_dtype(o.Get("values"), "values");
+  options.repack = is_true(o.Get("repack"));
+  options.skip_attention.assign(static_cast<size_t>(config.layers), 0);
+  options.skip_mlp = options.skip_attention;
+  for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention")) options.skip_attention.at(static_cast<size_t>(l)) = 1;
+  for (int32_t l : copy_of<int32_t>(o.Get("skipMlp"), "skipMlp")) options.skip_mlp.at(static_cast<size_t>(l)) = 1;
+  return options;
+}
+
+Napi::Function JsSession::define(Napi::Env env) {
+  return DefineClass(env, "Session",
+                     {
+                         InstanceMethod<&JsSession::begin>("begin"),
+                         InstanceMethod<&JsSession::rows>("rows"),
+                         InstanceMethod<&JsSession::hidden>("hidden"),
+                         InstanceMethod<&JsSession::drop>("drop"),
+                         InstanceMethod<&JsSession::merge>("merge"),
+                         InstanceMethod<&JsSession::attention>("attention"),
+                         InstanceMethod<&JsSession::commit>("commit"),
+                         InstanceMethod<&JsSession::rollback>("rollback"),
+                         InstanceMethod<&JsSession::interrupt>("interrupt"),
+                         InstanceMethod<&JsSession::cache_rows>("cacheRows"),
+                         InstanceMethod<&JsSession::cache_sources>("cacheSources"),
+                         InstanceMethod<&JsSession::cache_mass>("cacheMass"),
+                         InstanceMethod<&JsSession::cache_keys>("cacheKeys"),
+                         InstanceMethod<&JsSession::cache_values>("cacheValues"),
+                         InstanceMethod<&JsSession::cache_key_norms>("cacheKeyNorms"),
+                         InstanceMethod<&JsSession::evict>("evict"),
+                         InstanceMethod<&JsSession::set_rule>("setRule"),
+                         InstanceMethod<&JsSession::give_back>("giveBack"),
+                         InstanceMethod<&JsSession::truncate>("truncate"),
+                         InstanceMethod<&JsSession::reset>("reset"),
+                         InstanceMethod<&JsSession::fork>("fork"),
+                         InstanceMethod<&JsSession::save>("save"),
+                         InstanceMethod<&JsSession::stats>("stats"),
+                         InstanceMethod<&JsSession::close>("close"),
+                     });
+}
+
+JsSession::JsSession(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsSession>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "Expected a session to be made by model.session");
+  session_ = std::shared_ptr<Session>(info[0].As<Napi::External<std::unique_ptr<Session>>>().Data()->release());
+}
+
+JsSession::~JsSession() {
+  if (session_) session_->stop() = true;  // what still runs holds its own share
+}
+
+Napi::Object JsSession::make(Napi::Env env, std::unique_ptr<Session> session) {
+  const Napi::Object object = AddonData::of(env).session_class.New({Napi::External<std::unique_ptr<Session>>::New(env, &session)});
+  Unwrap(object)->report();
+  return object;
+}
+
+JsSession* JsSession::from(const Napi::Value& v) {
+  const Napi::Object o = need_object(v, "session");
+  if (!o.InstanceOf(AddonData::of(v.Env()).session_class.Value())) wrong(v.Env(), "session", "a session");
+  return Unwrap(o);
+}
+
+Session& JsSession::get(Napi::Env env) {
+  if (!session_) throw to_js(env, Code::closed, "[session] expected an open session, this one was closed");
+  return *session_;
+}
+std::shared_ptr<Session> JsSession::share(Napi::Env env) {
+  idle(env);
+  return session_;
+}
+Session& JsSession::idle(Napi::Env env) {
+  Session& s = get(env);
+  if (busy_) throw to_js(env, Code::internal, "[session] expected no stage call to be under way");
+  return s;
+}
+
+void JsSession::report() {
+  const int64_t now = session_ ? static_cast<int64_t>(session_->cache().bytes()) : 0;
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), now - reported_);
+  reported_ = now;
+}
+
+int JsSession::layer(const Napi::Value& v) { return need_int(v, "layer", 0, idle(v.Env()).model().config.layers - 1); }
+int JsSession::head(const Napi::Value& v) { return need_int(v, "head", 0, idle(v.Env()).model().config.kv_heads - 1); }
+
+void JsSession::begin(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  std::vector<Look> looks = read_looks(info[1], s.model().config.layers);
+  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), looks); });
+}
+Napi::Value JsSession::rows(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).rows().source); }
+Napi::Value JsSession::hidden(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  return copy_array(info.Env(), s.rows().hidden.as<float>(), s.rows().source.size() * static_cast<size_t>(s.model().config.hidden));
+}
+void JsSession::drop(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.drop(copy_of<int32_t>(info[0], "kept"), is_true(info[1])); });
+}
+void JsSession::merge(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.merge(copy_of<int32_t>(info[0], "into"), is_true(info[1])); });
+}
+Napi::Value JsSession::attention(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).attention(layer(info[0]), head(info[1]))); }
+void JsSession::commit(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.commit(); });
+  report();
+}
+void JsSession::rollback(const Napi::CallbackInfo& info) {
+  idle(info.Env()).rollback();
+  report();
+}
+void JsSession::interrupt(const Napi::CallbackInfo&) {
+  if (session_) session_->stop() = true;
+}
+
+Napi::Value JsSession::cache_rows(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), idle(info.Env()).cache().rows(layer(info[0]), head(info[1])));
+}
+Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source); }
+Napi::Value JsSession::cache_mass(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).mass); }
+Napi::Float32Array JsSession::cache_side(const Napi::CallbackInfo& info, kernels::Side side) {
+  Session& s = idle(info.Env());
+  const int l = layer(info[0]), h = head(info[1]);
+  Napi::Float32Array out = Napi::Float32Array::New(info.Env(), static_cast<size_t>(s.cache().rows(l, h)) * static_cast<size_t>(s.model().config.head_size));
+  s.cache().read(side, l, h, out.Data());
+  return out;
+}
+Napi::Value JsSession::cache_keys(const Napi::CallbackInfo& info) { return cache_side(info, kernels::Side::keys); }
+Napi::Value JsSession::cache_values(const Napi::CallbackInfo& info) { return cache_side(info, kernels::Side::values); }
+Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
+  Napi::Float32Array keys = cache_side(info, kernels::Side::keys);
+  const size_t size = static_cast<size_t>(get(info.Env()).model().config.head_size);
+  Napi::Float32Array norms = Napi::Float32Array::New(info.Env(), keys.ElementLength() / size);
+  for (size_t i = 0; i < norms.ElementLength(); i++) {
+    double sum = 0;
+    for (size_t d = 0; d < size; d++) sum += static_cast<double>(keys.Data()[i * size + d]) * keys.Data()[i * size + d];
+    norms.Data()[i] = static_cast<float>(std::sqrt(sum));
+  }
+  return norms;
+}
+
+void JsSession::evict(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  const int l = layer(info[0]);
+  if (!info[1].IsArray()) wrong(info.Env(), "keptPerHead", "an array");
+  const Napi::Array list = info[1].As<Napi::Array>();
+  std::vector<std::vector<int32_t>> kept;
+  for (uint32_t h = 0; h < list.Length(); h++) kept.push_back(copy_of<int32_t>(list.Get(h), "keptPerHead"));
+  guarded(info.Env(), [&] { s.evict(l, kept); });
+}
+void JsSession::set_rule(const Napi::CallbackInfo& info) { idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1])); }
+void JsSession::give_back(const Napi::CallbackInfo& info) {
+  idle(info.Env()).cache().give_back();
+  report();
+}
+void JsSession::truncate(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.truncate(need_int(info[0], "tokens", 0, 1 << 30)); });
+  report();
+}
+void JsSession::reset(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.reset(); });
+  report();
+}
+Napi::Value JsSession::fork(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  return make(info.Env(), guarded(info.Env(), [&] { return s.fork(); }));
+}
+Napi::Value JsSession::save(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  const std::string bytes = guarded(info.Env(), [&] { return s.save(); });
+  return copy_array(info.Env(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+}
+void JsSession::close(const Napi::CallbackInfo&) {
+  if (session_) session_->stop() = true;
+  session_.reset();
+  report();
+}
+
+// null while a stage call runs: the facade then tells what it saw last.
+Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
+  const Session& s = get(info.Env());
+  const Config& c = s.model().config;
+  Napi::Object out = Napi::Object::New(info.Env());
+  if (busy_) return info.Env().Null();
+  Napi::Array layers = Napi::Array::New(info.Env(), static_cast<size_t>(c.layers));
+  for (int l = 0; l < c.layers; l++) {
+    Napi::Array rows = Napi::Array::New(info.Env(), static_cast<size_t>(c.kv_heads));
+    for (int h = 0; h < c.kv_heads; h++) rows.Set(static_cast<uint32_t>(h), s.cache().shape().holds[static_cast<size_t>(l)] ? s.cache().rows(l, h) : 0);
+    Napi::Object layer = Napi::Object::New(info.Env());
+    layer.Set("rows", rows);
+    layer.Set("bytes", static_cast<double>(s.cache().layer_bytes(l)));
+    layers.Set(static_cast<uint32_t>(l), layer);
+  }
+  out.Set("bytes", static_cast<double>(s.cache().bytes()));
+  const CacheShape& shape = s.cache().shape();
+  const kernels::Backend& b = *s.model().backend;
+  out.Set("rowBytes", static_cast<double>(b.page_bytes(kernels::Side::keys, shape.keys, shape.head_size) + b.page_bytes(kernels::Side::values, shape.values, shape.head_size)) / kernels::kPageRows);
+  out.Set("layers", layers);
+  return out;
+}
+
+}  // namespace tokensieve::addon
