@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 // forbidden: instructions above the level. needs: what shows that the level is used at all.
 const LEVELS = {
   baseline: { forbidden: /%[yz]mm|\tv[a-z0-9]+ .*%xmm|\t[su]dot\t/ },
-  avx2: { forbidden: /%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]|\tvpdp|\tvdpbf16|bf16/, needs: /%ymm/ },
+  avx2: { forbidden: /%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]|\tvpdp|\tv\w*bf16/, needs: /%ymm/ },
   'avx512-vnni': { forbidden: /\tvdpbf16|\tvcvtne2?ps2?bf16/, needs: /\tvpdpbusd/ },
   'avx512-vnni-bf16': { needs: /\tvdpbf16ps/ },
   neon: { forbidden: /\t[su]dot\t|\tbf(dot|mmla)\t/, needs: /\tfmla\t/ },
