@@ -15,7 +15,7 @@ enum class Kind { null, boolean, number, string, array, object };
 
 class Reader {
  public:
-  static constexpr int kDepth = 64;                 // nested arrays and objects
+  static constexpr int kDepth = 64;                   // nested arrays and objects
   static constexpr size_t kLongest = size_t{1} << 20;  // bytes of a string
 
   // text must live as long as the reader; name stands in front of every message

@@ -30,8 +30,8 @@ struct Tensor {
   std::string name;
   DType type = DType::f32;
   std::vector<int64_t> shape;  // outermost first, as PyTorch prints it: [rows, cols]; 1 to 4 dimensions, each >= 1
-  const uint8_t* data =
-      nullptr;  // GGUF-layout rows, aligned to the element (f32 4, f16 and bf16 2), valid while Weights lives
+  // Rows in GGUF layout, aligned to the element (f32: 4, f16 and bf16: 2), valid while Weights lives.
+  const uint8_t* data = nullptr;
   size_t bytes = 0;
 
   int64_t cols() const { return shape.back(); }
@@ -62,13 +62,14 @@ class Weights {
   virtual ~Weights() = default;
   virtual const std::map<std::string, Value>& metadata() const = 0;
   virtual const std::map<std::string, Tensor>& tensors() const = 0;
-  virtual bool rope_halves() const = 0;  // q and k rows: all first halves of the rotated pairs, then the second
-      // halves; false (GGUF files of llama): pair by pair
+  // Rows of q and k. True: all first halves of the rotated pairs, then the second halves; false (GGUF files of llama):
+  // pair by pair.
+  virtual bool rope_halves() const = 0;
   virtual bool norms_plus_one() const = 0;  // Gemma: safetensors hold w for (1 + w), GGUF holds 1 + w
   virtual void release(const Tensor& t) = 0;  // its pages are not needed any more (madvise)
   virtual uint64_t file_bytes() const = 0;  // of all pieces
-  virtual std::string fingerprint() const = 0;  // 64 hex digits: hash of header(s), sizes and samples of the data; the
-      // same model gives the same, under any name
+  // 64 hex digits, a hash of headers, sizes and samples of the data: the same model gives the same, under any name.
+  virtual std::string fingerprint() const = 0;
   virtual std::string name() const { return "weights"; }  // what stands in brackets before a message: the path
 };
 
@@ -82,8 +83,8 @@ int64_t get_int(const Weights& w, const std::string& key, int64_t min, int64_t m
 double get_double(const Weights& w, const std::string& key, double fallback);  // finite
 std::string get_string(const Weights& w, const std::string& key, const std::string& fallback);
 bool get_bool(const Weights& w, const std::string& key, bool fallback);
-const Tensor& need_tensor(const Weights& w, const std::string& name, std::vector<int64_t> shape);  // exact shape
-const Tensor* find_tensor(const Weights& w, const std::string& name, std::vector<int64_t> shape);  // null where absent;
-    // throws on a wrong shape
+// The shape must be exactly this. find_tensor gives null where the file has no such tensor.
+const Tensor& need_tensor(const Weights& w, const std::string& name, std::vector<int64_t> shape);
+const Tensor* find_tensor(const Weights& w, const std::string& name, std::vector<int64_t> shape);
 
 }  // namespace tokensieve
