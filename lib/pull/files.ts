@@ -24,7 +24,8 @@ export async function isSound(path: string, expected: Expected | undefined, sign
   const record = await readRecord(path)
   const right = expected ?? record
   if (right === undefined || right.bytes !== file.size) return false
-  if (record?.sha256 === right.sha256 && record.bytes === file.size && record.modified === Math.trunc(file.mtimeMs)) return true
+  if (record?.sha256 === right.sha256 && record.bytes === file.size && record.modified === Math.trunc(file.mtimeMs))
+    return true
   if ((await sha256(path, signal)) !== right.sha256) return false
   await writeRecord(path, right)
   return true
@@ -85,7 +86,10 @@ async function locked<T>(folder: string, signal: AbortSignal | undefined, work: 
     signal?.throwIfAborted()
     await mkdir(folder, { recursive: true })
     if (await create(path)) break
-    const age = await stat(path).then((file) => Date.now() - file.mtimeMs, () => 0)
+    const age = await stat(path).then(
+      (file) => Date.now() - file.mtimeMs,
+      () => 0,
+    )
     if (age > STALE) await rm(path, { force: true })
     else await sleep(200, undefined, { signal })
   }

@@ -17,7 +17,7 @@ export interface HubFile {
 /** 'hf:owner/repo/folder/file' or undefined. */
 export function parseHubName(name: string): HubFile | undefined {
   const [, repo, path] = /^hf:([\w.-]+\/[\w.-]+)\/(.+)$/.exec(name) ?? []
-  const plain = path !== undefined && path.split('/').every((part) => /^[^\\:]+$/.test(part) && part !== '.' && part !== '..')
+  const plain = path?.split('/').every((part) => /^[^\\:]+$/.test(part) && part !== '.' && part !== '..')
   return plain && !repo.split('/').some((part) => /^\.+$/.test(part)) ? { repo, path } : undefined
 }
 
@@ -34,17 +34,25 @@ export async function downloadFromHub(
   const { HF_ENDPOINT: hubUrl, HF_TOKEN: accessToken } = process.env
   const request = { repo, hubUrl, accessToken, fetch: abortable(signal) }
   const [info] = await hub.pathsInfo({ ...request, paths: [path] })
-  if (info?.type !== 'file') throw new TokensieveError('ERR_DOWNLOAD', `[pull] expected a file ${path} in ${repo}, but the hub has none`)
+  if (info?.type !== 'file')
+    throw new TokensieveError('ERR_DOWNLOAD', `[pull] expected a file ${path} in ${repo}, but the hub has none`)
   const hash = info.lfs?.oid ?? info.oid
   const size = info.lfs?.size ?? info.size
   const file = join(folder, `${hash}.part`)
   await removeOthers(folder, file)
   for (let attempt = 1; ; attempt++) {
-    const have = await stat(file).then(({ size }) => size, () => 0)
+    const have = await stat(file).then(
+      ({ size }) => size,
+      () => 0,
+    )
     if (have >= size) break
     try {
       const blob = await hub.downloadFile({ ...request, path })
-      if (blob === null || blob.size !== size) throw new TokensieveError('ERR_DOWNLOAD', `[pull] expected ${size} bytes of ${path}, but the hub offers ${blob?.size ?? 'none'}`)
+      if (blob === null || blob.size !== size)
+        throw new TokensieveError(
+          'ERR_DOWNLOAD',
+          `[pull] expected ${size} bytes of ${path}, but the hub offers ${blob?.size ?? 'none'}`,
+        )
       await append(blob, have, file, signal, (done) => seen(done, size))
     } catch (error) {
       if (signal?.aborted || attempt >= ATTEMPTS) throw error
@@ -54,10 +62,19 @@ export async function downloadFromHub(
   const came = info.lfs === undefined ? await blobHash(file, size, signal) : checked.sha256
   if (came === hash && (await stat(file)).size === size) return { file, checked }
   await rm(file, { force: true })
-  throw new TokensieveError('ERR_HASH', `[pull] expected ${path} with the hash ${hash}, but what came has ${came}; it was removed`)
+  throw new TokensieveError(
+    'ERR_HASH',
+    `[pull] expected ${path} with the hash ${hash}, but what came has ${came}; it was removed`,
+  )
 }
 
-async function append(blob: Blob, from: number, file: string, signal: AbortSignal | undefined, seen: (done: number) => void): Promise<void> {
+async function append(
+  blob: Blob,
+  from: number,
+  file: string,
+  signal: AbortSignal | undefined,
+  seen: (done: number) => void,
+): Promise<void> {
   let done = from
   const meter = new Transform({
     transform(chunk: Buffer, _encoding, next) {
@@ -77,7 +94,8 @@ async function blobHash(file: string, size: number, signal: AbortSignal | undefi
 
 // What is left of an older version of the file.
 async function removeOthers(folder: string, file: string): Promise<void> {
-  for (const name of await readdir(folder)) if (name.endsWith('.part') && join(folder, name) !== file) await rm(join(folder, name), { force: true })
+  for (const name of await readdir(folder))
+    if (name.endsWith('.part') && join(folder, name) !== file) await rm(join(folder, name), { force: true })
 }
 
 function abortable(signal: AbortSignal | undefined): typeof fetch {

@@ -7,13 +7,31 @@ import { TokensieveError } from '../errors.js'
 const POLL = 150 // milliseconds between two looks at the growing file
 
 /** Downloads the wheel of `requirement` into the empty folder `into` and returns its path; `seen(bytes)` follows the growing file. */
-export async function downloadWheel(requirement: string, into: string, signal: AbortSignal | undefined, seen: (bytes: number) => void): Promise<string> {
-  const options = ['--no-deps', '--only-binary', ':all:', '--no-input', '--progress-bar', 'off', '--quiet', '--dest', into]
+export async function downloadWheel(
+  requirement: string,
+  into: string,
+  signal: AbortSignal | undefined,
+  seen: (bytes: number) => void,
+): Promise<string> {
+  const options = [
+    '--no-deps',
+    '--only-binary',
+    ':all:',
+    '--no-input',
+    '--progress-bar',
+    'off',
+    '--quiet',
+    '--dest',
+    into,
+  ]
   const scratch = join(into, 'pip')
   await mkdir(scratch, { recursive: true })
   // pip writes to its temporary folder first: in one of ours the file can be watched.
   const env = { ...process.env, TMPDIR: scratch, TEMP: scratch, TMP: scratch, PIP_DISABLE_PIP_VERSION_CHECK: '1' }
-  const watch = setInterval(() => wheels(into).then((found) => seen(found.reduce((most, { size }) => Math.max(most, size), 0))), POLL)
+  const watch = setInterval(
+    () => wheels(into).then((found) => seen(found.reduce((most, { size }) => Math.max(most, size), 0))),
+    POLL,
+  )
   try {
     const { code, errors } = await pip(['download', ...options, requirement], env, signal)
     if (code !== 0) throw failed(requirement, errors)
@@ -26,7 +44,11 @@ export async function downloadWheel(requirement: string, into: string, signal: A
 }
 
 // Python has one of two names, and pip may be missing from the first.
-async function pip(args: string[], env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<{ code: number; errors: string }> {
+async function pip(
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
+): Promise<{ code: number; errors: string }> {
   for (const python of process.platform === 'win32' ? ['python', 'py'] : ['python3', 'python']) {
     const ended = await run(python, ['-m', 'pip', ...args], env, signal).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return undefined
@@ -40,7 +62,12 @@ async function pip(args: string[], env: NodeJS.ProcessEnv, signal: AbortSignal |
   )
 }
 
-function run(command: string, args: string[], env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<{ code: number; errors: string }> {
+function run(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
+): Promise<{ code: number; errors: string }> {
   signal?.throwIfAborted()
   return new Promise((resolve, reject) => {
     const child: ChildProcess = spawn(command, args, { env, stdio: ['ignore', 'ignore', 'pipe'], windowsHide: true })
@@ -74,7 +101,10 @@ async function wheels(folder: string, depth = 0): Promise<{ path: string; size: 
 }
 
 function failed(requirement: string, errors: string): TokensieveError {
-  const lines = errors.split('\n').map((line) => line.trim()).filter((line) => line !== '')
+  const lines = errors
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
   const reason = lines.filter((line) => line.startsWith('ERROR')).at(-1) ?? lines.at(-1) ?? 'pip said nothing'
   return new TokensieveError('ERR_DOWNLOAD', `[pull] expected pip to download ${requirement}, but it failed: ${reason}`)
 }

@@ -30,7 +30,8 @@ export async function extract(zip: string, member: string, to: string, signal?: 
   const target = createWriteStream(to)
   if (entry.method === 8) await pipeline(source, createInflateRaw(), meter, target, { signal })
   else await pipeline(source, meter, target, { signal })
-  if (size !== entry.size || crc !== entry.crc) throw broken(zip, `${member} of ${entry.size} bytes`, `${size} bytes or another checksum`)
+  if (size !== entry.size || crc !== entry.crc)
+    throw broken(zip, `${member} of ${entry.size} bytes`, `${size} bytes or another checksum`)
 }
 
 // The central directory at the end lists the members; sizes there are right even where the local header leaves them out.
@@ -57,9 +58,17 @@ async function find(zip: string, member: string): Promise<Entry> {
 
 function entryAt(directory: Buffer, at: number, zip: string): Entry {
   const u32 = (offset: number) => directory.readUInt32LE(at + offset)
-  const entry = { method: directory.readUInt16LE(at + 10), crc: u32(16), packed: u32(20), size: u32(24), header: u32(42) }
-  if (entry.method !== 0 && entry.method !== 8) throw broken(zip, 'a stored or deflated member', `method ${entry.method}`)
-  if (entry.size === 0 || entry.packed === 0xffffffff || entry.size === 0xffffffff) throw broken(zip, 'a member of 1 byte to 4 GiB', `${entry.size} bytes`)
+  const entry = {
+    method: directory.readUInt16LE(at + 10),
+    crc: u32(16),
+    packed: u32(20),
+    size: u32(24),
+    header: u32(42),
+  }
+  if (entry.method !== 0 && entry.method !== 8)
+    throw broken(zip, 'a stored or deflated member', `method ${entry.method}`)
+  if (entry.size === 0 || entry.packed === 0xffffffff || entry.size === 0xffffffff)
+    throw broken(zip, 'a member of 1 byte to 4 GiB', `${entry.size} bytes`)
   return entry
 }
 

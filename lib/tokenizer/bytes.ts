@@ -89,7 +89,8 @@ export class ByteTable {
     const from = offsets[index]
     const to = offsets[index + 1]
     let slot = hash(bytes, from, to) & this.#mask
-    for (; this.#slots[slot] !== 0; slot = (slot + 1) & this.#mask) if (this.#is(this.#slots[slot] - 1, bytes, from, to)) return
+    for (; this.#slots[slot] !== 0; slot = (slot + 1) & this.#mask)
+      if (this.#is(this.#slots[slot] - 1, bytes, from, to)) return
     this.#slots[slot] = index + 1
   }
 

@@ -29,17 +29,23 @@ function guarded<T>(what: string, run: () => T): T {
   try {
     return run()
   } catch (cause) {
-    throw new TokensieveError('ERR_UNSUPPORTED', `[chat template] ${what}: ${cause instanceof Error ? cause.message : cause}`, { cause })
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `[chat template] ${what}: ${cause instanceof Error ? cause.message : cause}`,
+      { cause },
+    )
   }
 }
 
 function checked(messages: readonly ChatMessage[]): readonly ChatMessage[] {
-  if (!Array.isArray(messages) || messages.length === 0) throw typeError('an array of { role, content }', 'messages', messages)
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw typeError('an array of { role, content }', 'messages', messages)
   messages.forEach((message: unknown, i) => {
     if (typeof message !== 'object' || message === null) throw typeError('{ role, content }', `messages[${i}]`, message)
     const { role, content } = message as Partial<ChatMessage>
     if (typeof role !== 'string') throw typeError('a string', `messages[${i}].role`, role)
-    if (typeof content !== 'string' && !Array.isArray(content)) throw typeError('a string or parts', `messages[${i}].content`, content)
+    if (typeof content !== 'string' && !Array.isArray(content))
+      throw typeError('a string or parts', `messages[${i}].content`, content)
   })
   return messages
 }

@@ -34,12 +34,17 @@ function text(): TextDecoder {
   return new TextDecoder('utf-8', { ignoreBOM: true }) // a U+FEFF in the text stays
 }
 
-function gather(vocabulary: Vocabulary, ids: Iterable<number>, special: boolean): { bytes: Uint8Array; plainFirst: boolean } {
+function gather(
+  vocabulary: Vocabulary,
+  ids: Iterable<number>,
+  special: boolean,
+): { bytes: Uint8Array; plainFirst: boolean } {
   const { bytes, offsets } = vocabulary.pieces
   const shown: number[] = []
   let length = 0
   for (const id of ids) {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary.size) throw rangeError(`token ids from 0 to ${vocabulary.size - 1}`, 'ids', id)
+    if (!Number.isInteger(id) || id < 0 || id >= vocabulary.size)
+      throw rangeError(`token ids from 0 to ${vocabulary.size - 1}`, 'ids', id)
     if (!special && isSpecial(vocabulary.types[id])) continue
     shown.push(id)
     length += offsets[id + 1] - offsets[id]

@@ -19,7 +19,9 @@ export class Encoder {
     this.#recipe = recipe
     this.#vocabulary = vocabulary
     const { merging } = recipe
-    this.#merger = new Merger('merges' in merging ? new RankedPairs(vocabulary, merging.merges) : new ScoredWords(vocabulary, merging.scores))
+    this.#merger = new Merger(
+      'merges' in merging ? new RankedPairs(vocabulary, merging.merges) : new ScoredWords(vocabulary, merging.scores),
+    )
   }
 
   /** Appends the ids of `text`, which holds no special tokens; `first` where it begins the whole text. */
@@ -31,8 +33,7 @@ export class Encoder {
     if (spaced && (prefixDoubles || plain[0] !== ' ')) plain = ` ${plain}`
     this.#out = out
     if (splitter !== undefined) splitter.each(plain, this.#word)
-    else if (this.#vocabulary.crossing) this.#word(plain)
-    else cutAtSpaces(plain, this.#word)
+    else cutAtSpaces(plain, this.#vocabulary.glue, this.#word)
   }
 
   readonly #word = (word: string): void => {
@@ -55,7 +56,10 @@ export class Encoder {
     const length = writeUtf8(word, bytes, 0)
     if (this.#recipe.wholeWords) {
       const whole = this.#vocabulary.find(bytes, 0, length)
-      if (whole >= 0) return this.#out.push(whole)
+      if (whole >= 0) {
+        this.#out.push(whole)
+        return
+      }
     }
     const n = this.#vocabulary.writing === 'byte-level' ? this.#fromBytes(length) : this.#fromCharacters(length)
     this.#merger.run(n, bytes, this.#take)
@@ -91,8 +95,12 @@ export class Encoder {
     return n
   }
 
+  // One token, or the bytes of a character that has none.
   readonly #take = (id: number, from: number, to: number): void => {
-    if (id >= 0) return this.#out.push(id)
+    if (id >= 0) {
+      this.#out.push(id)
+      return
+    }
     const { byteIds } = this.#vocabulary
     const { unknown } = this.#recipe
     let missing = false
@@ -102,11 +110,13 @@ export class Encoder {
   }
 }
 
-// "one  two" -> "one", "  two": a run of spaces belongs to what follows it.
-function cutAtSpaces(text: string, word: (piece: string) => void): void {
+// "one  two" -> "one", "  two": a run of spaces belongs to what follows it. Nothing is cut where a word could join both sides.
+function cutAtSpaces(text: string, glue: Uint8Array, word: (piece: string) => void): void {
   let from = 0
   for (let space = text.indexOf(' ', 1); space >= 0; space = text.indexOf(' ', space + 1)) {
-    if (text.charCodeAt(space - 1) === 0x20) continue
+    const before = text.charCodeAt(space - 1)
+    const lastByte = before < 0x80 ? before : 0x80 | (before & 0x3f)
+    if (before === 0x20 || glue[lastByte] === 1) continue
     word(text.slice(from, space))
     from = space
   }

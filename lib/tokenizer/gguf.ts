@@ -14,9 +14,9 @@ export interface TokenizerSource {
   /** `tokenizer.ggml.pre`: how byte-level text is cut into words; GPT-2's way where a file names none. */
   pre?: string
   tokens: Strings
-  scores?: Float32Array
+  scores?: ArrayLike<number>
   /** 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte */
-  types?: Int32Array
+  types?: ArrayLike<number>
   merges?: Strings
   bos?: number
   eos?: number
@@ -89,27 +89,34 @@ function common({ tokens, types, bos, eos, eot, unk, chatTemplate }: TokenizerSo
   }
 }
 
-function specials(tokens: Strings, types: Int32Array | undefined): Special[] {
+function specials(tokens: Strings, types: ArrayLike<number> | undefined): Special[] {
   const found: Special[] = []
-  types?.forEach((type, id) => {
+  for (let id = 0; id < (types?.length ?? 0); id++) {
+    const type = types?.[id]
     const control = type === CONTROL || type === UNKNOWN
     if (control || type === USER_DEFINED) found.push({ id, text: stringAt(tokens, id), control })
-  })
+  }
   return found
 }
 
 function check({ model, tokens, scores, types, bos, eos, eot, unk, pad }: TokenizerSource): void {
   if (model !== 'gpt2' && model !== 'llama') {
-    throw new TokensieveError('ERR_UNSUPPORTED', `[tokenizer] expected a model of gpt2 (byte-level BPE) or llama (SentencePiece), but the file says "${model}"`)
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `[tokenizer] expected a model of gpt2 (byte-level BPE) or llama (SentencePiece), but the file says "${model}"`,
+    )
   }
   const n = count(tokens)
   if (!(n > 0)) throw malformed('at least one token', 'none')
   if (scores !== undefined && scores.length !== n) throw malformed(`${n} scores, one a token`, String(scores.length))
   if (types !== undefined && types.length !== n) throw malformed(`${n} token types, one a token`, String(types.length))
-  const strange = types?.find((type) => type < 0 || type > BYTE)
-  if (strange !== undefined) throw malformed(`token types from ${NORMAL} to ${BYTE}`, String(strange))
+  for (let id = 0; id < (types?.length ?? 0); id++) {
+    const type = types?.[id] ?? 0
+    if (!(type >= 0 && type <= BYTE)) throw malformed(`token types from ${NORMAL} to ${BYTE}`, String(type))
+  }
   for (const [name, id] of Object.entries({ bos, eos, eot, unknown: unk, padding: pad })) {
-    if (id !== undefined && !(Number.isInteger(id) && id >= 0 && id < n)) throw malformed(`a ${name} token id from 0 to ${n - 1}`, String(id))
+    if (id !== undefined && !(Number.isInteger(id) && id >= 0 && id < n))
+      throw malformed(`a ${name} token id from 0 to ${n - 1}`, String(id))
   }
 }
 

@@ -11,7 +11,11 @@ interface Step {
 type Prefix = Recipe['prefix']
 
 /** The normalizer: `spacesWritten` where it writes spaces as U+2581, which is how our vocabularies are read anyway. */
-export function normalization(normalizer: unknown): { normalize?: (text: string) => string; prefix: Prefix; spacesWritten: boolean } {
+export function normalization(normalizer: unknown): {
+  normalize?: (text: string) => string
+  prefix: Prefix
+  spacesWritten: boolean
+} {
   const changes: ((text: string) => string)[] = []
   let prefix: Prefix = 'none'
   let spacesWritten = false
@@ -22,7 +26,8 @@ export function normalization(normalizer: unknown): { normalize?: (text: string)
       changes.push((text) => text.replaceAll('\u2581', ' '))
     } else changes.push(change(step))
   }
-  const normalize = changes.length === 0 ? undefined : (text: string) => changes.reduce((changed, next) => next(changed), text)
+  const normalize =
+    changes.length === 0 ? undefined : (text: string) => changes.reduce((changed, next) => next(changed), text)
   return { normalize, prefix, spacesWritten }
 }
 
@@ -48,7 +53,11 @@ function change(step: Step): (text: string) => string {
 }
 
 /** The pre-tokenizer, and with the decoder how tokens are written. */
-export function pretokenization(pre: unknown, decoder: unknown, spacesWritten: boolean): { writing: Recipe['writing']; splitter?: Splitter; prefix: Prefix } {
+export function pretokenization(
+  pre: unknown,
+  decoder: unknown,
+  spacesWritten: boolean,
+): { writing: Recipe['writing']; splitter?: Splitter; prefix: Prefix } {
   const steps = flatten(pre, 'pretokenizers')
   const byteLevel = [...steps, ...flatten(decoder, 'decoders')].some((step) => step.type === 'ByteLevel')
   const patterns: string[] = []
@@ -66,7 +75,11 @@ export function pretokenization(pre: unknown, decoder: unknown, spacesWritten: b
     else if (!spacesWritten || textOf(step.pattern) !== ' ') patterns.push(isolating(step)) // else no space is left to cut at
   }
   const joined = patterns.length === 2 && patterns[0] === '\\p{N}' && patterns[1] === GPT2 ? [SINGLE_NUMBERS] : patterns
-  return { writing: byteLevel ? 'byte-level' : 'sentencepiece', splitter: joined.length > 0 || byteLevel ? new Splitter(joined) : undefined, prefix }
+  return {
+    writing: byteLevel ? 'byte-level' : 'sentencepiece',
+    splitter: joined.length > 0 || byteLevel ? new Splitter(joined) : undefined,
+    prefix,
+  }
 }
 
 // Matches and what is between them become pieces; "remove what does not match" is the same for patterns that match all.
@@ -97,5 +110,8 @@ function flatten(step: unknown, list: string): Step[] {
 
 function unsupported(what: string, step: Step): TokensieveError {
   const shown = JSON.stringify(step)
-  return new TokensieveError('ERR_UNSUPPORTED', `[tokenizer.json] this ${what} is not supported: ${shown.length > 200 ? `${shown.slice(0, 197)}…` : shown}`)
+  return new TokensieveError(
+    'ERR_UNSUPPORTED',
+    `[tokenizer.json] this ${what} is not supported: ${shown.length > 200 ? `${shown.slice(0, 197)}…` : shown}`,
+  )
 }

@@ -57,34 +57,48 @@ export function tokenizerFromJson(tokenizerJson: object, tokenizerConfig: object
 }
 
 function given(value: unknown, name: string): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a parsed JSON object', name, value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw typeError('a parsed JSON object', name, value)
   return value as Json
 }
 
 function checkModel(model: Json | undefined): asserts model is Json {
   if (typeof model !== 'object' || model === null) throw malformed('an object "model"', typeof model)
   const { type = 'BPE', vocab, merges, continuing_subword_prefix: before, end_of_word_suffix: after } = model
-  if (type !== 'BPE') throw new TokensieveError('ERR_UNSUPPORTED', `[tokenizer.json] expected a model of type BPE, but it is ${String(type)}`)
-  if (before || after) throw new TokensieveError('ERR_UNSUPPORTED', '[tokenizer.json] words marked by prefixes or suffixes are not supported')
+  if (type !== 'BPE')
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `[tokenizer.json] expected a model of type BPE, but it is ${String(type)}`,
+    )
+  if (before || after)
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      '[tokenizer.json] words marked by prefixes or suffixes are not supported',
+    )
   if (typeof vocab !== 'object' || vocab === null) throw malformed('an object "model.vocab"', typeof vocab)
   if (!Array.isArray(merges)) throw malformed('a list "model.merges"', typeof merges)
 }
 
 function addedTokens(list: unknown): AddedToken[] {
   if (list === undefined || list === null) return []
-  const sound = (token: Partial<AddedToken> | null) => typeof token?.content === 'string' && typeof token.id === 'number'
-  if (!Array.isArray(list) || !list.every(sound)) throw malformed('a list "added_tokens" of { id, content }', 'something else')
+  const sound = (token: Partial<AddedToken> | null) =>
+    typeof token?.content === 'string' && typeof token.id === 'number'
+  if (!Array.isArray(list) || !list.every(sound))
+    throw malformed('a list "added_tokens" of { id, content }', 'something else')
   return list as AddedToken[]
 }
 
 function readVocabulary(vocab: Json, added: readonly AddedToken[], writing: Recipe['writing'], bytes: boolean) {
   const ids = new Map(Object.entries(vocab) as [string, number][])
-  const inModel = new Set(writing === 'sentencepiece' ? added.filter(({ content }) => ids.has(content)).map(({ id }) => id) : [])
+  const inModel = new Set(
+    writing === 'sentencepiece' ? added.filter(({ content }) => ids.has(content)).map(({ id }) => id) : [],
+  )
   for (const { id, content } of added) ids.set(content, id)
   let size = 0
   for (const id of ids.values()) {
     // Ids may leave gaps, but not so many that a damaged number could ask for all memory.
-    if (!(Number.isInteger(id) && id >= 0 && id < 2 * ids.size + 1024)) throw malformed(`token ids for ${ids.size} words`, String(id))
+    if (!(Number.isInteger(id) && id >= 0 && id < 2 * ids.size + 1024))
+      throw malformed(`token ids for ${ids.size} words`, String(id))
     if (id >= size) size = id + 1
   }
   const tokens = new Array<string>(size).fill('')
@@ -94,7 +108,8 @@ function readVocabulary(vocab: Json, added: readonly AddedToken[], writing: Reci
     if (bytes && /^<0x[0-9A-F]{2}>$/.test(text)) types[id] = BYTE
   }
   // A word that text may also be merged to stays one; in byte-level writing an added token is not written like the words.
-  for (const { id, special } of added) if (special === true || !inModel.has(id)) types[id] = special === true ? CONTROL : USER_DEFINED
+  for (const { id, special } of added)
+    if (special === true || !inModel.has(id)) types[id] = special === true ? CONTROL : USER_DEFINED
   return { ids, tokens, types }
 }
 
@@ -113,7 +128,8 @@ function special({ id, content, special, lstrip, rstrip }: AddedToken): Special 
 // The special token that a TemplateProcessing step puts in front.
 function templateBegin(processor: unknown): string | undefined {
   const step = processor as Json | null | undefined
-  if (step?.type === 'Sequence') return (step.processors as unknown[]).map(templateBegin).find((text) => text !== undefined)
+  if (step?.type === 'Sequence')
+    return (step.processors as unknown[]).map(templateBegin).find((text) => text !== undefined)
   if (step?.type !== 'TemplateProcessing') return undefined
   const [first] = (step.single as { SpecialToken?: { id?: string } }[] | undefined) ?? []
   return first?.SpecialToken?.id

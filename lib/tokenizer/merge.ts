@@ -56,9 +56,9 @@ export class ScoredWords implements PairRule {
   readonly #vocabulary: Vocabulary
   readonly #bits: Uint32Array
 
-  constructor(vocabulary: Vocabulary, scores: Float32Array) {
+  constructor(vocabulary: Vocabulary, scores: ArrayLike<number>) {
     this.#vocabulary = vocabulary
-    this.#bits = new Uint32Array(scores.slice().buffer)
+    this.#bits = new Uint32Array(Float32Array.from(scores).buffer)
   }
 
   rank(_left: number, _right: number, bytes: Uint8Array, from: number, to: number): number {
@@ -68,6 +68,37 @@ export class ScoredWords implements PairRule {
     // The bits of a float as an unsigned number that falls where the float rises, so that one heap serves both rules.
     const bits = this.#bits[merged]
     return bits >>> 31 ? bits : 0x7fffffff - bits
+  }
+}
+
+// The last verdicts on pairs of tokens, each in the one place that its hash gives it: text asks for the same pairs again and again.
+class PairMemory implements PairRule {
+  merged = -1
+  readonly #rule: PairRule
+  readonly #mask = 0x3fff
+  readonly #pairs = new Float64Array(this.#mask + 1).fill(-1)
+  readonly #ranks = new Float64Array(this.#mask + 1)
+  readonly #merged = new Int32Array(this.#mask + 1)
+
+  constructor(rule: PairRule) {
+    this.#rule = rule
+  }
+
+  rank(left: number, right: number, bytes: Uint8Array, from: number, to: number): number {
+    if (left < 0 || right < 0) {
+      const rank = this.#rule.rank(left, right, bytes, from, to)
+      this.merged = this.#rule.merged
+      return rank
+    }
+    const pair = left * 0x200000 + right
+    const slot = (Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> 18
+    if (this.#pairs[slot] !== pair) {
+      this.#ranks[slot] = this.#rule.rank(left, right, bytes, from, to)
+      this.#merged[slot] = this.#rule.merged
+      this.#pairs[slot] = pair
+    }
+    this.merged = this.#merged[slot]
+    return this.#ranks[slot]
   }
 }
 
@@ -83,7 +114,7 @@ export class Merger {
   readonly #heap = new Heap()
 
   constructor(rule: PairRule) {
-    this.#rule = rule
+    this.#rule = new PairMemory(rule)
   }
 
   /** Symbols to begin with: token `ids[i]` for the bytes from `starts[i]`. Room for `n` of them. */

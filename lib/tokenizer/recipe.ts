@@ -9,7 +9,7 @@ export interface Recipe {
   readonly tokens: Strings
   readonly types?: ArrayLike<number>
   /** Merge by a list of pairs, or by the score of the word that a pair would make. */
-  readonly merging: { readonly merges: Strings } | { readonly scores: Float32Array }
+  readonly merging: { readonly merges: Strings } | { readonly scores: ArrayLike<number> }
   /** A piece that is a token as a whole is taken without merging (Llama 3). */
   readonly wholeWords: boolean
   /** How pieces are cut before merging; text in SentencePiece's writing is cut at spaces where no word crosses one. */

@@ -56,7 +56,9 @@ class Finder {
       starts.add(token.text.slice(0, 2))
       this.#add(token.text, index)
     })
-    const escaped = [...starts].map((start) => start.replaceAll(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`))
+    const escaped = [...starts].map((start) =>
+      start.replaceAll(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),
+    )
     this.#start = escaped.length > 0 ? new RegExp(escaped.join('|'), 'g') : undefined
   }
 

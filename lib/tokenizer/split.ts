@@ -46,7 +46,10 @@ const NAMES: Record<string, keyof typeof PATTERNS> = {
 export function namedSplit(pre: string): Splitter {
   if (!Object.hasOwn(NAMES, pre)) {
     const known = Object.keys(NAMES).join(', ')
-    throw new TokensieveError('ERR_UNSUPPORTED', `[tokenizer] expected a pre-tokenizer of ${known}, but the model asks for "${pre}"`)
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `[tokenizer] expected a pre-tokenizer of ${known}, but the model asks for "${pre}"`,
+    )
   }
   return new Splitter([PATTERNS[NAMES[pre]]])
 }
@@ -55,7 +58,9 @@ export function namedSplit(pre: string): Splitter {
 export function translate(pattern: string): string {
   return pattern
     .replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS)
-    .replaceAll(/\\(.)/gs, (all, letter: string) => (letter === 's' ? SPACE : letter === 'S' ? '\\P{White_Space}' : all))
+    .replaceAll(/\\(.)/gs, (all, letter: string) =>
+      letter === 's' ? SPACE : letter === 'S' ? '\\P{White_Space}' : all,
+    )
 }
 
 export { GPT2, SINGLE_NUMBERS }
@@ -107,6 +112,10 @@ function compile(pattern: string): RegExp {
   try {
     return new RegExp(pattern, 'uy')
   } catch (cause) {
-    throw new TokensieveError('ERR_UNSUPPORTED', `[tokenizer] expected a pre-tokenizer pattern that JavaScript can run, but it is ${pattern}`, { cause })
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `[tokenizer] expected a pre-tokenizer pattern that JavaScript can run, but it is ${pattern}`,
+      { cause },
+    )
   }
 }

@@ -102,7 +102,10 @@ class RecipeTokenizer implements Tokenizer {
   #readTemplate(): ChatTemplate {
     const { chatTemplate, bos } = this.#recipe
     if (chatTemplate === undefined) {
-      throw new TokensieveError('ERR_UNSUPPORTED', '[tokenizer] expected a chat template in the model, but it has none: give the prompt as text')
+      throw new TokensieveError(
+        'ERR_UNSUPPORTED',
+        '[tokenizer] expected a chat template in the model, but it has none: give the prompt as text',
+      )
     }
     const [eos] = this.endIds
     const text = (id: number | undefined) => (id === undefined ? undefined : this.#vocabulary().text(id))

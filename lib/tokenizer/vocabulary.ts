@@ -18,8 +18,8 @@ export class Vocabulary {
   /** The bytes of each token, as they appear in text. */
   readonly pieces: PackedStrings
   readonly types: ArrayLike<number>
-  /** True where a word holds a space after something else, so that text must not be cut at spaces before merging. */
-  readonly crossing: boolean
+  /** 1 for each byte that stands before a space inside some word: after it text must not be cut at a space before merging. */
+  readonly glue = new Uint8Array(256)
   #table: ByteTable | undefined
   #byteIds: Int32Array | undefined
 
@@ -31,7 +31,6 @@ export class Vocabulary {
     this.types = types ?? guessTypes(writing, written)
     const bytes = new Uint8Array(written.bytes.length)
     const offsets = new Uint32Array(n + 1)
-    let crossing = false
     let at = 0
     for (let id = 0; id < n; id++) {
       const from = written.offsets[id]
@@ -42,12 +41,11 @@ export class Vocabulary {
       else if (isWord(type)) {
         const start = at
         at = unwrite(writing, written.bytes, from, to, bytes, at)
-        crossing ||= spaceInside(bytes, start, at)
+        for (let i = start + 1; i < at; i++) if (bytes[i] === 0x20 && bytes[i - 1] !== 0x20) this.glue[bytes[i - 1]] = 1
       } else for (let i = from; i < to; i++) bytes[at++] = written.bytes[i]
       offsets[id + 1] = at
     }
     this.pieces = { bytes: bytes.slice(0, at), offsets }
-    this.crossing = crossing
   }
 
   get size(): number {
@@ -107,7 +105,8 @@ function unwrite(writing: Writing, from: Uint8Array, start: number, end: number,
     const byte = from[i]
     if (writing === 'byte-level') {
       // Stand-ins are below U+0144: one or two bytes of UTF-8. What is no stand-in is meant as it is.
-      const stand = byte >= 0xc2 && byte <= 0xc5 && i + 1 < end ? byteOf[((byte & 0x1f) << 6) | (from[i + 1] & 0x3f)] : -1
+      const stand =
+        byte >= 0xc2 && byte <= 0xc5 && i + 1 < end ? byteOf[((byte & 0x1f) << 6) | (from[i + 1] & 0x3f)] : -1
       to[at++] = stand < 0 ? byte : stand
       if (stand >= 0) i++
     } else if (byte === 0xe2 && from[i + 1] === 0x96 && from[i + 2] === 0x81 && i + 2 < end) {
@@ -125,14 +124,16 @@ for (let byte = 0, next = 0x100; byte < 256; byte++) {
   byteOf[printable ? byte : next++] = byte
 }
 
-function spaceInside(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let i = from + 1; i < to; i++) if (bytes[i] === 0x20 && bytes[i - 1] !== 0x20) return true
-  return false
-}
-
 // "<0x0A>" -> 10, anything else -> -1
 function byteName(bytes: Uint8Array, from: number, to: number): number {
-  if (to - from !== 6 || bytes[from] !== 0x3c || bytes[from + 1] !== 0x30 || bytes[from + 2] !== 0x78 || bytes[from + 5] !== 0x3e) return -1
+  if (
+    to - from !== 6 ||
+    bytes[from] !== 0x3c ||
+    bytes[from + 1] !== 0x30 ||
+    bytes[from + 2] !== 0x78 ||
+    bytes[from + 5] !== 0x3e
+  )
+    return -1
   const high = hex(bytes[from + 3])
   const low = hex(bytes[from + 4])
   return high < 0 || low < 0 ? -1 : high * 16 + low
