@@ -136,7 +136,7 @@ void to_symmetric(F x0, F x1, const float* x, uint8_t* b) {
 template <int bits>
 void to_affine(F x0, F x1, const float*, uint8_t* b) {
   constexpr float top = (1 << bits) - 1;
-  const float high = reduce_max(max(x0, x1)), low = -reduce_max(max(sub(zero(), x0), sub(zero(), x1)));
+  const float high = reduce_max(max(x0, x1)), low = reduce_min(min(x0, x1));
   const float d = (high - low) / top, inverse = inverse_of(d);
   put_f16(b, d);
   put_f16(b + 2, low);

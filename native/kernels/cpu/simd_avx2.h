@@ -64,6 +64,12 @@ TS_INLINE float reduce_max(F x) {
   q = _mm_max_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
+TS_INLINE float reduce_min(F x) {
+  const __m256 h = _mm256_min_ps(x.a, x.b);
+  __m128 q = _mm_min_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_min_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_min_ss(q, _mm_movehdup_ps(q)));
+}
 // x 2^n in two steps, so that results below the normal range and above the largest come out as they should.
 TS_INLINE __m256 scale_by_power(__m256 x, __m256 n) {
   const __m256i power = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(power, 1), one = _mm256_set1_epi32(127);

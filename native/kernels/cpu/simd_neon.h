@@ -54,6 +54,9 @@ TS_INLINE float reduce_add(F a) {
 TS_INLINE float reduce_max(F a) {
   return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3])));
 }
+TS_INLINE float reduce_min(F a) {
+  return vminvq_f32(vminq_f32(vminq_f32(a.v[0], a.v[2]), vminq_f32(a.v[1], a.v[3])));
+}
 // x 2^n in two steps, so that results below the normal range and above the largest come out as they should.
 TS_INLINE float32x4_t scale_by_power(float32x4_t x, float32x4_t n) {
   const int32x4_t power = vcvtq_s32_f32(n), half = vshrq_n_s32(power, 1), one = vdupq_n_s32(127);
