@@ -21,7 +21,7 @@
 
 namespace tokensieve::kernels {
 
-constexpr int kSplit = 512;
+constexpr int kSplit = 256;
 
 // One KV head of one layer of one session.
 struct View {

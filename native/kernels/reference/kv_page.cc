@@ -125,7 +125,7 @@ void put_block(const Layout& at, uint8_t* page, int row, int c, const float* x) 
     if (std::fabs(x[i]) > std::fabs(peak)) peak = x[i];
   }
   const float scale = at.type == DType::q8_0 ? std::fabs(peak) / 127 : peak / -8;
-  const float inverse = scale != 0 ? 1 / scale : 0;
+  const float inverse = std::fabs(scale) > 1e-30f ? 1 / scale : 0;  // smaller ones are 0 in f16
   for (int i = 0; i < 32; i++) {
     int code = static_cast<int>(std::nearbyint(x[i] * inverse));
     if (at.type == DType::q4_0) code = code + 8 > 15 ? 15 : code + 8;

@@ -1,0 +1,194 @@
+// Attention's plan: who reads which rows, and where in the scratch everything lies. It is made twice, once without memory to
+// learn its size, and depends on nothing but the shape, the jobs and the number of threads.
+#include "kernels/attention.h"
+
+#include "kernels/cpu/attention_parts.h"
+#include "kernels/cpu/functions.h"
+
+namespace tokensieve::kernels::TS_ISA {
+
+namespace {
+
+constexpr int kDecodeRows = 4;  // a job of more query rows takes the prefill path
+
+#if defined(TS_ISA_BF16)
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+
+bool any_f32(const Piece* pieces, int count) {
+  for (int i = 0; i < count; i++) {
+    if (pieces[i].type == DType::f32) return true;
+  }
+  return false;
+}
+
+bool exact(const View& view) {
+  return !kPairs || any_f32(view.keys, view.key_pieces) || any_f32(view.values, view.value_pieces);
+}
+
+// Hands out the scratch in order, or counts it where there is none.
+struct Arena {
+  uint8_t* memory;
+  size_t used;
+
+  template <class T>
+  T* take(size_t n) {
+    T* at = memory ? reinterpret_cast<T*>(memory + used) : nullptr;
+    used += (n * sizeof(T) + 63) / 64 * 64;
+    return at;
+  }
+};
+
+struct Counts {
+  int decode, splits, prefill, chunks, tiles, most_tiles, decode_rows;
+};
+
+struct Call {
+  const AttentionShape& shape;
+  const AttentionJob* jobs;
+  int count, threads, group;
+};
+
+Range decode_splits(const Range& rows) { return {rows.lo / kSplit, up(rows.hi, kSplit)}; }
+int prefill_base(const Range& rows) { return rows.lo / kTileKeys * kTileKeys; }
+int prefill_end(const Range& rows) { return up(rows.hi, 32) * 32; }
+
+Counts count_parts(const Call& call) {
+  Counts sum{};
+  for (int j = 0; j < call.count; j++) {
+    const AttentionJob& job = call.jobs[j];
+    const int tiles = up(job.n * call.group, kTileRows);
+    for (int h = 0; h < call.shape.kv_heads; h++) {
+      const Range rows = seen(job.views[h], job.n);
+      if (job.n <= kDecodeRows) {
+        const Range splits = decode_splits(rows);
+        sum.decode++;
+        sum.splits += splits.hi - splits.lo;
+        sum.decode_rows = job.n * call.group > sum.decode_rows ? job.n * call.group : sum.decode_rows;
+      } else {
+        sum.prefill++;
+        sum.chunks += up(prefill_end(rows) - prefill_base(rows), kChunkRows);
+        sum.tiles += tiles;
+        sum.most_tiles = tiles > sum.most_tiles ? tiles : sum.most_tiles;
+      }
+    }
+  }
+  return sum;
+}
+
+// `per_task` splits make a task: enough tasks for all threads, but none too small to be worth handing out.
+void add_decode(const Call& call, const AttentionJob& job, int kv, int per_task, Arena* arena, Plan* plan, int* heads) {
+  const View& view = job.views[kv];
+  const Range rows = seen(view, job.n), splits = decode_splits(rows);
+  DecodeHead head{&job, &view, kv, job.n * call.group, rows.lo, rows.hi, splits.lo, splits.hi - splits.lo, 0, nullptr,
+                  nullptr, nullptr, nullptr};
+  const size_t parts = static_cast<size_t>(head.splits) * static_cast<size_t>(head.rows);
+  const size_t line = static_cast<size_t>(up(head.splits, 16) * 16 * head.rows);
+  head.out = arena->take<float>(parts * static_cast<size_t>(call.shape.head_size));
+  head.top = arena->take<float>(line);
+  head.sum = arena->take<float>(line);
+  if (view.mass) head.p = arena->take<float>(parts * kSplit);
+  if (!arena->memory) return;
+  const int tasks = head.splits > 0 ? up(head.splits, per_task) : 1;
+  head.left = tasks;
+  Cursor keys{0, splits.lo * kSplit}, values = keys;
+  for (int t = 0; t < tasks; t++) {
+    const int done = t * per_task, some = head.splits - done < per_task ? head.splits - done : per_task;
+    if (some > 0) {
+      keys = settle(view.keys, keys);
+      values = settle(view.values, values);
+    }
+    plan->tasks[plan->task_count++] = {*heads, splits.lo + done, some, keys, values};
+    keys.row += per_task * kSplit;
+    values.row += per_task * kSplit;
+  }
+  plan->decode[(*heads)++] = head;
+}
+
+void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena, Plan* plan, int* heads) {
+  const View& view = job.views[kv];
+  const Range rows = seen(view, job.n);
+  PrefillHead head{&job, &view, kv, prefill_base(rows), prefill_end(rows), exact(view), nullptr, nullptr, {}, {}};
+  const int opened = head.end - head.base;
+  const size_t bytes = static_cast<size_t>(opened) * static_cast<size_t>(call.shape.head_size * (head.exact ? 4 : 2));
+  head.keys = arena->take<uint8_t>(bytes);
+  head.values = arena->take<uint8_t>(bytes);
+  if (!arena->memory) return;
+  head.key_start = {0, head.base};
+  head.value_start = {0, head.base};
+  if (opened > 0) {
+    head.key_start = settle(view.keys, head.key_start);
+    head.value_start = settle(view.values, head.value_start);
+  }
+  for (int c = 0; c < up(opened, kChunkRows); c++) plan->chunks[plan->chunk_count++] = {*heads, c};
+  plan->prefill[(*heads)++] = head;
+}
+
+// Later query rows see more: the last tile of every head first.
+void order_tiles(const Call& call, const Counts& counts, Plan* plan) {
+  for (int t = counts.most_tiles - 1; t >= 0; t--) {
+    for (int h = 0; h < counts.prefill; h++) {
+      if (t < up(plan->prefill[h].job->n * call.group, kTileRows)) plan->tiles[plan->tile_count++] = {h, t};
+    }
+  }
+}
+
+// Lays everything out in `scratch` (null: only counts) and returns the bytes.
+size_t make_plan(const Call& call, uint8_t* scratch, Plan* plan) {
+  const Counts counts = count_parts(call);
+  const AttentionShape& shape = call.shape;
+  Arena arena{scratch, 0};
+  *plan = {};
+  plan->shape = &shape;
+  plan->group = call.group;
+  plan->decode = arena.take<DecodeHead>(static_cast<size_t>(counts.decode));
+  plan->tasks = arena.take<DecodeTask>(static_cast<size_t>(counts.splits + counts.decode));
+  plan->prefill = arena.take<PrefillHead>(static_cast<size_t>(counts.prefill));
+  plan->chunks = arena.take<Part>(static_cast<size_t>(counts.chunks));
+  plan->tiles = arena.take<Part>(static_cast<size_t>(counts.tiles));
+  size_t floats = counts.decode > 0 ? decode_floats(shape, counts.decode_rows) : 0;
+  if (counts.prefill > 0 && prefill_floats(shape) > floats) floats = prefill_floats(shape);
+  plan->worker_bytes = (4 * floats + 63) / 64 * 64;
+  plan->workers = arena.take<uint8_t>(plan->worker_bytes * static_cast<size_t>(call.threads));
+  int per_task = counts.splits / (8 * call.threads), decode = 0, prefill = 0;
+  per_task = per_task < 1 ? 1 : per_task > 8 ? 8 : per_task;
+  for (int j = 0; j < call.count; j++) {
+    for (int h = 0; h < shape.kv_heads; h++) {
+      if (call.jobs[j].n <= kDecodeRows) {
+        add_decode(call, call.jobs[j], h, per_task, &arena, plan, &decode);
+      } else {
+        add_prefill(call, call.jobs[j], h, &arena, plan, &prefill);
+      }
+    }
+  }
+  if (scratch) order_tiles(call, counts, plan);
+  return arena.used;
+}
+
+void first_stage(void* context, int index, int worker) {
+  const Plan& plan = *static_cast<const Plan*>(context);
+  if (index < plan.chunk_count) return open_chunk(plan, index);
+  run_decode_task(plan, index - plan.chunk_count, worker);
+}
+
+void second_stage(void* context, int index, int worker) {
+  run_tile(*static_cast<const Plan*>(context), index, worker);
+}
+
+}  // namespace
+
+size_t attention_scratch(const AttentionShape& shape, const AttentionJob* jobs, int count, int threads) noexcept {
+  Plan plan;
+  return make_plan({shape, jobs, count, threads, shape.heads / shape.kv_heads}, nullptr, &plan);
+}
+
+void attention(const AttentionShape& shape, const AttentionJob* jobs, int count, void* scratch, Team& team) noexcept {
+  Plan plan;
+  make_plan({shape, jobs, count, team.size(), shape.heads / shape.kv_heads}, static_cast<uint8_t*>(scratch), &plan);
+  if (plan.chunk_count + plan.task_count > 0) team.run(plan.chunk_count + plan.task_count, first_stage, &plan);
+  if (plan.tile_count > 0) team.run(plan.tile_count, second_stage, &plan);
+}
+
+}  // namespace tokensieve::kernels::TS_ISA

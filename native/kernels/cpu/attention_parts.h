@@ -1,0 +1,99 @@
+// The parts of attention: a plan made by the calling thread (attention.cc), then tasks of two kinds. Decode: one head, a run
+// of splits of kSplit cache rows, all query rows of its group at once. Prefill: heads opened into scratch, then tiles of
+// query rows. Scores are kept in base 2: the query is scaled by scale * log2(e).
+#pragma once
+
+#include "kernels/attention.h"
+#include "kernels/cpu/kv_expand.h"
+
+namespace tokensieve::kernels::TS_ISA {
+
+constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
+constexpr float kLowest = -3.402823466e38f;  // below every score but -infinity
+constexpr int kTileRows = 24;    // query rows (token, head of the group) of a prefill tile
+constexpr int kTileKeys = 128;   // cache rows of a tile, counted from row 0
+constexpr int kChunkRows = 256;  // cache rows that one task opens
+constexpr size_t kScoreRow = kSplit + 32;  // floats of a row of scores; blocks of keys may write past the end
+
+struct Range {
+  int lo, hi;
+};
+
+namespace {
+
+// Cache rows that some of n query rows sees; [0, 0) where none does.
+inline Range seen(const View& view, int n) {
+  Range all{view.rows, 0};
+  for (int i = 0; i < n; i++) {
+    if (view.end[i] <= view.first[i]) continue;
+    all.lo = view.first[i] < all.lo ? view.first[i] : all.lo;
+    all.hi = view.end[i] > all.hi ? view.end[i] : all.hi;
+  }
+  return all.lo < all.hi ? all : Range{0, 0};
+}
+
+inline int up(int n, int unit) { return (n + unit - 1) / unit; }
+
+}  // namespace
+
+struct DecodeHead {
+  const AttentionJob* job;
+  const View* view;
+  int kv, rows;        // query rows: n * group, row i * group + g is head kv * group + g of token i
+  int lo, hi;          // cache rows that some query row sees
+  int split, splits;   // those of the cache that [lo, hi) touches
+  int left;            // tasks not done; the last one merges
+  float* out;          // [splits][rows][head_size], not normalized
+  float* top;          // [rows][splits up to 16]: maxima
+  float* sum;          // [rows][splits up to 16]: sums of exponentials
+  float* p;            // [rows][splits * kSplit] exponentials where mass is asked for, or null
+};
+
+struct DecodeTask {
+  int head, split, splits;
+  Cursor keys, values;  // of the first split's first row
+};
+
+struct PrefillHead {
+  const AttentionJob* job;
+  const View* view;
+  int kv;
+  int base, end;     // opened cache rows: base a multiple of kTileKeys, end - base of 32
+  bool exact;        // f32 forms
+  uint8_t* keys;     // exact: f32 [rows/16][head_size][16], else bf16 [rows/16][head_size/2][16][2]
+  uint8_t* values;   // exact: f32 [rows][head_size], else bf16 [rows/2][head_size][2]; 0 behind the last row
+  Cursor key_start, value_start;  // of row base
+};
+
+struct Part {
+  int head, index;  // a prefill head and its chunk or tile
+};
+
+struct Plan {
+  const AttentionShape* shape;
+  int group;
+  DecodeHead* decode;
+  DecodeTask* tasks;
+  PrefillHead* prefill;
+  Part *chunks, *tiles;
+  int task_count, chunk_count, tile_count;
+  uint8_t* workers;
+  size_t worker_bytes;
+};
+
+// Numbers of floats that a worker's part of the scratch must hold.
+size_t decode_floats(const AttentionShape& shape, int rows) noexcept;
+size_t prefill_floats(const AttentionShape& shape) noexcept;
+
+void run_decode_task(const Plan& plan, int index, int worker) noexcept;
+void open_chunk(const Plan& plan, int index) noexcept;
+void run_tile(const Plan& plan, int index, int worker) noexcept;
+
+// s[r][j] = q[r] . row first + j of a page, j < piece.count; q [rows][head_size], sums [rows][8] of its groups of 32 channels.
+// Rows of s lie kScoreRow apart; up to 31 floats more may be written. next: what will be read after this page.
+void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, const float* sums, int rows,
+                float* s) noexcept;
+// o[r] += sum_j p[r][j] * row first + j of a page; o [rows][head_size], rows of p lie kScoreRow apart.
+void value_sums(const Piece& piece, int head_size, const uint8_t* next, const float* p, int rows, float* o) noexcept;
+
+}  // namespace tokensieve::kernels::TS_ISA

@@ -1,0 +1,217 @@
+// Rows into pages: converted or quantized row by row in registers, then laid beside each other (keys) or one after the other.
+#include "kernels/kv_page.h"
+
+#include "kernels/cpu/functions.h"
+#include "kernels/cpu/kv_expand.h"
+#include "kernels/cpu/page_layout.h"
+
+namespace tokensieve::kernels::TS_ISA {
+
+namespace {
+
+// One row in its stored form: `codes` as a value page holds them, a scale and (kivi) a minimum for every 32 channels.
+struct Row {
+  alignas(64) uint8_t codes[kMaxHeadSize * 4];
+  uint16_t scale[16], min[16];
+};
+
+void convert(DType type, int head_size, const float* x, Row* row) {
+  for (int c = 0; c < head_size; c += 16) {
+    if (type == DType::f32) store(reinterpret_cast<float*>(row->codes) + c, load(x + c));
+    if (type == DType::f16) store_f16(row->codes + 2 * c, load(x + c));
+    if (type == DType::bf16) store_bf16(row->codes + 2 * c, load(x + c));
+  }
+}
+
+// The value of largest magnitude, the first one of several.
+float peak(const float* x, float magnitude) {
+  for (int i = 0; i < 32; i++) {
+    if (x[i] == magnitude || x[i] == -magnitude) return x[i];
+  }
+  return 0;
+}
+
+void quantize_row(DType type, int head_size, const float* x, Row* row) {
+  float scales[16] = {};
+  for (int g = 0; g < head_size / 32; g++, x += 32) {
+    const F a = load(x), b = load(x + 16);
+    const float magnitude = reduce_max(max(abs(a), abs(b)));
+    const float scale = type == DType::q8_0 ? magnitude / 127 : peak(x, magnitude) / -8;
+    const F inverse = set1(scale > 1e-30f || scale < -1e-30f ? 1 / scale : 0);  // smaller ones are 0 in f16
+    const I p = to_i32(mul(a, inverse)), q = to_i32(mul(b, inverse));
+    scales[g] = scale;
+    if (type == DType::q8_0) {
+      store_i8(row->codes + 32 * g, p);
+      store_i8(row->codes + 32 * g + 16, q);
+    } else {
+      const I low = mini(addi(p, set1i(8)), set1i(15)), high = mini(addi(q, set1i(8)), set1i(15));
+      uint8_t pair[32];
+      store_i8(pair, low);
+      store_i8(pair + 16, high);
+      for (int i = 0; i < 16; i++) row->codes[16 * g + i] = static_cast<uint8_t>(pair[i] | pair[i + 16] << 4);
+    }
+  }
+  store_f16(row->scale, load(scales));
+}
+
+// What 16 numbers are coded against: the minimum and scale as they will be read back.
+struct Range {
+  F min, scale;
+};
+
+Range kivi_range(F low, F high, float top, uint16_t* scale, uint16_t* min) {
+  store_f16(scale, div(sub(high, low), set1(top)));
+  store_f16(min, low);
+  return {load_f16(min), load_f16(scale)};
+}
+
+I kivi_codes(F x, const Range& range, float top) {
+  const F code = max(min(div(sub(x, range.min), range.scale), set1(top)), zero());
+  return to_i32(select_less(zero(), range.scale, code, zero()));
+}
+
+void kivi_row(DType type, int head_size, const float* x, Row* row) {
+  const float top = type == DType::kivi4 ? 15.0f : 3.0f;
+  for (int g = 0; g < head_size / 32; g++, x += 32) {
+    const F a = load(x), b = load(x + 16);
+    const F high = set1(reduce_max(max(a, b)));
+    const F low = set1(-reduce_max(max(sub(zero(), a), sub(zero(), b))));
+    uint16_t scale[16], min[16];
+    uint8_t code[32];
+    const Range range = kivi_range(low, high, top, scale, min);
+    row->scale[g] = scale[0];
+    row->min[g] = min[0];
+    store_i8(code, kivi_codes(a, range, top));
+    store_i8(code + 16, kivi_codes(b, range, top));
+    for (int i = 0; type == DType::kivi4 && i < 16; i++) {
+      row->codes[16 * g + i] = static_cast<uint8_t>(code[i] | code[i + 16] << 4);
+    }
+    for (int i = 0; type == DType::kivi2 && i < 8; i++) {
+      row->codes[8 * g + i] = static_cast<uint8_t>(code[i] | code[i + 8] << 2 | code[i + 16] << 4 | code[i + 24] << 6);
+    }
+  }
+}
+
+// The n units of a row go to (or come from) every 16th place.
+template <size_t kBytes, size_t kFromStep, size_t kToStep>
+void spread(const uint8_t* from, uint8_t* to, int n) {
+  for (int i = 0; i < n; i++) {
+    __builtin_memcpy(to, from, kBytes);
+    from += kBytes * kFromStep;
+    to += kBytes * kToStep;
+  }
+}
+
+template <size_t kFromStep>
+void spread_key(DType type, int head_size, const uint8_t* from, uint8_t* to) {
+  if (type == DType::f32) return spread<4, kFromStep, 16>(from, to, head_size);
+  if (is_plain(type)) return spread<2, kFromStep, 16>(from, to, head_size);
+  spread<1, kFromStep, 16>(from, to, type == DType::q8_0 ? head_size : head_size / 2);
+}
+
+// Byte of the first unit of row r in a key page.
+size_t key_start(DType type, int head_size, int r) {
+  const int unit = is_plain(type) ? code_bits(type) / 8 : 1;
+  return key_block_bytes(type, head_size) * static_cast<size_t>(r / 16) + static_cast<size_t>(unit * (r % 16));
+}
+
+void place_key_row(DType type, int head_size, const Row& row, uint8_t* page, int r) {
+  spread_key<1>(type, head_size, row.codes, page + key_start(type, head_size, r));
+  if (is_plain(type)) return;
+  uint16_t* scales = page_scales(page, type, head_size) + r / 16 * (head_size / 2) + r % 16;
+  for (int g = 0; g < head_size / 32; g++) scales[16 * g] = row.scale[g];
+}
+
+void place_value_row(DType type, int head_size, const Row& row, uint8_t* page, int r) {
+  const size_t bytes = value_row_bytes(type, head_size);
+  __builtin_memcpy(page + bytes * static_cast<size_t>(r), row.codes, bytes);
+  if (is_plain(type)) return;
+  uint16_t* scales = page_scales(page, type, head_size) + r;
+  for (int g = 0; g < head_size / 32; g++) scales[kPageRows * g] = row.scale[g];
+  for (int g = 0; is_kivi(type) && g < head_size / 32; g++) scales[head_size + kPageRows * g] = row.min[g];
+}
+
+void copy_key_row(DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row) {
+  spread_key<16>(type, head_size, from + key_start(type, head_size, from_row), to + key_start(type, head_size, to_row));
+  if (is_plain(type)) return;
+  const uint16_t* s = page_scales(from, type, head_size) + from_row / 16 * (head_size / 2) + from_row % 16;
+  uint16_t* t = page_scales(to, type, head_size) + to_row / 16 * (head_size / 2) + to_row % 16;
+  for (int g = 0; g < head_size / 32; g++) t[16 * g] = s[16 * g];
+}
+
+}  // namespace
+
+size_t page_bytes(Side, DType type, int head_size) noexcept {
+  const size_t tables = is_plain(type) ? 0 : is_kivi(type) ? 2 : 1;
+  return (code_bytes(type, head_size) + tables * 2 * static_cast<size_t>(head_size) + 63) / 64 * 64;
+}
+
+void store_rows(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
+                int first) noexcept {
+  Row row;
+  for (int r = first; r < first + n; r++, x += ldx) {
+    if (is_plain(type)) {
+      convert(type, head_size, x, &row);
+    } else if (is_kivi(type)) {
+      kivi_row(type, head_size, x, &row);
+    } else {
+      quantize_row(type, head_size, x, &row);
+    }
+    if (side == Side::keys) {
+      place_key_row(type, head_size, row, page, r);
+    } else {
+      place_value_row(type, head_size, row, page, r);
+    }
+  }
+}
+
+void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) noexcept {
+  const float top = type == DType::kivi4 ? 15.0f : 3.0f;
+  uint16_t* scales = page_scales(page, type, head_size);
+  uint8_t code[kPageRows][16];
+  for (int c = 0; c < head_size; c += 16) {
+    F low = load(x + c), high = low;
+    for (size_t r = 1; r < kPageRows; r++) {
+      low = min(low, load(x + r * ldx + c));
+      high = max(high, load(x + r * ldx + c));
+    }
+    const Range range = kivi_range(low, high, top, scales + c, scales + head_size + c);
+    for (size_t r = 0; r < kPageRows; r++) store_i8(code[r], kivi_codes(load(x + r * ldx + c), range, top));
+    for (int i = 0; type == DType::kivi4 && i < 16; i++) {
+      uint8_t* y = page + 16 * (c + i);
+      for (int r = 0; r < 16; r++) y[r] = static_cast<uint8_t>(code[r][i] | code[r + 16][i] << 4);
+    }
+    for (int i = 0; type == DType::kivi2 && i < 16; i += 2) {
+      uint8_t* y = page + 8 * (c + i);
+      for (int r = 0; r < 16; r++) {
+        const int even = code[r][i] | code[r + 16][i] << 2, odd = code[r][i + 1] | code[r + 16][i + 1] << 2;
+        y[r] = static_cast<uint8_t>(even | odd << 4);
+      }
+    }
+  }
+}
+
+void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
+              int to_row) noexcept {
+  if (side == Side::keys) return copy_key_row(type, head_size, from, from_row, to, to_row);
+  const size_t bytes = value_row_bytes(type, head_size);
+  __builtin_memcpy(to + bytes * static_cast<size_t>(to_row), from + bytes * static_cast<size_t>(from_row), bytes);
+  if (is_plain(type)) return;
+  const int tables = is_kivi(type) ? 2 * head_size : head_size;
+  for (int i = 0; i < tables; i += kPageRows) {
+    page_scales(to, type, head_size)[i + to_row] = page_scales(from, type, head_size)[i + from_row];
+  }
+}
+
+// Keys lie across: 16 rows are opened at once and turned.
+void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy) noexcept {
+  if (side == Side::values) return open_value_rows(piece.type, head_size, piece.page, piece.first, piece.count, y, ldy);
+  alignas(64) float block[16 * kMaxHeadSize];
+  const int end = piece.first + piece.count;
+  for (int r = piece.first, opened = -1; r < end; r++, y += ldy) {
+    if (r / 16 != opened) open_key_block(piece.type, head_size, piece.page, opened = r / 16, block);
+    for (int c = 0; c < head_size; c++) y[c] = block[16 * c + r % 16];
+  }
+}
+
+}  // namespace tokensieve::kernels::TS_ISA
