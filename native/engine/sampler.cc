@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/half.h"
+
 namespace tokensieve {
 
 namespace {
@@ -12,16 +14,18 @@ uint64_t rotate_left(uint64_t x, int by) noexcept { return x << by | x >> (64 - 
 constexpr float kNone = -INFINITY;
 constexpr int kBlock = 1024;
 
-// In eight sums, so that they can run side by side.
-double block_mass(const float* values, int n) noexcept {
+// What of the values is greater than a limit, in eight sums so that they can run side by side.
+double mass_above(const float* values, size_t n, float limit) noexcept {
   double sums[8] = {};
-  int i = 0;
+  size_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    for (int lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane];
+    for (size_t lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane] > limit ? values[i + lane] : 0.0f;
   }
-  for (; i < n; ++i) sums[i % 8] += values[i];
+  for (; i < n; ++i) sums[i % 8] += values[i] > limit ? values[i] : 0.0f;
   return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
+
+double block_mass(const float* values, int n) noexcept { return mass_above(values, static_cast<size_t>(n), 0); }
 
 }  // namespace
 
@@ -139,22 +143,42 @@ void Sampler::gather_candidates(int n) {
   }
 }
 
-// The fewest most probable candidates, most probable first, whose mass reaches top_p: taken one by one from a heap, since
-// they are few. At least one is kept.
+// The fewest most probable candidates whose mass reaches top_p: their least probability is found by bisection over the bit
+// patterns of floats, which for positive numbers have the order of the values. Each step puts one side aside, so a flat
+// distribution costs a few passes and no sort. At least one is kept; of equals the first.
 void Sampler::keep_nucleus() {
-  const auto below = [](const Candidate& a, const Candidate& b) {
-    return a.probability < b.probability || (a.probability == b.probability && a.token > b.token);
+  rest_.clear();
+  for (const Candidate& candidate : candidates_) rest_.push_back(candidate.probability);
+  const auto [least, most] = std::minmax_element(rest_.begin(), rest_.end());
+  uint32_t low = float_to_bits(*least), high = float_to_bits(*most);
+  double wanted = options_.top_p * mass_;  // of what is left in rest_
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    const float limit = bits_to_float(middle);
+    const double above = mass_above(rest_.data(), rest_.size(), limit);
+    const bool enough = above >= wanted;
+    size_t kept = 0;
+    for (const float value : rest_) {  // without a branch: no side is foreseeable
+      rest_[kept] = value;
+      kept += (value > limit) == enough;
+    }
+    rest_.resize(kept);
+    if (enough) {
+      low = middle + 1;
+    } else {
+      high = middle;
+      wanted -= above;
+    }
+  }
+  const float last = bits_to_float(high);
+  size_t equals = 1;
+  for (double mass = last; mass < wanted && equals < rest_.size(); mass += last) ++equals;
+  const auto outside = [last, &equals](const Candidate& candidate) {
+    if (candidate.probability != last || equals == 0) return candidate.probability <= last;
+    --equals;
+    return false;
   };
-  const double wanted = options_.top_p * mass_;
-  auto end = candidates_.end();
-  std::make_heap(candidates_.begin(), end, below);
-  double mass = 0;
-  do {
-    std::pop_heap(candidates_.begin(), end--, below);
-    mass += end->probability;
-  } while (mass < wanted && end != candidates_.begin());
-  candidates_.erase(candidates_.begin(), end);
-  std::reverse(candidates_.begin(), candidates_.end());
+  candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), outside), candidates_.end());
 }
 
 void Sampler::drop_unlikely() {

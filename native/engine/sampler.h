@@ -79,6 +79,7 @@ class Sampler {
   std::vector<int32_t> recent_;        // distinct recent tokens
   std::vector<Candidate> candidates_;
   double mass_ = 0;
+  std::vector<float> rest_;  // probabilities among which the nucleus ends
   std::vector<uint64_t> scratch_;
   std::vector<int32_t> indices_;
 };

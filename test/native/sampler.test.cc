@@ -198,26 +198,46 @@ TEST("the generator is the published one") {
   CHECK(counted.next() == 1509978240u);
 }
 
-TEST("the nucleus of a vocabulary, checked against a full sort") {
-  check::Random random(2);
-  const int n = 50000;
-  std::vector<float> logits = random.normals(n);
-  for (float& x : logits) x *= 3;
+namespace {
+
+std::set<int> nucleus_by_sorting(const std::vector<float>& logits, double share) {
   std::vector<std::pair<double, int>> sorted;
-  double sum = 0;
-  for (int i = 0; i < n; ++i) {
-    sorted.push_back({-std::exp(logits[static_cast<size_t>(i)]), i});
+  double sum = 0, mass = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    sorted.push_back({-std::exp(static_cast<double>(logits[i])), static_cast<int>(i)});
     sum -= sorted.back().first;
   }
   std::sort(sorted.begin(), sorted.end());
   std::set<int> nucleus;
-  double mass = 0;
   for (const auto& [weight, token] : sorted) {
-    if (mass >= 0.3 * sum) break;
+    if (mass >= share * sum) break;
     mass -= weight;
     nucleus.insert(token);
   }
-  const std::set<int> seen = support(at(1, 0, 0.3f), logits, 300);
-  CHECK(std::includes(nucleus.begin(), nucleus.end(), seen.begin(), seen.end()));
-  CHECK(seen.size() > std::min<size_t>(nucleus.size(), 100) / 2);
+  return nucleus;
+}
+
+}  // namespace
+
+TEST("the nucleus is exactly what a full sort gives") {
+  check::Random random(2);
+  for (int round = 0; round < 12; ++round) {
+    std::vector<float> logits = random.normals(60);
+    if (round % 2) {
+      for (float& x : logits) x = std::round(x);  // many equal: the lower ids belong to it
+    }
+    const float share = 0.2f + 0.05f * static_cast<float>(round);
+    CHECK(support(at(1, 0, share), logits, 30000) == nucleus_by_sorting(logits, share));
+  }
+}
+
+TEST("the nucleus of a vocabulary, peaked and flat") {
+  check::Random random(3);
+  for (const float scale : {3.0f, 0.5f}) {
+    std::vector<float> logits = random.normals(50000);
+    for (float& x : logits) x *= scale;
+    const std::set<int> nucleus = nucleus_by_sorting(logits, 0.3f), seen = support(at(1, 0, 0.3f), logits, 300);
+    CHECK(std::includes(nucleus.begin(), nucleus.end(), seen.begin(), seen.end()));
+    CHECK(seen.size() > std::min<size_t>(nucleus.size(), 100) / 2);
+  }
 }
