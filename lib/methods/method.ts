@@ -2,8 +2,13 @@
 import type { Budget } from '../budget.js'
 import type { Rule } from '../native.js'
 
+export type { Rule } from '../native.js'
+
 /** Where a method acts. */
 export type Acts = 'prompt' | 'vision' | 'layers' | 'cache' | 'attention' | 'draft' | 'probe'
+
+/** What becomes of rotary positions: survivors keep theirs, or are renumbered without gaps. */
+export type Positions = 'keep' | 'repack'
 
 /** The sizes of a model that a method may want to know. */
 export interface Shape {
@@ -20,8 +25,8 @@ export interface Shape {
 
 /**
  * A place where a method wants to look.
- *   'session'  once, before anything runs: decide() may skip sub-layers.
- *   'layer'    while a prompt is read, before `layer` runs: decide() may drop or merge the call's droppable rows.
+ *   'session'  once, before anything runs: decide() may skip sub-layers and set standing rules.
+ *   'layer'    while a prompt is read, before `layer` (from 1) runs: decide() may drop or merge the call's droppable rows.
  *   'prompt'   at the end of every call of more than one token: decide() may evict rows of the cache layers named.
  *   'decode'   after every `every`-th decode step: the same.
  */
@@ -31,8 +36,15 @@ export type Look =
   | { at: 'prompt'; layers: readonly number[]; needs: readonly CacheNeed[] }
   | { at: 'decode'; every: number; layers: readonly number[]; needs: readonly CacheNeed[] }
 
-/** attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run next. */
-export type LayerNeed = { what: 'attention'; rows: number; of: 'before' | 'next' } | { what: 'keys' } | { what: 'hidden' }
+/**
+ * attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run
+ * next.
+ */
+export type LayerNeed =
+  | { what: 'attention'; rows: number; of: 'before' | 'next' }
+  | { what: 'keys' }
+  | { what: 'hidden' }
+
 /** attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. Keys, values and norms can always be read. */
 export type CacheNeed = { what: 'attention'; rows: number } | { what: 'columnSums' }
 
@@ -41,8 +53,10 @@ export interface LayerSeen {
   readonly at: 'layer'
   readonly shape: Shape
   readonly layer: number
+  /** Calls of the session before this one: 0 for the first prompt. */
+  readonly step: number
   readonly sources: Int32Array
-  /** Places in `sources` that may go, ascending. */
+  /** Places in `sources` that may go, ascending. The last row of a call, which speaks next, is never among them. */
   readonly droppable: Int32Array
   /** How many droppable tokens the call was given (of which `droppable` are left). */
   readonly given: number
@@ -59,6 +73,7 @@ export interface CacheSeen {
   readonly at: 'prompt' | 'decode'
   readonly shape: Shape
   readonly layer: number
+  /** Calls of the session before this one: 0 for the first prompt, then the number of the decode step. */
   readonly step: number
   /** Tokens so far, dropped and evicted ones included: what a share is taken of. */
   readonly tokens: number
@@ -80,27 +95,42 @@ export interface SessionSeen {
 
 export type Seen = SessionSeen | LayerSeen | CacheSeen
 
-/** What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. */
-export type Decision =
+/** What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. `method`: who decided, where a wrapper passes it on. */
+export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
-  | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: 'keep' | 'repack'; scores?: ArrayLike<number> }
-  | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: 'keep' | 'repack' }
-  | { action: 'evict'; layer: number; keptPerHead: ArrayLike<number>[]; scores?: ArrayLike<number>[] }
+  | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
+  | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: Positions }
+  | { action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[]; scores?: readonly ArrayLike<number>[] }
   | { action: 'rule'; layer: number; rule: Rule }
+)
+
+/** The budget of a layer and head, as wrappers change it; undefined keeps the method's own. */
+export type KeepOf = (layer: number, head: number) => Budget | undefined
+
+/** How a cache method ranks the rows of a head; wrappers that spread a budget over heads ask for it. */
+export interface Ranking {
+  readonly needs: readonly CacheNeed[]
+  /** [rows]: higher stays. Rows that are protected may hold anything. Comparable between heads where the method's paper has them so. */
+  score(seen: CacheSeen, head: number): ArrayLike<number>
+  protect(rows: number, budget: number): { readonly sinks: number; readonly recent: number }
+}
 
 /** A method with its options: frozen, free of state, so that one can serve any number of sessions. */
 export interface Method {
   readonly name: string
+  /** The name with those inside: 'onLayers(snapkv)'. */
+  readonly label: string
   readonly acts: Acts
   readonly options: Readonly<Record<string, unknown>>
   /** True where surviving cache rows are renumbered without gaps. */
-  readonly repack?: boolean
-  /** What it claims, such as 'cache of layer 3' or 'rows before layer 8': two methods may not claim the same. */
-  claims(shape: Shape): string[]
+  readonly repack: boolean
+  /** RangeError where an option does not fit the model. */
   looks(shape: Shape): Look[]
+  /** Asked only where it looks. */
   decide(seen: Seen): Decision[]
-  /** How a wrapper changes the budget by layer and head; undefined keeps it. Set by wrappers through `withKeep`. */
-  withKeep?(keepOf: (layer: number, head: number) => Budget | undefined): Method
+  /** The same method with other budgets by layer and head; missing where it takes no `keep`. */
+  readonly withKeep?: (keepOf: KeepOf) => Method
+  readonly ranking?: Ranking
 }
 
 /** What methods.list() tells of a method. */

@@ -1,0 +1,134 @@
+// Cache methods from one function: score -> select -> evict, at the end of a prompt and, with `every`, while decoding.
+import { keepsAll } from '../budget.js'
+import { type Definition, defineMethod, type LookAsked, type MethodFactory } from './define.js'
+import { allLayers, type Grant } from './grant.js'
+import type { Acts, CacheNeed, CacheSeen, Decision, Ranking, Rule, Seen, Shape } from './method.js'
+import { type Declared, keep, type Values } from './options.js'
+import { type Protected, selectRows } from './select.js'
+
+export interface CacheDefinition<D extends Declared> {
+  readonly name: string
+  readonly title: string
+  readonly paper: string
+  /** Beside `keep`. One called `every` is the number of decode steps between evictions, 0 for none; one called `positions` says what becomes of RoPE. */
+  readonly options: D
+  readonly acts?: Acts
+  check?(options: Values<D>): void
+  needs?(options: Values<D>): CacheNeed[]
+  /** [rows] of a head: higher stays. */
+  score(seen: CacheSeen, head: number, options: Values<D>): ArrayLike<number>
+  protect?(options: Values<D>, budget: number, rows: number): Protected
+  /** Spreads the budgets of a layer's heads anew. */
+  allocate?(heads: readonly HeadRows[], options: Values<D>): readonly number[]
+  /** The standing rule that does at every decode step what the method does after a prompt. */
+  rule?(options: Values<D>): RuleKind
+}
+
+/** A {@link Rule} without its budget. */
+export type RuleKind = { kind: 'window'; sinks: number } | { kind: 'mass'; recent: number }
+
+/** One head on the way to a decision. The budget may be more than its rows. */
+export interface HeadRows {
+  readonly rows: number
+  readonly budget: number
+  readonly safe: Protected
+  scores(): ArrayLike<number>
+}
+
+const NOTHING: Protected = Object.freeze({ sinks: 0, recent: 0 })
+
+export function cacheMethod<const D extends Declared>(
+  spec: CacheDefinition<D>,
+): MethodFactory<D & { keep: typeof keep }> {
+  type All = D & { keep: typeof keep }
+  const rank = (options: Values<D>): Ranking => ({
+    needs: spec.needs?.(options) ?? [],
+    score: (seen, head) => spec.score(seen, head, options),
+    protect: (rows, budget) => spec.protect?.(options, budget, rows) ?? NOTHING,
+  })
+  const definition: Definition<All> = {
+    name: spec.name,
+    title: spec.title,
+    paper: spec.paper,
+    acts: spec.acts ?? 'cache',
+    options: { keep, ...spec.options },
+    ...(spec.check && { check: (options) => spec.check?.(options as Values<D>) }),
+    repack: (options) => (options as { positions?: string }).positions === 'repack',
+    ranking: (options) => rank(options as Values<D>),
+    looks: (shape, options, grant) => cacheLooks(shape, grant, rank(options as Values<D>), everyOf(options)),
+    decide(seen, options, grant) {
+      const own = options as Values<D>
+      if (seen.at === 'session') return spec.rule ? standing(seen.shape, grant, spec.rule(own)) : []
+      return evict(seen, grant, rank(own), spec.allocate && ((heads) => spec.allocate?.(heads, own) ?? []))
+    },
+  }
+  return defineMethod(definition)
+}
+
+function everyOf(options: object): number {
+  return (options as { every?: number }).every ?? 0
+}
+
+/** Where a cache method looks: nowhere in layers that keep all. What native's rules cannot do (every other step, unlike budgets in one layer) is decided step by step. */
+function cacheLooks(shape: Shape, grant: Grant, { needs }: Ranking, every: number): LookAsked[] {
+  const layers = allLayers(shape).filter((layer) =>
+    heads(shape).some((head) => !keepsAll(grant.keep(shape, layer, head))),
+  )
+  if (layers.length === 0) return []
+  const looks: LookAsked[] = [{ at: 'prompt', layers, needs }]
+  if (every === 0) return looks
+  const stepwise = layers.filter((layer) => every > 1 || !isUniform(shape, grant, layer))
+  if (stepwise.length > 0) looks.push({ at: 'decode', every, layers: stepwise, needs })
+  if (stepwise.length < layers.length) looks.push({ at: 'session' })
+  return looks
+}
+
+function heads(shape: Shape): number[] {
+  return Array.from({ length: shape.kvHeads }, (_, head) => head)
+}
+
+function isUniform(shape: Shape, grant: Grant, layer: number): boolean {
+  return new Set(heads(shape).map((head) => JSON.stringify(grant.keep(shape, layer, head)))).size === 1
+}
+
+function standing(shape: Shape, grant: Grant, kind: RuleKind): Decision[] {
+  const layers = allLayers(shape).filter(
+    (layer) => isUniform(shape, grant, layer) && !keepsAll(grant.keep(shape, layer)),
+  )
+  return layers.map((layer) => {
+    const budget = grant.keep(shape, layer)
+    const share = typeof budget === 'number' ? budget : 0
+    const none = { at: 'prompt', shape, layer, tokens: 0 } as Seen
+    const rule: Rule = { ...kind, tokens: share > 0 ? 0 : grant.rows(none), share }
+    return { action: 'rule', layer, rule }
+  })
+}
+
+/** Keeps what its budget grants each head of the layer; null where nothing goes. */
+export function evict(
+  seen: Seen,
+  grant: Grant,
+  ranking: Ranking,
+  allocate?: (heads: readonly HeadRows[]) => readonly number[],
+): Decision | null {
+  if (seen.at !== 'prompt' && seen.at !== 'decode') return null
+  const scores: ArrayLike<number>[] = []
+  const rows = heads(seen.shape).map((head) => {
+    const budget = grant.rows(seen, head)
+    const count = seen.sources(head).length
+    return {
+      rows: count,
+      budget: keepsAll(grant.keep(seen.shape, seen.layer, head)) ? count : budget,
+      safe: ranking.protect(count, budget),
+      scores: () => (scores[head] ??= ranking.score(seen, head)),
+    }
+  })
+  const budgets = allocate?.(rows) ?? rows.map(({ budget }) => budget)
+  if (rows.every((head, h) => (budgets[h] ?? 0) >= head.rows)) return null
+  const keptPerHead = rows.map((head, h) => {
+    const sources = seen.sources(h)
+    return selectRows(head.rows, budgets[h] ?? 0, head.safe, head.scores).map((place) => sources[place] as number)
+  })
+  const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead }
+  return scores.length > 0 ? { ...decision, scores: rows.map((_, h) => scores[h] ?? []) } : decision
+}

@@ -1,0 +1,57 @@
+// Random rows: the floor that every method must beat. Seeded; a row's luck depends on its layer, head and source only, so that a smaller budget keeps a part of what a larger one does.
+import { keepsAll } from '../../budget.js'
+import { evict } from '../cache-method.js'
+import { defineMethod } from '../define.js'
+import { allLayers } from '../grant.js'
+import { dropTo } from '../layer-method.js'
+import type { Ranking } from '../method.js'
+import { keep, whole, word } from '../options.js'
+
+export const random = defineMethod({
+  name: 'random',
+  title: 'keeps rows by chance: the floor that every method must beat',
+  acts: ({ acts }) => acts,
+  options: {
+    keep,
+    acts: word('cache', ['cache', 'layers'], 'where it drops'),
+    layer: whole(2, 'drops before this layer', 1),
+    seed: whole(1, 'another seed, other rows', 0, 0xffffffff),
+    sinks: whole(4, 'first rows of the cache, which stay'),
+    recent: whole(32, 'newest rows of the cache, which stay'),
+    positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays'),
+  },
+  repack: ({ acts, positions }) => acts === 'cache' && positions === 'repack',
+  ranking: rank,
+  looks(shape, { acts, layer }, grant) {
+    if (acts === 'layers') return keepsAll(grant.keep(shape, layer)) ? [] : { at: 'layer', layer }
+    const layers = allLayers(shape).filter((one) =>
+      Array.from({ length: shape.kvHeads }).some((_, head) => !keepsAll(grant.keep(shape, one, head))),
+    )
+    return layers.length === 0 ? [] : { at: 'prompt', layers }
+  },
+  decide(seen, options, grant) {
+    if (seen.at !== 'layer') return evict(seen, grant, rank(options))
+    return dropTo(seen, grant.rows(seen), () => lots(options.seed, seen.layer, 0, seen.sources), options.positions)
+  },
+})
+
+function rank({ recent, seed, sinks }: { recent: number; seed: number; sinks: number }): Ranking {
+  return {
+    needs: [],
+    score: (seen, head) => lots(seed, seen.layer, head, seen.sources(head)),
+    protect: () => ({ sinks, recent }),
+  }
+}
+
+/** [rows]: a number in [0, 1) for each row, by a 32-bit mix of seed, layer, head and source. */
+function lots(seed: number, layer: number, head: number, sources: Int32Array): Float64Array {
+  const start = mix(mix(mix(seed) ^ layer) ^ head)
+  return Float64Array.from(sources, (source) => mix(start ^ source) / 2 ** 32)
+}
+
+function mix(value: number): number {
+  let x = (value + 0x9e3779b9) | 0
+  x = Math.imul(x ^ (x >>> 16), 0x21f0aaad)
+  x = Math.imul(x ^ (x >>> 15), 0x735a2d97)
+  return (x ^ (x >>> 15)) >>> 0
+}

@@ -1,0 +1,74 @@
+// The list of methods. A new one is one line here.
+import { adaKvOver } from './cache/ada-kv.js'
+import { h2o } from './cache/h2o.js'
+import { knorm } from './cache/knorm.js'
+import { random } from './cache/random.js'
+import { snapkv } from './cache/snapkv.js'
+import { streamingLlm } from './cache/streaming-llm.js'
+import type { MethodFactory, MethodLike } from './define.js'
+import { fastv } from './layers/fastv.js'
+import { llmDrop } from './layers/llm-drop.js'
+import { pyramidDrop } from './layers/pyramid-drop.js'
+import { tome } from './layers/tome.js'
+import type { Method, MethodInfo } from './method.js'
+import { type Maker, makerOf, type PackedMethod, unpackMethod } from './pack.js'
+import { methodFromPlan } from './replay.js'
+import { chain } from './wrap/chain.js'
+import { every } from './wrap/every.js'
+import { onLayers } from './wrap/on-layers.js'
+import { type KeepTable, perHead, perLayer } from './wrap/per-layer.js'
+
+const adaKv = adaKvOver(snapkv())
+
+const named = {
+  fastv,
+  pyramidDrop,
+  tome,
+  llmDrop,
+  streamingLlm,
+  snapkv,
+  h2o,
+  knorm,
+  adaKv,
+  random,
+}
+
+const wrappers = { perLayer, perHead, onLayers, chain, every }
+
+/** `methods.<name>(options)` describes a method; wrappers take methods; `list()` tells what there is. */
+export const methods = Object.freeze({
+  ...named,
+  ...wrappers,
+  list: (): MethodInfo[] => Object.values(named).map(({ info }) => info),
+})
+
+type Packed = Record<string, never>
+
+const makers = new Map<string, Maker>([
+  ...Object.entries(named).map(([name, factory]) => [name, makerOf(factory as MethodFactory<never>)] as const),
+  ['perLayer', ({ method, keepOf }: Packed) => perLayer(method as MethodLike, keepOf as KeepTable)],
+  ['perHead', ({ method, keepOf }: Packed) => perHead(method as MethodLike, keepOf as KeepTable)],
+  ['onLayers', ({ layers, method }: Packed) => onLayers(layers as readonly [number, number], method as MethodLike)],
+  ['chain', ({ methods: inside }: Packed) => chain(...(inside as MethodLike[]))],
+  ['plan', ({ plan }: Packed) => methodFromPlan(plan)],
+  ['every', ({ n, method }: Packed) => every(n as number, method as MethodLike)],
+] as [string, Maker][])
+
+/** A saved method again; ERR_UNSUPPORTED where it was not one of these. */
+export function restoreMethod(packed: PackedMethod): Method {
+  return unpackMethod(packed, makers)
+}
+
+export {
+  asMethod,
+  type Definition,
+  defineMethod,
+  type Grant,
+  type LookAsked,
+  type MethodFactory,
+  type MethodLike,
+} from './define.js'
+export type * from './method.js'
+export { type PackedMethod, packMethod } from './pack.js'
+export { methodFromPlan } from './replay.js'
+export { type Decided, makeSchedule, type Observation, type Schedule } from './schedule.js'

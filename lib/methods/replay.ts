@@ -1,0 +1,102 @@
+// A plan that was given back, as a method: it looks where its entries act and decides what they say.
+import { TokensieveError } from '../errors.js'
+import { type PlanEntry, parsePlan } from '../plan.js'
+import { makeMethod } from './define.js'
+import type { Decision, Look, Method, Seen, Shape } from './method.js'
+import { after } from './seen.js'
+
+/** Entries are found by phase, step and layer; ERR_PLAN where one does not meet the rows that it was made for. TypeError where `plan` is none. */
+export function methodFromPlan(plan: unknown): Method {
+  const entries = parsePlan(plan)
+  const acts = entries.every(({ action }) => action === 'evict') ? 'cache' : 'layers'
+  const definition = {
+    name: 'plan',
+    acts,
+    repack: entries.some(({ action, positions }) => action === 'evict' && positions === 'repack'),
+    looks: (shape: Shape) => looksOf(entries, shape),
+    decide: (seen: Seen) => decideAgain(entries, seen),
+  } as const
+  return makeMethod(definition, Object.freeze({ plan: entries }))
+}
+
+function looksOf(entries: readonly PlanEntry[], { layers: depth }: Shape): Look[] {
+  for (const { layer } of entries) {
+    if (layer >= depth)
+      throw new TokensieveError(
+        'ERR_PLAN',
+        `Expected a plan for ${depth} layers but received one that acts on layer ${layer}`,
+      )
+  }
+  const layersOf = (wanted: (entry: PlanEntry) => boolean) =>
+    [...new Set(entries.filter(wanted).map(({ layer }) => layer))].sort((a, b) => a - b)
+  const isCut = ({ action }: PlanEntry) => action === 'drop' || action === 'merge'
+  const isEviction = ({ keptPerHead }: PlanEntry) => keptPerHead !== undefined
+  const looks: Look[] = layersOf(isCut).map((layer) => ({ at: 'layer', layer, needs: [] }))
+  const prompt = layersOf((entry) => isEviction(entry) && entry.phase !== 'decode')
+  const decode = layersOf((entry) => isEviction(entry) && entry.phase === 'decode')
+  if (prompt.length > 0) looks.push({ at: 'prompt', layers: prompt, needs: [] })
+  if (decode.length > 0) looks.push({ at: 'decode', every: 1, layers: decode, needs: [] })
+  if (entries.some(isStanding)) looks.push({ at: 'session' })
+  return looks
+}
+
+function isStanding({ rule, what }: PlanEntry): boolean {
+  return rule !== undefined || what !== undefined
+}
+
+function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
+  const decisions: Decision[] = []
+  let left = seen
+  for (const entry of entries) {
+    if (!acts(entry, left)) continue
+    const decision = decisionOf(entry)
+    const before = rowsBefore(left)
+    if (before !== entry.before)
+      throw new TokensieveError(
+        'ERR_PLAN',
+        `Expected ${entry.before} rows for ${placeOf(entry)} of the plan but received ${before}`,
+      )
+    decisions.push(decision)
+    left = after(left, decision)
+  }
+  return decisions
+}
+
+function placeOf({ action, layer, step }: PlanEntry): string {
+  return `'${action}' at step ${step}, layer ${layer},`
+}
+
+function acts(entry: PlanEntry, seen: Seen): boolean {
+  if (seen.at === 'session') return isStanding(entry)
+  if (isStanding(entry) || entry.layer !== seen.layer || entry.step !== seen.step) return false
+  const cut = entry.action === 'drop' || entry.action === 'merge'
+  return seen.at === 'layer' ? cut : !cut && (entry.phase === 'decode') === (seen.at === 'decode')
+}
+
+function rowsBefore(seen: Seen): number {
+  if (seen.at === 'session') return 0
+  if (seen.at === 'layer') return seen.sources.length
+  return Array.from({ length: seen.shape.kvHeads }, (_, head) => seen.sources(head).length).reduce(
+    (sum, rows) => sum + rows,
+    0,
+  )
+}
+
+function decisionOf({
+  action,
+  into,
+  kept,
+  keptPerHead,
+  layer,
+  method,
+  positions = 'keep',
+  rule,
+  what,
+}: PlanEntry): Decision {
+  if (rule) return { action: 'rule', layer, rule, method }
+  if (what) return { action: 'skip', layer, what, method }
+  if (keptPerHead) return { action: 'evict', layer, keptPerHead, method }
+  if (into) return { action: 'merge', layer, into, positions, method }
+  if (action === 'drop' && kept) return { action, layer, kept, positions, method }
+  throw new TokensieveError('ERR_PLAN', `Expected an entry that says what it does but received '${action}' alone`)
+}

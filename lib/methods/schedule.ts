@@ -1,0 +1,94 @@
+// The methods of one session on one model: where the work is cut, what native observes, and the decisions, checked one after another.
+import { checkDecision, entryOf, type PlanEntry } from '../plan.js'
+import { checkConflicts, type Part, partOf, skippedAttention } from './conflicts.js'
+import { allLayers } from './grant.js'
+import type { Decision, LayerNeed, Look, Method, Seen, Shape } from './method.js'
+import { gatherNeeds } from './needs.js'
+import { after, isDue, isStep, remembered } from './seen.js'
+
+/** What native keeps of a layer's attention while a call runs; native's own Look. */
+export interface Observation {
+  layer: number
+  attention?: { rows: number }
+  columnSums?: boolean
+}
+
+/** A decision that was checked and changes something, and its entry in the plan. */
+export interface Decided {
+  readonly decision: Decision
+  readonly entry: PlanEntry
+}
+
+export interface Schedule {
+  readonly methods: readonly Method[]
+  /** Cache keys are stored un-rotated and rotated by their slot. */
+  readonly repack: boolean
+  /** Layers before which a prompt stops, ascending: somebody decides there, or something is probed. */
+  readonly cuts: readonly number[]
+  /** Layer -> rows: before this layer runs, the attention of so many last rows in it is probed and kept as the 'before' of the next layer. Mostly empty: see needs.ts. */
+  readonly probes: ReadonlyMap<number, number>
+  decidesBefore(layer: number): boolean
+  /** What the methods that decide before a layer need, each kind once. */
+  layerNeeds(layer: number): readonly LayerNeed[]
+  /** What native is to observe in a call; `step`: calls before this one. */
+  observations(at: 'prompt' | 'decode', step: number): Observation[]
+  /** Layers whose caches are shown to the methods after a call, ascending; mostly none after a decode step. */
+  cacheLayers(at: 'prompt' | 'decode', step: number): number[]
+  /** Decisions in the order in which they are to be applied. ERR_PLAN where one does not fit; nothing has been applied then. */
+  decide(seen: Seen, options?: { trace?: boolean }): Decided[]
+}
+
+/** Throws ERR_METHOD_CONFLICT where two methods claim the same, RangeError where one does not fit the model. */
+export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule {
+  const parts = methods.map((method) => partOf(method, shape))
+  checkConflicts(parts)
+  const needs = gatherNeeds(parts)
+  const skipped = skippedAttention(parts)
+  const looks = parts.flatMap((part) => part.looks)
+  const cacheLayers = (at: 'prompt' | 'decode', step: number) => {
+    const layers = allLayers(shape).filter((layer) => !skipped.has(layer))
+    const due = looks.filter((look) => look.at === at && (look.at !== 'decode' || isStep(look.every, step)))
+    return due.length === 0 ? [] : layers.filter((layer) => due.some((look) => namesLayer(look, layer)))
+  }
+  return Object.freeze({
+    methods,
+    repack: methods.some(({ repack }) => repack),
+    cuts: [...new Set([...needs.layers.keys(), ...needs.probes.keys()])].sort((a, b) => a - b),
+    probes: needs.probes,
+    decidesBefore: (layer: number) => needs.layers.has(layer),
+    layerNeeds: (layer: number) => needs.layers.get(layer) ?? [],
+    observations(at: 'prompt' | 'decode', step: number) {
+      const due = at === 'decode' ? new Set(cacheLayers(at, step)) : undefined
+      return allLayers(shape).flatMap((layer) => {
+        const rows = due === undefined || due.has(layer) ? needs[at].get(layer) : undefined
+        const columnSums = needs.mass.has(layer)
+        if (rows === undefined && !columnSums) return []
+        return [{ layer, ...(rows !== undefined && { attention: { rows } }), ...(columnSums && { columnSums }) }]
+      })
+    },
+    cacheLayers,
+    decide: (seen: Seen, options: { trace?: boolean } = {}) =>
+      decideAll(parts, remembered(seen), options.trace ?? false),
+  })
+}
+
+function namesLayer(look: Look, layer: number): boolean {
+  return (look.at === 'prompt' || look.at === 'decode') && look.layers.includes(layer)
+}
+
+/** Each decision is checked against what those before it leave. */
+function decideAll(parts: readonly Part[], seen: Seen, trace: boolean): Decided[] {
+  const decided: Decided[] = []
+  let current = seen
+  for (const { looks, method } of parts) {
+    if (!isDue(looks, current)) continue
+    for (const decision of method.decide(current)) {
+      checkDecision(decision, current, method.label)
+      const entry = entryOf(decision, current, method.label, { trace, repack: method.repack })
+      if (entry === null) continue
+      decided.push({ decision, entry })
+      current = after(current, decision)
+    }
+  }
+  return decided
+}

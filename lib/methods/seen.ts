@@ -1,0 +1,110 @@
+// Views of what is seen: read once and remembered, and as it is after a decision.
+import type { CacheSeen, Decision, LayerSeen, Look, Seen } from './method.js'
+
+/** True where one of `looks` is due for `seen`. */
+export function isDue(looks: readonly Look[], seen: Seen): boolean {
+  return looks.some((look) => {
+    if (look.at !== seen.at) return false
+    if (look.at === 'session' || seen.at === 'session') return true
+    if (look.at === 'layer') return look.layer === seen.layer
+    if (!look.layers.includes(seen.layer) || seen.at === 'layer') return false
+    return look.at === 'prompt' || isStep(look.every, seen.step)
+  })
+}
+
+export function isStep(every: number, step: number): boolean {
+  return every > 0 && step % every === 0
+}
+
+/** Each observation is fetched at most once, whoever asks how often. */
+export function remembered<S extends Seen>(seen: S): S
+export function remembered(seen: Seen): Seen {
+  if (seen.at === 'session') return seen
+  if (seen.at === 'layer') {
+    const { at, droppable, given, layer, shape, sources, step } = seen
+    const reads = {
+      attention: once(() => seen.attention()),
+      keys: once(() => seen.keys()),
+      hidden: once(() => seen.hidden()),
+    }
+    return { at, droppable, given, layer, shape, sources, step, ...reads }
+  }
+  return perHead(seen, (read) => read)
+}
+
+/** What is seen once `decision` is carried out: of the rows that are left, with what was observed before it. */
+export function after(seen: Seen, decision: Decision): Seen {
+  if (seen.at === 'layer' && decision.action === 'drop') return afterCut(seen, new Set(Array.from(decision.kept)))
+  if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, new Set(Array.from(decision.into)))
+  if ((seen.at === 'prompt' || seen.at === 'decode') && decision.action === 'evict') {
+    const places = decision.keptPerHead.map((kept, head) => placesOf(seen.sources(head), new Set(Array.from(kept))))
+    return perHead(seen, (values, head) => gather(values, places[head] ?? new Int32Array(0), seen.sources(head).length))
+  }
+  return seen
+}
+
+function afterCut(seen: LayerSeen, kept: ReadonlySet<number>): LayerSeen {
+  const { at, given, layer, shape, step } = seen
+  const rows = seen.sources.length
+  const places = placesOf(seen.sources, kept)
+  const droppable = new Set(seen.droppable)
+  return {
+    at,
+    given,
+    layer,
+    shape,
+    step,
+    sources: gather(seen.sources, places, rows),
+    droppable: Int32Array.from(places.keys()).filter((place) => droppable.has(places[place] as number)),
+    attention: once(() => gather(seen.attention(), places, rows)),
+    keys: once(() => gather(seen.keys(), places, rows)),
+    hidden: once(() => gather(seen.hidden(), places, rows)),
+  }
+}
+
+type Read = <A extends Float32Array | Int32Array>(values: A, head: number) => A
+
+function perHead(seen: CacheSeen, read: Read): CacheSeen {
+  const { at, layer, shape, step, tokens } = seen
+  return {
+    at,
+    layer,
+    shape,
+    step,
+    tokens,
+    sources: onceEach((head) => read(seen.sources(head), head)),
+    attention: onceEach((head) => read(seen.attention(head), head)),
+    columnSums: onceEach((head) => read(seen.columnSums(head), head)),
+    keyNorms: onceEach((head) => read(seen.keyNorms(head), head)),
+    keys: onceEach((head) => read(seen.keys(head), head)),
+    values: onceEach((head) => read(seen.values(head), head)),
+  }
+}
+
+function placesOf(sources: Int32Array, kept: ReadonlySet<number>): Int32Array {
+  return Int32Array.from(sources.keys()).filter((place) => kept.has(sources[place] as number))
+}
+
+/** Lines of [rows × size] values, whatever the size. */
+function gather<A extends Float32Array | Int32Array>(values: A, places: Int32Array, rows: number): A {
+  const size = rows > 0 ? values.length / rows : 0
+  const kept = values.slice(0, places.length * size) as A
+  for (const [to, from] of places.entries()) kept.set(values.subarray(from * size, (from + 1) * size), to * size)
+  return kept
+}
+
+function once<T>(read: () => T): () => T {
+  let held: { value: T } | undefined
+  return () => {
+    held ??= { value: read() }
+    return held.value
+  }
+}
+
+function onceEach<T>(read: (head: number) => T): (head: number) => T {
+  const held = new Map<number, T>()
+  return (head) => {
+    if (!held.has(head)) held.set(head, read(head))
+    return held.get(head) as T
+  }
+}

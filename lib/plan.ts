@@ -1,0 +1,210 @@
+// A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
+import { TokensieveError, typeError } from './errors.js'
+import type { CacheSeen, Decision, LayerSeen, Positions, Seen, Shape } from './methods/method.js'
+import type { Rule } from './native.js'
+
+/** One decision that was applied to one layer. Indices are sources: places in session.ids. */
+export interface PlanEntry {
+  phase: 'prompt' | 'vision' | 'prefill' | 'decode'
+  /** Calls of the session before this one: 0 for the prompt, then the decode step. */
+  step: number
+  /** 'drop' and 'merge' act before this layer runs, all else on it. */
+  layer: number
+  method: string
+  action: 'drop' | 'merge' | 'evict' | 'skip' | 'quantize' | 'sparse' | 'exit'
+  /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
+  before: number
+  after: number
+  /** 'drop': every row that goes on, ascending. */
+  kept?: number[]
+  /** 'evict': the same per KV head. */
+  keptPerHead?: number[][]
+  /** 'merge': for each row of before, the row that holds it now. */
+  into?: number[]
+  /** A standing rule, applied by native after every decode step. */
+  rule?: Rule
+  /** 'skip': the sub-layer that does not run. */
+  what?: 'attention' | 'mlp' | 'block'
+  /** What became of rotary positions. */
+  positions?: Positions
+  /** With session({ trace: true }): of the droppable rows for 'drop', of all rows head after head for 'evict'. */
+  scores?: number[]
+}
+
+/** Throws ERR_PLAN where `decision` does not fit what was seen. */
+export function checkDecision(decision: Decision, seen: Seen, who: string): void {
+  const { action, layer } = decision
+  const place = {
+    skip: ['session'],
+    rule: ['session'],
+    drop: ['layer'],
+    merge: ['layer'],
+    evict: ['prompt', 'decode'],
+  }[action] as string[] | undefined
+  if (!place) throw planError(who, `an action that is known`, JSON.stringify(action))
+  if (!place.includes(seen.at))
+    throw planError(who, `'${action}' where ${place.join(' or ')} is seen`, `it at '${seen.at}'`)
+  checkLayer(layer, seen.shape, who)
+  if (seen.at !== 'session' && layer !== seen.layer)
+    throw planError(who, `a decision for layer ${seen.layer}, which was seen,`, `one for layer ${layer}`)
+  if (action === 'skip') checkWord(decision.what, ['attention', 'mlp', 'block'], 'skip', who)
+  if (action === 'rule') checkRule(decision.rule, who)
+  if (action === 'drop') checkDrop(decision, seen as LayerSeen, who)
+  if (action === 'merge') checkMerge(decision, seen as LayerSeen, who)
+  if (action === 'evict') checkEvict(decision, seen as CacheSeen, who)
+}
+
+function planError(who: string, what: string, received: unknown): TokensieveError {
+  return new TokensieveError('ERR_PLAN', `[${who}] expected ${what} but received ${String(received)}`)
+}
+
+function checkLayer(layer: number, shape: Shape, who: string): void {
+  if (!(Number.isInteger(layer) && layer >= 0 && layer < shape.layers))
+    throw planError(who, `a layer from 0 to ${shape.layers - 1}`, layer)
+}
+
+function checkWord(word: string, known: readonly string[], action: string, who: string): void {
+  if (!known.includes(word)) throw planError(who, `one of ${known.join(', ')} for '${action}'`, JSON.stringify(word))
+}
+
+function checkRule(rule: Rule, who: string): void {
+  checkWord(rule?.kind, ['window', 'mass'], 'rule', who)
+  const { share, tokens } = rule
+  const fits = Number.isInteger(tokens) && tokens >= 0 && share >= 0 && share <= 1 && tokens > 0 !== share > 0
+  if (!fits) throw planError(who, 'a rule with either tokens or a share', JSON.stringify(rule))
+  if (rule.kind === 'window' && !(Number.isInteger(rule.sinks) && rule.sinks >= 0))
+    throw planError(who, 'a whole number of sinks', rule.sinks)
+  if (rule.kind === 'mass' && !(rule.recent >= 0 && rule.recent <= 1))
+    throw planError(who, 'a share of recent rows', rule.recent)
+}
+
+/** Indices ascending, each of them among `sources` (ascending too), at least one. */
+function checkKept(kept: ArrayLike<number>, sources: Int32Array, where: string, who: string): void {
+  if (typeof kept?.length !== 'number') throw planError(who, `indices of rows ${where}`, typeof kept)
+  if (kept.length === 0) throw planError(who, `at least one row ${where}`, 'none')
+  for (let i = 0, at = 0; i < kept.length; i++) {
+    const source = kept[i] as number
+    if (i > 0 && !(source > (kept[i - 1] as number)))
+      throw planError(who, `ascending rows ${where}`, `${source} after ${kept[i - 1]}`)
+    while (at < sources.length && (sources[at] as number) < source) at++
+    if (sources[at] !== source) throw planError(who, `rows that are there ${where}`, source)
+  }
+}
+
+function checkDrop({ kept, layer, positions }: Decision & { action: 'drop' }, seen: LayerSeen, who: string): void {
+  checkWord(positions, ['keep', 'repack'], 'positions', who)
+  checkKept(kept, seen.sources, `before layer ${layer}`, who)
+  const free = flags(seen)
+  for (let place = 0, at = 0; place < seen.sources.length; place++) {
+    if (kept[at] === seen.sources[place]) at++
+    else if (!free[place])
+      throw planError(
+        who,
+        `row ${seen.sources[place]} to stay, which is not droppable,`,
+        `a plan without it before layer ${layer}`,
+      )
+  }
+}
+
+function checkMerge({ into, layer, positions }: Decision & { action: 'merge' }, seen: LayerSeen, who: string): void {
+  checkWord(positions, ['keep', 'repack'], 'positions', who)
+  const { sources } = seen
+  if (into?.length !== sources.length)
+    throw planError(who, `${sources.length} rows before layer ${layer}`, into?.length)
+  const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
+  const free = flags(seen)
+  for (let place = 0; place < sources.length; place++) {
+    const target = placeOf.get(into[place] as number)
+    if (target === undefined || into[target] !== into[place])
+      throw planError(who, `rows that hold themselves before layer ${layer}`, into[place])
+    if (target !== place && !(free[place] && free[target]))
+      throw planError(who, 'merges among droppable rows', `row ${sources[place]} into ${into[place]}`)
+  }
+}
+
+function flags({ droppable, sources }: LayerSeen): Uint8Array {
+  const free = new Uint8Array(sources.length)
+  for (const place of droppable) free[place] = 1
+  return free
+}
+
+function checkEvict({ keptPerHead, layer }: Decision & { action: 'evict' }, seen: CacheSeen, who: string): void {
+  const heads = seen.shape.kvHeads
+  if (keptPerHead?.length !== heads)
+    throw planError(who, `the rows of ${heads} KV heads of layer ${layer}`, keptPerHead?.length)
+  for (let head = 0; head < heads; head++)
+    checkKept(keptPerHead[head] as ArrayLike<number>, seen.sources(head), `of layer ${layer} head ${head}`, who)
+}
+
+export interface EntryOptions {
+  /** Whether scores are kept. */
+  trace?: boolean
+  /** Whether cache rows that stay are renumbered. */
+  repack?: boolean
+}
+
+/** What a checked decision does, as an entry; null where it removes nothing. */
+export function entryOf(
+  decision: Decision,
+  seen: Seen,
+  who: string,
+  { repack, trace }: EntryOptions = {},
+): PlanEntry | null {
+  const phase = seen.at === 'session' ? 'prompt' : seen.at === 'decode' ? 'decode' : 'prefill'
+  const head = {
+    phase,
+    step: seen.at === 'session' ? 0 : seen.step,
+    layer: decision.layer,
+    method: decision.method ?? who,
+  } as const
+  if (decision.action === 'skip') return { ...head, action: 'skip', before: 0, after: 0, what: decision.what }
+  const cache: { positions?: Positions } = repack ? { positions: 'repack' } : {}
+  if (decision.action === 'rule')
+    return { ...head, action: 'evict', before: 0, after: 0, rule: { ...decision.rule }, ...cache }
+  const scores = trace && 'scores' in decision && decision.scores ? { scores: flat(decision.scores) } : {}
+  if (decision.action === 'evict') {
+    const keptPerHead = decision.keptPerHead.map((kept) => Array.from(kept))
+    const before = keptPerHead.reduce((sum, _, h) => sum + (seen as CacheSeen).sources(h).length, 0)
+    const after = keptPerHead.reduce((sum, kept) => sum + kept.length, 0)
+    return before === after ? null : { ...head, action: 'evict', before, after, keptPerHead, ...cache, ...scores }
+  }
+  const before = (seen as LayerSeen).sources.length
+  const { positions } = decision
+  if (decision.action === 'drop') {
+    const kept = Array.from(decision.kept)
+    return before === kept.length
+      ? null
+      : { ...head, action: 'drop', before, after: kept.length, kept, positions, ...scores }
+  }
+  const into = Array.from(decision.into)
+  const after = new Set(into).size
+  return before === after ? null : { ...head, action: 'merge', before, after, into, positions }
+}
+
+function flat(scores: ArrayLike<number> | readonly ArrayLike<number>[]): number[] {
+  return Array.from(scores as ArrayLike<number | ArrayLike<number>>, (one) =>
+    typeof one === 'number' ? one : Array.from(one),
+  ).flat()
+}
+
+/** A plan that was given back: an array of entries that this version can apply, each copied. */
+export function parsePlan(value: unknown): PlanEntry[] {
+  if (!Array.isArray(value)) throw typeError('an array of plan entries', 'plan', value)
+  return value.map((entry: unknown, i) => parseEntry(entry, `plan[${i}]`))
+}
+
+function parseEntry(value: unknown, name: string): PlanEntry {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
+  const entry = structuredClone(value) as PlanEntry
+  checkWord(entry.phase, ['prompt', 'prefill', 'decode'], 'phase', name)
+  checkWord(entry.action, ['drop', 'merge', 'evict', 'skip'], 'action', name)
+  for (const field of ['step', 'layer', 'before', 'after'] as const) {
+    if (!(Number.isInteger(entry[field]) && entry[field] >= 0))
+      throw planError(name, `a whole number for ${field}`, entry[field])
+  }
+  const found = { drop: 'kept', merge: 'into', skip: 'what', evict: entry.rule ? 'rule' : 'keptPerHead' }[
+    entry.action as 'drop' | 'merge' | 'skip' | 'evict'
+  ]
+  if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
+  return entry
+}

@@ -1,0 +1,119 @@
+// Synthetic observations: what a method would see, from plain arrays or from a seed.
+import type { CacheSeen, LayerSeen, Shape } from '../../lib/methods/index.js'
+
+export const shape: Shape = {
+  layers: 8,
+  heads: 6,
+  kvHeads: 2,
+  headSize: 4,
+  hiddenSize: 24,
+  windows: Array(8).fill(0),
+  rowBytes: 16,
+}
+
+/** mulberry32: the same numbers in every run. */
+export function generator(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+export function floats(n: number, next: () => number): Float32Array {
+  return Float32Array.from({ length: n }, next)
+}
+
+/** Whole numbers [from, to). */
+export function span(from: number, to: number): Int32Array {
+  return Int32Array.from({ length: to - from }, (_, i) => from + i)
+}
+
+interface CacheGiven {
+  at?: 'prompt' | 'decode'
+  layer?: number
+  step?: number
+  tokens?: number
+  shape?: Shape
+  sources?: ArrayLike<number>[]
+  attention?: ArrayLike<number>[]
+  columnSums?: ArrayLike<number>[]
+  keyNorms?: ArrayLike<number>[]
+}
+
+/** Every head holds rows 0 … tokens - 1 where nothing else is given; what is not given may not be read. */
+export function cacheSeen(given: CacheGiven): CacheSeen {
+  const sources =
+    given.sources ?? Array.from({ length: (given.shape ?? shape).kvHeads }, () => span(0, given.tokens ?? 0))
+  const read = (values: ArrayLike<number>[] | undefined, what: string) => (head: number) => {
+    const found = values?.[head]
+    if (found === undefined) throw new Error(`${what} of head ${head} was not asked for`)
+    return Float32Array.from(found)
+  }
+  return {
+    at: given.at ?? 'prompt',
+    shape: given.shape ?? shape,
+    layer: given.layer ?? 0,
+    step: given.step ?? 0,
+    tokens: given.tokens ?? Math.max(...sources.map((one) => (one[one.length - 1] ?? -1) + 1)),
+    sources: (head) => Int32Array.from(sources[head] as ArrayLike<number>),
+    attention: read(given.attention, 'attention'),
+    columnSums: read(given.columnSums, 'columnSums'),
+    keyNorms: read(given.keyNorms, 'keyNorms'),
+    keys: read(undefined, 'keys'),
+    values: read(undefined, 'values'),
+  }
+}
+
+/** A cache of `tokens` rows in every head with all observations drawn from a seed. `ties`: values from a few steps only. */
+export function randomCache(tokens: number, seed: number, more: CacheGiven = {}, ties = false): CacheSeen {
+  const next = generator(seed)
+  const heads = (more.shape ?? shape).kvHeads
+  const draw = () => Array.from({ length: heads }, () => floats(tokens, ties ? () => Math.floor(next() * 3) / 4 : next))
+  return cacheSeen({ tokens, attention: draw(), columnSums: draw(), keyNorms: draw(), ...more })
+}
+
+interface LayerGiven {
+  layer: number
+  rows: number
+  droppable: Int32Array
+  step?: number
+  shape?: Shape
+  given?: number
+  sources?: Int32Array
+  attention?: ArrayLike<number>
+  keys?: ArrayLike<number>
+}
+
+export function layerSeen(given: LayerGiven): LayerSeen {
+  const read = (values: ArrayLike<number> | undefined, what: string) => () => {
+    if (values === undefined) throw new Error(`${what} was not asked for`)
+    return Float32Array.from(values)
+  }
+  return {
+    at: 'layer',
+    shape: given.shape ?? shape,
+    layer: given.layer,
+    step: given.step ?? 0,
+    sources: given.sources ?? span(0, given.rows),
+    droppable: given.droppable,
+    given: given.given ?? given.droppable.length,
+    attention: read(given.attention, 'attention'),
+    keys: read(given.keys, 'keys'),
+    hidden: read(undefined, 'hidden'),
+  }
+}
+
+export function randomLayer(layer: number, rows: number, droppable: Int32Array, seed: number, ties = false): LayerSeen {
+  const next = generator(seed)
+  const draw = ties ? () => Math.floor(next() * 3) / 4 : next
+  return layerSeen({
+    layer,
+    rows,
+    droppable,
+    attention: floats(rows, draw),
+    keys: floats(rows * shape.headSize, () => draw() - 0.4),
+  })
+}
