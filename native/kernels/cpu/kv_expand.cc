@@ -89,9 +89,11 @@ void open_value_groups(DType type, int head_size, const uint8_t* page, int row, 
   for (int g = 0; g < groups; g++, codes += bytes / static_cast<size_t>(groups), out += 32) {
     F low, high;
     group_codes(type, codes, &low, &high);
-    const F zero_point = set1(type == DType::q4_0 ? 8 : 0), s = set1(scale[g]), m = set1(min[g]);
-    store(out, add(mul(sub(low, zero_point), s), m));
-    store(out + 16, add(mul(sub(high, zero_point), s), m));
+    const F zero_point = set1(type == DType::q4_0 ? 8 : 0), s = set1(scale[g]);
+    low = mul(sub(low, zero_point), s);
+    high = mul(sub(high, zero_point), s);
+    store(out, is_kivi(type) ? add(low, set1(min[g])) : low);
+    store(out + 16, is_kivi(type) ? add(high, set1(min[g])) : high);
   }
 }
 
