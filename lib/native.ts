@@ -142,8 +142,8 @@ export interface NativeSession {
   reset(): void
   fork(): NativeSession
   save(): Uint8Array
-  /** null while a stage call of this session runs. rowBytes: of one row of one KV head, both sides. */
-  stats(): NativeStats | null
+  /** Live, while a stage call runs too. rowBytes: of one row of one KV head, both sides. */
+  stats(): NativeStats
   close(): void
 }
 
@@ -200,7 +200,6 @@ export interface NativeKernels {
       scores: boolean
     },
   ): { output: Float32Array; scores: Float32Array | null }
-}
 }
 
 export interface Addon {

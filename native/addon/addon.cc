@@ -8,7 +8,7 @@
 
 namespace tokensieve::addon {
 
-static Napi::Object init(Napi::Env env, Napi::Object exports) {
+Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData();
   env.SetInstanceData(data);
   data->session_class = Napi::Persistent(JsSession::define(env));
@@ -27,4 +27,5 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
 
 }  // namespace tokensieve::addon
 
-NODE_API_MODULE(tokensieve, tokensieve::addon::init)
+using tokensieve::addon::init;
+NODE_API_MODULE(tokensieve, init)

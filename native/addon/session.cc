@@ -229,16 +229,15 @@ void JsSession::close(const Napi::CallbackInfo&) {
   report();
 }
 
-// null while a stage call runs: the facade then tells what it saw last.
+// Live: these counts may be read while a stage call runs.
 Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
   const Session& s = get(info.Env());
   const Config& c = s.model().config;
   Napi::Object out = Napi::Object::New(info.Env());
-  if (busy_) return info.Env().Null();
   Napi::Array layers = Napi::Array::New(info.Env(), static_cast<size_t>(c.layers));
   for (int l = 0; l < c.layers; l++) {
     Napi::Array rows = Napi::Array::New(info.Env(), static_cast<size_t>(c.kv_heads));
-    for (int h = 0; h < c.kv_heads; h++) rows.Set(static_cast<uint32_t>(h), s.cache().shape().holds[static_cast<size_t>(l)] ? s.cache().rows(l, h) : 0);
+    for (int h = 0; h < c.kv_heads; h++) rows.Set(static_cast<uint32_t>(h), s.cache().rows(l, h));
     Napi::Object layer = Napi::Object::New(info.Env());
     layer.Set("rows", rows);
     layer.Set("bytes", static_cast<double>(s.cache().layer_bytes(l)));

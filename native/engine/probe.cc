@@ -18,7 +18,7 @@ Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& 
   const Linear q_part = slice(*model_, l.qkv, 0, q_width, c.hidden), k_part = slice(*model_, l.qkv, q_width, q_width + kv_width, c.hidden);
   Probed probed;
   probed.cache = s.cache().clone();
-  probed.cache->reserve(layer, n);
+  probed.cache->reserve(layer, n, !rows.size.empty());
   probed.q.resize(looked.size() * static_cast<size_t>(q_width));
   const bool late = s.options().repack;
   std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)), zero(k.size());

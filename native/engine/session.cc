@@ -136,7 +136,7 @@ std::vector<float> Session::attention(int layer, int kv_head) const {
 
 void Session::apply_rule(int layer) {
   const Rule& rule = rules_[static_cast<size_t>(layer)];
-  if (rule.kind == Rule::Kind::none || !cache_->shape().holds[static_cast<size_t>(layer)]) return;
+  if (rule.kind == Rule::Kind::none || !cache_->holds(layer)) return;
   const int budget = rule.budget(tokens_ + static_cast<int>(ids_.size()));
   for (int h = 0; h < cache_->shape().kv_heads; h++) {
     for (int rows = cache_->rows(layer, h); rows > budget; rows = cache_->rows(layer, h)) {
@@ -154,10 +154,12 @@ void Session::apply_rule(int layer) {
 
 void Session::trim_window(int layer) {
   const int window = model_->layers[static_cast<size_t>(layer)].window;
-  if (window == 0 || !cache_->shape().holds[static_cast<size_t>(layer)]) return;
+  if (window == 0 || !cache_->holds(layer)) return;
   const int end = tokens_ + static_cast<int>(ids_.size());
   for (int h = 0; h < cache_->shape().kv_heads; h++) {  // the next query stands at `end` and sees sources above end - window
-    while (cache_->rows(layer, h) > 0 && cache_->head(layer, h).source[0] <= end - window) cache_->remove_row(layer, h, 0);
+    const std::vector<int32_t>& source = cache_->head(layer, h).source;
+    const auto seen = std::upper_bound(source.begin(), source.end(), end - window);
+    cache_->remove_first(layer, h, static_cast<int>(seen - source.begin()));
   }
 }
 

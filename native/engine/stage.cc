@@ -112,7 +112,7 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
     Session& s = *e->session;
     rows += e->end - e->begin;
     for (int l = from; s.call_tokens() == 1 && l < to; l++) {
-      if (s.cache().shape().holds[static_cast<size_t>(l)]) s.cache().reserve(l, 1);
+      if (s.cache().holds(l)) s.cache().reserve(l, 1);
     }
   }
   const bool alone = group.size() == 1;
