@@ -1,0 +1,318 @@
+#include "engine/kv_cache.h"
+
+#include <algorithm>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tokensieve {
+
+using kernels::kPageRows;
+using kernels::Side;
+
+namespace {
+
+constexpr int kInlineRows = 8;  // fewer rows are stored before a second thread would have begun
+
+[[noreturn]] void no_memory(const char* what) {
+  throw Error(Code::out_of_memory, std::string("[kv_cache] expected memory for ") + what + ", the system gave none");
+}
+
+// Grows by half at least, so that a token at a time costs no copy each.
+template <class T>
+void grow(std::vector<T>& values, size_t need) {
+  if (need > values.capacity()) values.reserve(std::max(need, values.size() + values.size() / 2));
+}
+
+template <class T>
+void gather(const std::vector<T>& from, const int32_t* index, int n, std::vector<T>* to) {
+  if (from.empty()) return;
+  to->reserve(static_cast<size_t>(n));
+  for (int i = 0; i < n; i++) to->push_back(from[static_cast<size_t>(index[i])]);
+}
+
+template <class T>
+void erase(std::vector<T>& values, int index, int n) noexcept {
+  if (values.empty()) return;
+  values.erase(values.begin() + index, values.begin() + index + n);
+}
+
+template <class T>
+void cut(std::vector<T>& values, size_t rows) noexcept {
+  if (values.size() > rows) values.erase(values.begin() + static_cast<ptrdiff_t>(rows), values.end());
+}
+
+size_t table_bytes(const HeadRows& table) {
+  return table.source.capacity() * sizeof(int32_t) + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
+}
+
+template <class T>
+void shrink(std::vector<T>& values) {
+  if (values.capacity() > values.size() + values.size() / 2 + 8) values.shrink_to_fit();
+}
+
+}  // namespace
+
+KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
+  if (shape.residual <= 0 || shape.residual % kPageRows != 0) {
+    throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) + " rows, got " + std::to_string(shape.residual));
+  }
+  try {
+    formats_ = std::make_shared<const Formats>(Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.residual, backend),
+                                                       side_format(Side::values, shape.values, shape.head_size, shape.residual, backend)});
+    pages_ = PageAllocator::open();
+    const size_t heads = static_cast<size_t>(shape.layers) * static_cast<size_t>(shape.kv_heads);
+    heads_.reserve(heads);
+    for (size_t i = 0; i < heads; i++) heads_.emplace_back(formats_->keys, formats_->values);
+    counts_ = std::make_unique<Counts[]>(heads);
+  } catch (const std::bad_alloc&) {
+    no_memory("the tables of a cache");
+  }
+}
+
+KvCache::~KvCache() = default;
+
+void KvCache::publish(size_t head) noexcept {
+  const Head& h = heads_[head];
+  counts_[head].rows.store(h.keys.rows(), std::memory_order_relaxed);
+  counts_[head].bytes.store(h.keys.bytes() + h.values.bytes() + table_bytes(h.table), std::memory_order_relaxed);
+}
+
+// ---- growing ---------------------------------------------------------------------------------------------------------
+
+void KvCache::reserve_head(Head& head, int n, bool sized) {
+  const size_t need = head.table.source.size() + static_cast<size_t>(n);
+  grow(head.table.source, need);
+  if (sized || !head.table.size.empty()) grow(head.table.size, need);
+  if (!head.table.mass.empty()) grow(head.table.mass, need);
+  head.keys.reserve(n, *pages_);
+  head.values.reserve(n, *pages_);
+}
+
+void KvCache::reserve(int layer, int n, bool sized) {
+  if (n <= 0 || !holds(layer)) return;
+  const size_t first = at(layer, 0), end = at(layer + 1, 0);
+  auto give_up = [&] {
+    for (size_t i = first; i < end; i++) heads_[i].keys.drop_spares(), heads_[i].values.drop_spares(), publish(i);
+  };
+  try {
+    for (size_t i = first; i < end; i++) reserve_head(heads_[i], n, sized), publish(i);
+  } catch (const std::bad_alloc&) {
+    give_up();
+    no_memory("the rows of a cache");
+  } catch (...) {
+    give_up();
+    throw;
+  }
+}
+
+void KvCache::append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept {
+  const size_t before = table.source.size();
+  table.source.insert(table.source.end(), source, source + n);
+  const bool sized = size && std::any_of(size, size + n, [](float s) { return s != 1; });
+  if (sized || !table.size.empty()) {
+    table.size.resize(before, 1.f);
+    if (size) {
+      table.size.insert(table.size.end(), size, size + n);
+    } else {
+      table.size.resize(before + static_cast<size_t>(n), 1.f);
+    }
+  }
+  if (!table.mass.empty()) table.mass.resize(before + static_cast<size_t>(n), 0.f);
+}
+
+void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source, const float* size, Team& team) noexcept {
+  if (n <= 0 || !holds(layer)) return;
+  const size_t first = at(layer, 0);
+  for (int h = 0; h < shape_.kv_heads; h++) {
+    Head& head = heads_[first + static_cast<size_t>(h)];
+    append_table(head.table, n, source, size);
+    head.keys.extend(n);
+    head.values.extend(n);
+    publish(first + static_cast<size_t>(h));
+  }
+  auto fill = [&](int task, int) {
+    const size_t h = static_cast<size_t>(task / 2), offset = h * static_cast<size_t>(shape_.head_size);
+    const Head& head = heads_[first + h];
+    if (task % 2 == 0) {
+      head.keys.fill(k + offset, ldk, n);
+    } else {
+      head.values.fill(v + offset, ldv, n);
+    }
+  };
+  if (n < kInlineRows) {
+    for (int task = 0; task < 2 * shape_.kv_heads; task++) fill(task, 0);
+  } else {
+    team.each(2 * shape_.kv_heads, fill);
+  }
+}
+
+void KvCache::settle(int layer) noexcept {
+  std::unique_ptr<float[]> scratch;
+  for (size_t i = at(layer, 0); i < at(layer + 1, 0); i++) {
+    for (KvSide* side : {&heads_[i].keys, &heads_[i].values}) {
+      if (!side->due()) continue;
+      if (!scratch) scratch.reset(new (std::nothrow) float[static_cast<size_t>(kPageRows * shape_.head_size)]);
+      if (!scratch) return;  // rows stay in float until the next call
+      side->settle(scratch.get());
+      publish(i);
+    }
+  }
+}
+
+// ---- shrinking -------------------------------------------------------------------------------------------------------
+
+void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
+  const size_t i = at(layer, head);
+  Head& h = heads_[i];
+  const int rows = h.keys.rows();
+  for (int k = 0; k < n; k++) {
+    if (index[k] < 0 || index[k] >= rows || (k > 0 && index[k] <= index[k - 1])) {
+      throw Error(Code::internal, "[kv_cache] expected ascending rows below " + std::to_string(rows) + ", got " + std::to_string(index[k]));
+    }
+  }
+  if (n == rows) return;
+  try {
+    HeadRows table;
+    gather(h.table.source, index, n, &table.source);
+    gather(h.table.size, index, n, &table.size);
+    gather(h.table.mass, index, n, &table.mass);
+    KvSide keys = h.keys.kept(index, n, *pages_), values = h.values.kept(index, n, *pages_);
+    h.keys.swap(keys);
+    h.values.swap(values);
+    std::swap(h.table, table);
+  } catch (const std::bad_alloc&) {
+    no_memory("the rows that stay after an eviction");
+  }
+  publish(i);
+}
+
+void KvCache::remove_entries(HeadRows& table, int index, int n) noexcept {
+  erase(table.source, index, n);
+  erase(table.size, index, n);
+  erase(table.mass, index, n);
+}
+
+void KvCache::remove_row(int layer, int head, int index) noexcept {
+  const size_t i = at(layer, head);
+  Head& h = heads_[i];
+  if (index < 0 || index >= h.keys.rows()) return;
+  remove_entries(h.table, index, 1);
+  h.keys.remove(index, *pages_);
+  h.values.remove(index, *pages_);
+  publish(i);
+}
+
+void KvCache::remove_first(int layer, int head, int n) noexcept {
+  const size_t i = at(layer, head);
+  Head& h = heads_[i];
+  n = std::min(n, h.keys.rows());
+  if (n <= 0) return;
+  remove_entries(h.table, 0, n);
+  h.keys.remove_first(n, *pages_);
+  h.values.remove_first(n, *pages_);
+  publish(i);
+}
+
+void KvCache::truncate(int tokens) noexcept {
+  for (size_t i = 0; i < heads_.size(); i++) {
+    HeadRows& table = heads_[i].table;
+    const size_t rows = static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
+    if (rows == table.source.size()) continue;
+    cut(table.source, rows);
+    cut(table.size, rows);
+    cut(table.mass, rows);
+    heads_[i].keys.truncate(static_cast<int>(rows));
+    heads_[i].values.truncate(static_cast<int>(rows));
+    publish(i);
+  }
+}
+
+void KvCache::give_back() noexcept {
+  for (size_t i = 0; i < heads_.size(); i++) {
+    Head& h = heads_[i];
+    try {
+      h.keys.shrink();
+      h.values.shrink();
+      shrink(h.table.source);
+      shrink(h.table.size);
+      shrink(h.table.mass);
+    } catch (const std::bad_alloc&) {  // the tables stay as long as they were
+    }
+    publish(i);
+  }
+  pages_->give_back();
+}
+
+// ---- reading ---------------------------------------------------------------------------------------------------------
+
+Pieces KvCache::pieces(Side side, int layer, int head) const noexcept {
+  const std::vector<kernels::Piece>& pieces = heads_[at(layer, head)].side(side).pieces();
+  return {pieces.data(), static_cast<int>(pieces.size())};
+}
+
+void KvCache::view(int layer, int head, kernels::View* out) const noexcept {
+  const Pieces keys = pieces(Side::keys, layer, head), values = pieces(Side::values, layer, head);
+  out->keys = keys.data;
+  out->key_pieces = keys.count;
+  out->values = values.data;
+  out->value_pieces = values.count;
+  out->rows = heads_[at(layer, head)].keys.rows();
+}
+
+void KvCache::read(Side side, int layer, int head, float* out) const noexcept { heads_[at(layer, head)].side(side).read(out); }
+
+int KvCache::packed_rows(Side side, int layer, int head) const noexcept { return heads_[at(layer, head)].side(side).packed_rows(); }
+
+float* KvCache::mass(int layer, int head) {
+  const size_t i = at(layer, head);
+  HeadRows& table = heads_[i].table;
+  if (table.mass.size() != table.source.size()) {
+    try {
+      table.mass.resize(table.source.size(), 0.f);
+    } catch (const std::bad_alloc&) {
+      no_memory("the attention mass of a cache");
+    }
+    publish(i);
+  }
+  return table.mass.data();
+}
+
+std::unique_ptr<KvCache> KvCache::clone() const {
+  try {
+    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.backend);
+    {
+      std::vector<Head> heads(heads_);
+      twin->heads_.swap(heads);
+    }  // the twin's first heads end before the formats that they point to
+    twin->formats_ = formats_;
+    for (size_t i = 0; i < heads_.size(); i++) twin->publish(i);
+    return twin;
+  } catch (const std::bad_alloc&) {
+    no_memory("the tables of a fork");
+  }
+}
+
+void KvCache::swap(KvCache& other) noexcept {
+  formats_.swap(other.formats_);
+  heads_.swap(other.heads_);
+  for (size_t i = 0; i < heads_.size(); i++) publish(i), other.publish(i);
+}
+
+size_t KvCache::layer_bytes(int layer) const noexcept {
+  size_t sum = 0;
+  for (size_t i = at(layer, 0); i < at(layer + 1, 0); i++) sum += counts_[i].bytes.load(std::memory_order_relaxed);
+  return sum;
+}
+
+size_t KvCache::bytes() const noexcept {
+  size_t sum = 0;
+  for (int l = 0; l < shape_.layers; l++) sum += layer_bytes(l);
+  return sum;
+}
+
+size_t page_allocator_bytes() noexcept { return page_counts().held; }
+
+}  // namespace tokensieve

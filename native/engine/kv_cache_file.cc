@@ -1,0 +1,225 @@
+// A cache as a stream of bytes, little endian:
+//   "TSKV", u32 layers, kv_heads, head_size, keys, values (DType), residual, u8 holds [layers]
+//   for each head of each layer that holds rows:
+//     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
+//   a side: u32 packed rows, the packed part, the open part
+//     a part is its rows in full pages, unused places zero; the packed part of keys keeps its pages, as their scales belong to them:
+//     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "core/error.h"
+#include "engine/kv_cache.h"
+
+namespace tokensieve {
+
+using kernels::kPageRows;
+using kernels::Piece;
+
+namespace {
+
+constexpr uint32_t kMagic = 0x564b5354;  // "TSKV"
+enum : uint8_t { kSized = 1, kMassed = 2 };
+
+[[noreturn]] void bad(const char* expected) { throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else"); }
+
+}  // namespace
+
+class KvCache::Writer {
+ public:
+  explicit Writer(std::string* out) : out_(out) {}
+
+  void bytes(const void* data, size_t n) { out_->append(static_cast<const char*>(data), n); }
+  void u8(size_t value) { out_->push_back(static_cast<char>(value)); }
+  void u32(size_t value) {
+    for (int shift = 0; shift < 32; shift += 8) u8(value >> shift & 255);
+  }
+  template <class T>
+  void numbers(const std::vector<T>& values) { bytes(values.data(), values.size() * sizeof(T)); }
+
+  void side(const KvSide& side) {
+    const SideFormat& format = side.format();
+    const std::vector<Piece>& pieces = side.pieces();
+    u32(static_cast<size_t>(side.packed_rows()));
+    if (format.groups()) {
+      groups(side);
+    } else {
+      part(format, pieces.data(), side.packed_pieces());
+    }
+    part(format, pieces.data() + side.packed_pieces(), pieces.size() - side.packed_pieces());
+  }
+
+ private:
+  void groups(const KvSide& side) {
+    u32(side.packed_pieces());
+    for (size_t i = 0; i < side.packed_pieces(); i++) {
+      const Piece& piece = side.pieces()[i];
+      const bool same = i > 0 && side.pieces()[i - 1].page == piece.page;
+      u8(static_cast<size_t>(piece.first));
+      u8(static_cast<size_t>(piece.count));
+      u8(same);
+      if (!same) bytes(piece.page, side.format().packed_bytes);
+    }
+  }
+  void part(const SideFormat& format, const Piece* pieces, size_t n) {
+    if (n == 0) return;
+    const size_t page_bytes = format.page_bytes(pieces->type);
+    std::vector<uint64_t> page(page_bytes / sizeof(uint64_t));
+    int filled = 0;
+    auto flush = [&] {
+      bytes(page.data(), page_bytes);
+      std::fill(page.begin(), page.end(), 0);
+      filled = 0;
+    };
+    for (size_t i = 0; i < n; i++) {
+      for (int row = 0; row < pieces[i].count; row++) {
+        format.backend->copy_row(format.side, pieces[i].type, format.head_size, pieces[i].page, pieces[i].first + row, reinterpret_cast<uint8_t*>(page.data()), filled);
+        if (++filled == kPageRows) flush();
+      }
+    }
+    if (filled > 0) flush();
+  }
+
+  std::string* out_;
+};
+
+class KvCache::Reader {
+ public:
+  Reader(const uint8_t* data, size_t bytes) : at_(data), left_(bytes) {}
+
+  bool done() const { return left_ == 0; }
+  const uint8_t* bytes(size_t n) {
+    if (n > left_) bad("more bytes");
+    const uint8_t* start = at_;
+    at_ += n;
+    left_ -= n;
+    return start;
+  }
+  uint8_t u8() { return *bytes(1); }
+  uint32_t u32() {
+    const uint8_t* b = bytes(4);
+    return b[0] | static_cast<uint32_t>(b[1]) << 8 | static_cast<uint32_t>(b[2]) << 16 | static_cast<uint32_t>(b[3]) << 24;
+  }
+  // The bytes are there before anything is allocated for them.
+  template <class T>
+  void numbers(size_t n, std::vector<T>* out) {
+    if (n > left_ / sizeof(T)) bad("more bytes");
+    out->resize(n);
+    if (n > 0) std::memcpy(out->data(), bytes(n * sizeof(T)), n * sizeof(T));
+  }
+
+  void side(KvSide& side, int rows, PageAllocator& pages) {
+    const SideFormat& format = side.format();
+    const uint32_t packed = u32();
+    if (packed > static_cast<uint32_t>(rows) || (packed > 0 && !format.packs())) bad("a number of quantized rows that the type and the rows allow");
+    if (format.groups()) {
+      groups(side, static_cast<int>(packed), pages);
+    } else {
+      part(side, true, static_cast<int>(packed), pages);
+    }
+    part(side, false, rows - static_cast<int>(packed), pages);
+  }
+
+ private:
+  void groups(KvSide& side, int rows, PageAllocator& pages) {
+    const uint32_t pieces = u32();
+    int end = 0;
+    for (uint32_t i = 0; i < pieces; i++) {
+      const int first = u8(), count = u8(), same = u8();
+      if (count < 1 || first + count > kPageRows || count > rows || same > 1) bad("rows of a page");
+      if (same && (i == 0 || first < end)) bad("pieces of a page in order");
+      rows -= count;
+      end = first + count;
+      if (same) {
+        side.add_piece(first, count);
+        continue;
+      }
+      const size_t size = side.format().packed_bytes;
+      const uint8_t* page = bytes(size);
+      std::memcpy(side.add_page(true, first, count, pages), page, size);
+    }
+    if (rows != 0) bad("pieces for all quantized rows");
+  }
+  void part(KvSide& side, bool packed, int rows, PageAllocator& pages) {
+    const size_t size = packed ? side.format().packed_bytes : side.format().open_bytes;
+    for (; rows > 0; rows -= kPageRows) {
+      const uint8_t* page = bytes(size);
+      std::memcpy(side.add_page(packed, 0, std::min(rows, kPageRows), pages), page, size);
+    }
+  }
+
+  const uint8_t* at_;
+  size_t left_;
+};
+
+void KvCache::write_head(Writer& out, const Head& head) {
+  const HeadRows& table = head.table;
+  out.u32(table.source.size());
+  out.u8((table.size.empty() ? 0 : kSized) | (table.mass.empty() ? 0 : kMassed));
+  out.numbers(table.source);
+  out.numbers(table.size);
+  out.numbers(table.mass);
+  out.side(head.keys);
+  out.side(head.values);
+}
+
+void KvCache::save(std::string* out) const {
+  Writer writer(out);
+  writer.u32(kMagic);
+  for (int value : {shape_.layers, shape_.kv_heads, shape_.head_size, static_cast<int>(shape_.keys), static_cast<int>(shape_.values), shape_.residual}) {
+    writer.u32(static_cast<size_t>(value));
+  }
+  for (int l = 0; l < shape_.layers; l++) writer.u8(holds(l));
+  for (int l = 0; l < shape_.layers; l++) {
+    for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i]);
+  }
+}
+
+void KvCache::read_head(Reader& in, Head& head, int tokens) {
+  HeadRows& table = head.table;
+  const uint32_t rows = in.u32();
+  const uint8_t flags = in.u8();
+  if (flags > (kSized | kMassed) || rows > static_cast<uint32_t>(tokens)) bad("known flags, and no more rows than tokens");
+  in.numbers(rows, &table.source);
+  if (flags & kSized) in.numbers(rows, &table.size);
+  if (flags & kMassed) in.numbers(rows, &table.mass);
+  for (size_t i = 0; i < rows; i++) {
+    if (table.source[i] < 0 || table.source[i] >= tokens || (i > 0 && table.source[i] <= table.source[i - 1])) bad("ascending sources below the number of tokens");
+  }
+  for (float size : table.size) {
+    if (!std::isfinite(size) || size <= 0) bad("sizes of rows above 0");
+  }
+  for (float mass : table.mass) {
+    if (!std::isfinite(mass) || mass < 0) bad("attention mass of 0 or more");
+  }
+  in.side(head.keys, static_cast<int>(rows), *pages_);
+  in.side(head.values, static_cast<int>(rows), *pages_);
+}
+
+std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape, const kernels::Backend& backend, int tokens) {
+  auto cache = std::make_unique<KvCache>(shape, backend);
+  Reader in(data, bytes);
+  if (in.u32() != kMagic) bad("a saved cache");
+  for (int value : {shape.layers, shape.kv_heads, shape.head_size, static_cast<int>(shape.keys), static_cast<int>(shape.values), shape.residual}) {
+    if (in.u32() != static_cast<uint32_t>(value)) bad("the layers, heads, head size and types of this session");
+  }
+  try {
+    for (int l = 0; l < shape.layers; l++) {
+      if (in.u8() != cache->holds(l)) bad("rows in the layers that this session holds");
+    }
+    for (int l = 0; l < shape.layers; l++) {
+      for (size_t i = cache->at(l, 0); cache->holds(l) && i < cache->at(l + 1, 0); i++) {
+        cache->read_head(in, cache->heads_[i], tokens);
+        cache->publish(i);
+      }
+    }
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::out_of_memory, "[saved cache] expected memory for its rows, the system gave none");
+  }
+  if (!in.done()) bad("the end of the data");
+  return cache;
+}
+
+}  // namespace tokensieve

@@ -1,0 +1,118 @@
+// Many rows at once: a new chain of the survivors, built beside the old one, so that a failure changes nothing.
+#include <algorithm>
+
+#include "engine/kv_side.h"
+
+namespace tokensieve {
+
+using kernels::kPageRows;
+using kernels::Piece;
+
+// The pieces [from, to) of one page of kivi keys; its rows begin at `row`, and index[begin, end) are those of them that stay.
+struct KvSide::Group {
+  size_t from, to;
+  int row, begin, end;
+  int kept() const { return end - begin; }
+};
+
+KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
+  KvSide next(*format_);
+  const int packed = static_cast<int>(std::lower_bound(index, index + n, packed_rows_) - index);
+  next.make_room(static_cast<size_t>(n / kPageRows) + 3);
+  if (format_->groups()) {
+    keep_groups(index, packed, pages, &next);
+  } else {
+    keep_part(0, packed_pieces_, 0, index, packed, pages, &next);
+  }
+  next.packed_pieces_ = next.pieces_.size();
+  next.packed_rows_ = packed;
+  keep_part(packed_pieces_, pieces_.size(), packed_rows_, index + packed, n - packed, pages, &next);
+  next.rows_ = n;
+  return next;
+}
+
+// Full pages at the front of which every row stays are shared with the old chain; all other rows go to full new pages.
+void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+  int k = 0;
+  for (; from < to && pieces_[from].count == kPageRows && k + kPageRows <= n && index[k + kPageRows - 1] == row + kPageRows - 1; from++) {
+    next->share(pieces_[from]);
+    row += kPageRows;
+    k += kPageRows;
+  }
+  for (int room = 0; k < n; k++, room--) {
+    for (; index[k] >= row + pieces_[from].count; from++) row += pieces_[from].count;
+    if (room == 0) {
+      next->make_room(1);
+      uint8_t* page = next->new_page(format_->page_bytes(pieces_[from].type), pages);
+      next->pieces_.push_back({page, 0, 0, pieces_[from].type});
+      room = kPageRows;
+    }
+    Piece& open = next->pieces_.back();
+    move_rows(pieces_[from], index[k] - row, open, open.count, 1);
+    open.count++;
+  }
+}
+
+// Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser ones are read back and quantized again as full groups
+// where that saves a page. A value so moves by half a step of its new group at most, beside what its first quantization did.
+void KvSide::keep_groups(const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+  std::vector<Group> groups;
+  int row = 0, k = 0;
+  for (size_t from = 0; from < packed_pieces_;) {
+    Group group{from, from, row, k, k};
+    for (; group.to < packed_pieces_ && pieces_[group.to].page == pieces_[from].page; group.to++) row += pieces_[group.to].count;
+    while (k < n && index[k] < row) k++;
+    group.end = k;
+    if (group.kept() > 0) groups.push_back(group);
+    from = group.to;
+  }
+  for (size_t i = 0; i < groups.size();) {
+    size_t stop = i;
+    int rows = 0;
+    for (; stop < groups.size() && groups[stop].kept() <= kSparseRows; stop++) rows += groups[stop].kept();
+    if (static_cast<size_t>((rows + kPageRows - 1) / kPageRows) < stop - i) {
+      merge_groups(groups.data() + i, stop - i, index, pages, next);
+    } else {
+      stop = std::max(stop, i + 1);
+      for (size_t j = i; j < stop; j++) keep_group(groups[j], index, next);
+    }
+    i = stop;
+  }
+}
+
+void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) const {
+  size_t at = group.from;
+  int row = group.row;
+  for (int k = group.begin; k < group.end;) {
+    for (; index[k] >= row + pieces_[at].count; at++) row += pieces_[at].count;
+    const int first = index[k] - row;
+    int count = 1;
+    while (k + count < group.end && first + count < pieces_[at].count && index[k + count] == index[k] + count) count++;
+    next->share({pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first), static_cast<int16_t>(count), pieces_[at].type});
+    k += count;
+  }
+}
+
+void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages, KvSide* next) const {
+  const size_t width = static_cast<size_t>(format_->head_size);
+  std::vector<float> scratch(kPageRows * width);
+  int filled = 0;
+  auto flush = [&] {
+    uint8_t* page = next->add_page(true, 0, filled, pages);
+    store_group(scratch.data(), filled, page);
+    filled = 0;
+  };
+  for (size_t g = 0; g < n; g++) {
+    size_t at = groups[g].from;
+    int row = groups[g].row;
+    for (int k = groups[g].begin; k < groups[g].end; k++) {
+      for (; index[k] >= row + pieces_[at].count; at++) row += pieces_[at].count;
+      const Piece one{pieces_[at].page, static_cast<int16_t>(pieces_[at].first + index[k] - row), 1, pieces_[at].type};
+      format_->backend->load_rows(format_->side, format_->head_size, one, scratch.data() + static_cast<size_t>(filled) * width, width);
+      if (++filled == kPageRows) flush();
+    }
+  }
+  if (filled > 0) flush();
+}
+
+}  // namespace tokensieve

@@ -1,0 +1,117 @@
+// The chain of a side: its pieces and their pages, and rows within pages.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "engine/kv_side.h"
+
+namespace tokensieve {
+
+using kernels::kPageRows;
+using kernels::Piece;
+
+namespace {
+uint8_t* writable(const Piece& piece) { return const_cast<uint8_t*>(piece.page); }
+}  // namespace
+
+bool KvSide::page_used_beside(size_t at) const noexcept {
+  const uint8_t* page = pieces_[at].page;
+  return (at > 0 && pieces_[at - 1].page == page) || (at + 1 < pieces_.size() && pieces_[at + 1].page == page);
+}
+
+void KvSide::make_room(size_t more) {
+  const size_t need = pieces_.size() + more;
+  if (need > pieces_.capacity()) pieces_.reserve(std::max(need, pieces_.size() + pieces_.size() / 2));
+}
+
+uint8_t* KvSide::new_page(size_t bytes, PageAllocator& pages) {
+  uint8_t* page = pages.allocate(bytes);
+  page_bytes_ += bytes;
+  return page;
+}
+
+void KvSide::insert(size_t at, const Piece& piece) noexcept {
+  pieces_.insert(pieces_.begin() + static_cast<ptrdiff_t>(at), piece);
+  packed_pieces_ += format_->packs() && piece.type == format_->packed_type;
+}
+
+void KvSide::drop(size_t at) noexcept {
+  const Piece piece = pieces_[at];
+  if (!page_used_beside(at)) page_bytes_ -= format_->page_bytes(piece.type);
+  pieces_.erase(pieces_.begin() + static_cast<ptrdiff_t>(at));
+  if (at < packed_pieces_) packed_pieces_--;
+  release_page(piece.page);
+}
+
+void KvSide::share(const Piece& piece) {
+  make_room(1);
+  if (pieces_.empty() || pieces_.back().page != piece.page) page_bytes_ += format_->page_bytes(piece.type);
+  retain_page(piece.page);
+  pieces_.push_back(piece);
+}
+
+void KvSide::own_page(size_t at, PageAllocator& pages) {
+  if (!page_is_shared(pieces_[at].page)) return;
+  const size_t bytes = format_->page_bytes(pieces_[at].type);
+  uint8_t* copy = new_page(bytes, pages);
+  std::memcpy(copy, pieces_[at].page, bytes);
+  if (!page_used_beside(at)) page_bytes_ -= bytes;
+  release_page(pieces_[at].page);
+  pieces_[at].page = copy;
+}
+
+bool KvSide::try_own_page(size_t at, PageAllocator& pages) noexcept {
+  try {
+    own_page(at, pages);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+uint8_t* KvSide::add_page(bool packed, int first, int count, PageAllocator& pages) {
+  make_room(1);
+  const DType type = packed ? format_->packed_type : format_->open_type;
+  uint8_t* page = new_page(format_->page_bytes(type), pages);
+  pieces_.push_back({page, static_cast<int16_t>(first), static_cast<int16_t>(count), type});
+  rows_ += count;
+  if (packed) packed_pieces_++, packed_rows_ += count;
+  return page;
+}
+
+void KvSide::add_piece(int first, int count) {
+  const Piece last = pieces_.back();
+  share({last.page, static_cast<int16_t>(first), static_cast<int16_t>(count), last.type});
+  rows_ += count;
+  if (packed_pieces_ + 1 == pieces_.size()) packed_pieces_++, packed_rows_ += count;
+}
+
+// Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it has moved.
+void KvSide::move_rows(const Piece& from, int row, const Piece& to, int to_row, int n) const noexcept {
+  const bool up = from.page == to.page && to.first + to_row > from.first + row;
+  for (int i = 0; i < n; i++) {
+    const int k = up ? n - 1 - i : i;
+    format_->backend->copy_row(format_->side, to.type, format_->head_size, from.page, from.first + row + k, writable(to), to.first + to_row + k);
+  }
+}
+
+// n rows from the first of piece `at` on -> f32 [n][head_size].
+void KvSide::gather(size_t at, int n, float* out) const noexcept {
+  const size_t width = static_cast<size_t>(format_->head_size);
+  for (; n > 0; at++) {
+    Piece piece = pieces_[at];
+    piece.count = static_cast<int16_t>(std::min<int>(piece.count, n));
+    format_->backend->load_rows(format_->side, format_->head_size, piece, out, width);
+    out += static_cast<size_t>(piece.count) * width;
+    n -= piece.count;
+  }
+}
+
+// Quantizes n <= kPageRows rows of scratch as one group of keys; the last one is repeated behind them, which changes neither minimum nor maximum.
+void KvSide::store_group(float* scratch, int n, uint8_t* page) const noexcept {
+  const size_t width = static_cast<size_t>(format_->head_size);
+  for (int row = n; row < kPageRows; row++) std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width, width * sizeof(float));
+  format_->backend->store_kivi_keys(format_->packed_type, format_->head_size, scratch, width, page);
+}
+
+}  // namespace tokensieve
