@@ -191,6 +191,46 @@ t.test('a word that comes again, and one longer than what is remembered', async 
   t.same([...tokenizer.encode('l'.repeat(2001))], [...new Array(1000).fill(32), 10])
 })
 
+// The rule itself, slowly: the best pair of all, leftmost first, until there is none.
+function mergeSlowly(symbols: string[], rank: (pair: [string, string]) => number): string[] {
+  for (;;) {
+    const ranks = symbols.slice(1).map((right, i) => rank([symbols[i], right]))
+    const best = Math.min(...ranks)
+    if (!Number.isFinite(best)) return symbols
+    const at = ranks.indexOf(best)
+    symbols = [...symbols.slice(0, at), symbols[at] + symbols[at + 1], ...symbols.slice(at + 2)]
+  }
+}
+
+t.test('merging by heap is merging by the rule', async (t) => {
+  let seed = 7
+  const random = (n: number) => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
+    return (seed >>> 16) % n
+  }
+  const source = byteLevel()
+  const merges = source.merges as string[]
+  const bpe = tokenizerFromGguf(source)
+  const { pieces, scores } = fixture('sentencepiece')
+  const spm = tokenizerFromGguf(sentencePiece({ addBos: false, addSpacePrefix: false }))
+  const rankOf = (list: string[], name: string) => (list.includes(name) ? list.indexOf(name) : Number.POSITIVE_INFINITY)
+  for (let round = 0; round < 300; round++) {
+    const word = Array.from({ length: 1 + random(60) }, () => 'helowrda'[random(8)]).join('')
+    const slow = mergeSlowly([...word], ([a, b]) => rankOf(merges, `${a} ${b}`))
+    t.same(
+      [...bpe.encode(word)].map((id) => (source.tokens as string[])[id]),
+      slow,
+      word,
+    )
+    const scored = mergeSlowly([...word], ([a, b]) => -(scores[pieces.indexOf(a + b)] ?? Number.NEGATIVE_INFINITY))
+    t.same(
+      [...spm.encode(word)].map((id) => pieces[id - 259]),
+      scored,
+      word,
+    )
+  }
+})
+
 t.test('packed strings are the same strings', async (t) => {
   const source = byteLevel()
   const pack = (strings: string[]) => {
