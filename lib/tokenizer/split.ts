@@ -56,11 +56,10 @@ export function namedSplit(pre: string): Splitter {
 
 /** A pattern of tokenizer.json (Oniguruma's writing) as one of ours. */
 export function translate(pattern: string): string {
+  const classes: Record<string, string> = { s: SPACE, S: '\\P{White_Space}', d: '\\p{Nd}', D: '\\P{Nd}' }
   return pattern
     .replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS)
-    .replaceAll(/\\(.)/gs, (all, letter: string) =>
-      letter === 's' ? SPACE : letter === 'S' ? '\\P{White_Space}' : all,
-    )
+    .replaceAll(/\\(.)/gs, (all, letter: string) => classes[letter] ?? all)
 }
 
 export { GPT2, SINGLE_NUMBERS }
