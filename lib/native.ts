@@ -1,6 +1,7 @@
 // The addon as TypeScript sees it. The only file that loads it; everything numeric crosses here as typed arrays, in coarse calls.
 import { loadAddon } from '../native/load.cjs'
 import { fromNative } from './errors.js'
+import type { PackedStrings } from './tokenizer/index.js'
 
 export type DType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'kivi4' | 'kivi2'
 
@@ -147,16 +148,25 @@ export interface NativeSession {
   close(): void
 }
 
+/** A model file that is open for reading. */
+export interface NativeFile {
+  readonly bytes: number
+  readonly fingerprint: string
+  /** A value of the file; numbers of arrays come as Float64Array, strings of arrays packed. */
+  metadata(key: string): string | number | boolean | PackedStrings | Float64Array | undefined
+  metadataKeys(): string[]
+  tensors(): { name: string; type: string; shape: number[] }[]
+  close(): void
+}
+
 export interface NativeModel {
   readonly config: ModelConfig
-  readonly bytes: { weights: number; mapped: number }
+  /** Bytes of the packed weights. */
+  readonly bytes: number
   readonly isa: string
   readonly fingerprint: string
-  /** Metadata of the file: strings, numbers, and arrays of them; big arrays are read on demand. */
-  metadata(key: string): string | number | boolean | string[] | Float64Array | Int32Array | undefined
-  metadataKeys(): string[]
-  /** Tensors as the file has them. */
-  tensors(): { name: string; type: string; shape: number[] }[]
+  /** Bytes of one cache row of one KV head, both sides. */
+  rowBytes(keys: DType, values: DType): number
   session(options: SessionOptions): NativeSession
   restore(options: SessionOptions, saved: Uint8Array): NativeSession
   sampler(options: SamplerOptions): NativeSampler
@@ -204,7 +214,9 @@ export interface NativeKernels {
 
 export interface Addon {
   /** progress is called from the event loop with done and total bytes. */
-  load(path: string, options: LoadOptions, progress: ((done: number, total: number) => void) | null): { model: Promise<NativeModel>; cancel(): void }
+  open(path: string): Promise<NativeFile>
+  /** The file may be closed when the model is there. */
+  load(file: NativeFile, options: LoadOptions, progress: ((done: number, total: number) => void) | null): { model: Promise<NativeModel>; cancel(): void }
   physicalCores(): number
   readonly kernels: NativeKernels
 }

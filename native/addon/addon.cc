@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "addon/addon_data.h"
+#include "addon/file.h"
 #include "addon/kernels.h"
 #include "addon/model.h"
 #include "core/pool.h"
@@ -11,6 +12,7 @@ namespace tokensieve::addon {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData();
   env.SetInstanceData(data);
+  data->file_class = Napi::Persistent(JsFile::define(env));
   data->session_class = Napi::Persistent(JsSession::define(env));
   data->model_class = Napi::Persistent(JsModel::define(env));
   data->sampler_class = Napi::Persistent(JsSampler::define(env));
@@ -19,6 +21,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     running->ending = true;
     for (std::atomic<bool>* stop : running->stops) *stop = true;
   });
+  exports.Set("open", Napi::Function::New(env, open, "open"));
   exports.Set("load", Napi::Function::New(env, load, "load"));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), physical_cores()); }));
   exports.Set("kernels", make_kernels(env));

@@ -108,7 +108,7 @@ Napi::Env JsModel::begin_work(const Napi::CallbackInfo& info) {
 
 Napi::Value JsModel::advance(const Napi::CallbackInfo& info) {
   const Napi::Env env = begin_work(info);
-  std::shared_ptr<Batch> batch = read_batch(info[0], loaded_.model->config.layers);
+  std::shared_ptr<Batch> batch = read_batch(info[0], model_->config.layers);
   auto work = std::make_shared<Work>(env, busy_, batch->objects, batch->sessions);
   std::vector<Napi::Object> keep = batch->objects;
   batch->objects.clear();  // handles of this call only: the worker holds references
@@ -135,15 +135,15 @@ Napi::Value JsModel::look(const Napi::CallbackInfo& info, std::function<std::vec
 }
 
 Napi::Value JsModel::probe(const Napi::CallbackInfo& info) {
-  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1), rows = need_int(info[2], "rows", 1, 1 << 30);
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1), rows = need_int(info[2], "rows", 1, 1 << 30);
   return look(info, [=](Stage& stage, Session& s) { return stage.probe(s, layer, rows); });
 }
 Napi::Value JsModel::probe_keys(const Napi::CallbackInfo& info) {
-  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1);
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
   return look(info, [=](Stage& stage, Session& s) { return stage.probe_keys(s, layer); });
 }
 Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {
-  const int layer = need_int(info[1], "layer", 0, get(info.Env()).model->config.layers - 1);
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
   std::vector<int32_t> rows = copy_of<int32_t>(info[2], "rows");
   const int n = static_cast<int>(JsSession::from(info[0])->get(info.Env()).rows().source.size());
   for (int32_t r : rows) {

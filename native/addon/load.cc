@@ -1,8 +1,9 @@
-// Loading: a model is opened, read and packed off the event loop, with progress on it.
+// Loading: a model is read and packed off the event loop, with progress on it.
 #include <utility>
 
 #include "addon/addon_data.h"
 #include "addon/arguments.h"
+#include "addon/file.h"
 #include "addon/model.h"
 #include "addon/worker.h"
 
@@ -19,18 +20,11 @@ void call_progress(Napi::Env env, Napi::Function callback, std::nullptr_t*, Prog
 }
 using ProgressFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, Progress, call_progress>;
 
-Loaded read_model(const std::string& path, const std::string& isa, int threads, const LoadControl& control) {
-  Loaded loaded;
-  loaded.weights = open_weights(path);
-  loaded.model = load_model(*loaded.weights, choose_backend(isa), threads, control);
-  return loaded;
-}
-
 }  // namespace
 
 Napi::Value load(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::string path = need_string(info[0], "path");
+  const std::shared_ptr<Weights> weights = JsFile::from(info[0])->share(env);
   const Napi::Object options = need_object(info[1], "options");
   const int threads = need_int(options.Get("threads"), "threads", 1, 1024);
   const std::string isa = need_string(options.Get("isa"), "isa");
@@ -53,10 +47,10 @@ Napi::Value load(const Napi::CallbackInfo& info) {
         if (tell.NonBlockingCall(p) != napi_ok) delete p;
       };
     }
-    return read_model(path, isa, threads, control);
+    return std::shared_ptr<const Model>(load_model(*weights, choose_backend(isa), threads, control));
   };
-  auto* worker = new PromiseWorker<Loaded>(
-      env, work, [](Napi::Env e, Loaded& l) { return JsModel::make(e, std::move(l)); }, {}, [=]() mutable {
+  auto* worker = new PromiseWorker<std::shared_ptr<const Model>>(
+      env, work, [](Napi::Env e, std::shared_ptr<const Model>& m) { return JsModel::make(e, m); }, {info[0].As<Napi::Object>()}, [=]() mutable {
         running->stops.erase(stop.get());
         if (told) tell.Release();
       });

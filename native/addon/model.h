@@ -4,7 +4,6 @@
 #include <napi.h>
 
 #include <atomic>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -13,28 +12,20 @@
 
 namespace tokensieve::addon {
 
-// What a load leaves behind: the packed model and the metadata of its file, which is small once the tensors are gone.
-struct Loaded {
-  std::shared_ptr<const Model> model;
-  std::shared_ptr<Weights> weights;
-};
-
 class JsModel : public Napi::ObjectWrap<JsModel> {
  public:
   static Napi::Function define(Napi::Env env);
-  static Napi::Object make(Napi::Env env, Loaded loaded);
+  static Napi::Object make(Napi::Env env, std::shared_ptr<const Model> model);
   explicit JsModel(const Napi::CallbackInfo& info);
   ~JsModel() override;
 
  private:
-  const Loaded& get(Napi::Env env);
+  const Model& get(Napi::Env env);
   Napi::Value config(const Napi::CallbackInfo& info);
   Napi::Value bytes(const Napi::CallbackInfo& info);
   Napi::Value isa(const Napi::CallbackInfo& info);
   Napi::Value fingerprint(const Napi::CallbackInfo& info);
-  Napi::Value metadata(const Napi::CallbackInfo& info);
-  Napi::Value metadata_keys(const Napi::CallbackInfo& info);
-  Napi::Value tensors(const Napi::CallbackInfo& info);
+  Napi::Value row_bytes(const Napi::CallbackInfo& info);
   Napi::Value session(const Napi::CallbackInfo& info);
   Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value sampler(const Napi::CallbackInfo& info);
@@ -47,7 +38,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> work);
   Napi::Env begin_work(const Napi::CallbackInfo& info);
 
-  Loaded loaded_;
+  std::shared_ptr<const Model> model_;
   std::shared_ptr<Stage> stage_;
   std::shared_ptr<std::atomic<bool>> busy_;
   int64_t reported_ = 0;
@@ -64,7 +55,7 @@ class JsSampler : public Napi::ObjectWrap<JsSampler> {
   Napi::Value kind(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), "sampler"); }
 };
 
-// load(path, options, progress): { model, cancel }
+// load(file, options, progress): { model, cancel }
 Napi::Value load(const Napi::CallbackInfo& info);
 
 }  // namespace tokensieve::addon
