@@ -8,10 +8,10 @@ namespace tokensieve {
 using kernels::kPageRows;
 using kernels::Piece;
 
-// The pieces [from, to) of one page of kivi keys; its rows begin at `row`, and index[begin, end) are those of them that stay.
+// The pieces [from, to) of one page of kivi keys; its `rows` rows begin at `row`, and index[begin, end) are those of them that stay.
 struct KvSide::Group {
   size_t from, to;
-  int row, begin, end;
+  int row, rows, begin, end;
   int kept() const { return end - begin; }
 };
 
@@ -59,8 +59,9 @@ void KvSide::keep_groups(const int32_t* index, int n, PageAllocator& pages, KvSi
   std::vector<Group> groups;
   int row = 0, k = 0;
   for (size_t from = 0; from < packed_pieces_;) {
-    Group group{from, from, row, k, k};
+    Group group{from, from, row, 0, k, k};
     for (; group.to < packed_pieces_ && pieces_[group.to].page == pieces_[from].page; group.to++) row += pieces_[group.to].count;
+    group.rows = row - group.row;
     while (k < n && index[k] < row) k++;
     group.end = k;
     if (group.kept() > 0) groups.push_back(group);
@@ -95,20 +96,17 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
 
 void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages, KvSide* next) const {
   const size_t width = static_cast<size_t>(format_->head_size);
-  std::vector<float> scratch(kPageRows * width);
+  std::vector<float> old(kPageRows * width), scratch(kPageRows * width);
   int filled = 0;
   auto flush = [&] {
     uint8_t* page = next->add_page(true, 0, filled, pages);
     store_group(scratch.data(), filled, page);
     filled = 0;
   };
-  for (size_t g = 0; g < n; g++) {
-    size_t at = groups[g].from;
-    int row = groups[g].row;
-    for (int k = groups[g].begin; k < groups[g].end; k++) {
-      for (; index[k] >= row + pieces_[at].count; at++) row += pieces_[at].count;
-      const Piece one{pieces_[at].page, static_cast<int16_t>(pieces_[at].first + index[k] - row), 1, pieces_[at].type};
-      format_->backend->load_rows(format_->side, format_->head_size, one, scratch.data() + static_cast<size_t>(filled) * width, width);
+  for (const Group* group = groups; group < groups + n; group++) {
+    gather(group->from, group->rows, old.data());
+    for (int k = group->begin; k < group->end; k++) {
+      std::copy_n(old.data() + static_cast<size_t>(index[k] - group->row) * width, width, scratch.data() + static_cast<size_t>(filled) * width);
       if (++filled == kPageRows) flush();
     }
   }

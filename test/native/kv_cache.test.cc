@@ -1,5 +1,3 @@
-#include <thread>
-
 #include "core/error.h"
 #include "kv_model.h"
 
@@ -49,33 +47,41 @@ void step(std::vector<Pair>& all, check::Random& random) {
   }
 }
 
+// 400 changes of up to four caches that share pages; at the end every page that any of them took is accounted for.
+void run_sequence(DType keys, DType values, uint64_t seed) {
+  check::Random random(seed);
+  const size_t before = tokensieve::page_counts().used;
+  {
+    std::vector<Pair> all;
+    all.emplace_back(shape_of(keys, values));
+    all[0].append(100, random);
+    for (int i = 0; i < 400; i++) {
+      step(all, random);
+      for (Pair& p : all) p.slack = 12, p.check(i % 4 == 0);
+      if (i % 50 != 0) continue;
+      std::set<const uint8_t*> pages;
+      size_t sum = 0;
+      for (Pair& p : all) {
+        p.cache->give_back();
+        const size_t own = p.page_bytes(&pages, &sum);
+        CHECK(p.cache->bytes() >= own && p.cache->bytes() < own + 4096 + 64 * 4 * static_cast<size_t>(p.tokens + 1));
+        CHECK_EQ(p.cache->bytes(), p.cache->layer_bytes(0) + p.cache->layer_bytes(1));
+      }
+      CHECK_EQ(tokensieve::page_counts().used - before, sum);  // none lost, none twice
+    }
+  }
+  CHECK_EQ(tokensieve::page_counts().used, before);
+}
+
 }  // namespace
 
-TEST("long random sequences against vectors of rows, every type of both sides") {
-  for (size_t t = 0; t < sizeof kKeys / sizeof *kKeys; t++) {
-    check::Random random(100 + t);
-    const size_t before = tokensieve::page_counts().used;
-    {
-      std::vector<Pair> all;
-      all.emplace_back(shape_of(kKeys[t], kValues[t]));
-      all[0].append(100, random);
-      for (int i = 0; i < 400; i++) {
-        step(all, random);
-        for (Pair& p : all) p.slack = 12, p.check(i % 4 == 0);
-        if (i % 50 != 0) continue;
-        std::set<const uint8_t*> pages;
-        size_t sum = 0;
-        for (Pair& p : all) {
-          p.cache->give_back();
-          const size_t own = p.page_bytes(&pages, &sum), tables = p.cache->bytes() - own;
-          CHECK(p.cache->bytes() >= own && tables < 4096 + 64 * 4 * static_cast<size_t>(p.tokens + 1));
-          CHECK_EQ(p.cache->bytes(), p.cache->layer_bytes(0) + p.cache->layer_bytes(1));
-        }
-        CHECK_EQ(tokensieve::page_counts().used - before, sum);  // none lost, none twice
-      }
-    }
-    CHECK_EQ(tokensieve::page_counts().used, before);
+TEST("long random sequences against vectors of rows, every type of both sides, every instruction set") {
+  const tokensieve::kernels::BackendList& list = tokensieve::kernels::runnable_backends();
+  for (int b = 0; b < list.count; b++) {
+    current_backend() = list.items[b];
+    for (size_t t = 0; t < sizeof kKeys / sizeof *kKeys; t++) run_sequence(kKeys[t], kValues[t], 100 + t + 1000 * static_cast<uint64_t>(b));
   }
+  current_backend() = &tokensieve::kernels::reference_backend();
 }
 
 TEST("the split of card kivi: keys by whole residuals, values one by one") {

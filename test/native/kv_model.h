@@ -20,7 +20,12 @@ using tokensieve::kernels::kPageRows;
 using tokensieve::kernels::Piece;
 using tokensieve::kernels::Side;
 
-inline const tokensieve::kernels::Backend& backend() { return tokensieve::kernels::reference_backend(); }
+// Both sides of every comparison use the kernels of one instruction set, the reference unless a test sets another.
+inline const tokensieve::kernels::Backend*& current_backend() {
+  static const tokensieve::kernels::Backend* backend = &tokensieve::kernels::reference_backend();
+  return backend;
+}
+inline const tokensieve::kernels::Backend& backend() { return *current_backend(); }
 
 inline bool is_kivi(DType type) { return type == DType::kivi4 || type == DType::kivi2; }
 inline DType open_type(DType type) { return is_kivi(type) ? DType::f16 : type; }
