@@ -1,7 +1,8 @@
 // Three ideas carry the pool:
-//   - Work is claimed from one atomic ticket that holds the number of the run and the tasks left in it, so a worker that
-//     wakes late can never take a task of a run that is over, and nobody waits for workers that got nothing to do.
-//   - A worker is handed to the next team at once, even while it is still leaving the last one: its mailbox holds one crew.
+//   - Work is claimed from one atomic ticket that holds the number of the run and the tasks left in it, so a worker
+//     that wakes late can never take a task of a run that is over, and nobody waits for workers that got nothing to do.
+//   - A worker is handed to the next team at once, even while it is still leaving the last one: its mailbox holds one
+//     crew.
 //   - What a team shares lives as long as its last reference, so a team may end without waiting for its workers.
 // Waiting is a short spin, then sleep. Workers are detached, never end and own nothing: they neither keep the process
 // alive nor take part in its exit. fork() without exec is not supported.
@@ -41,6 +42,9 @@ bool spin(Microseconds limit, Ready ready) noexcept {
   } while (std::chrono::steady_clock::now() < end);
   return false;
 }
+
+// Who announced that it will sleep holds the mutex until it does: once through here, a notification reaches it.
+void let_sleep(std::mutex& mutex) noexcept { const std::lock_guard<std::mutex> lock(mutex); }
 
 struct Worker {
   std::atomic<Crew*> mailbox{nullptr};  // holds a reference
@@ -115,7 +119,7 @@ void Worker::assign(Crew* crew) noexcept {
   // A crew still in the mailbox has ended before this worker looked: its reference is dropped for it.
   if (Crew* missed = mailbox.exchange(crew)) missed->release();
   if (!asleep.load()) return;
-  { const std::lock_guard<std::mutex> lock(mutex); }
+  let_sleep(mutex);
   wake.notify_one();
 }
 
@@ -215,7 +219,7 @@ void Crew::work(uint32_t run, int seat) noexcept {
 
 void Crew::finish(int done) noexcept {
   if (unfinished.fetch_sub(done) != done || !caller_asleep.load()) return;
-  { const std::lock_guard<std::mutex> lock(mutex); }
+  let_sleep(mutex);
   work_done.notify_one();
 }
 
@@ -236,7 +240,7 @@ void Crew::announce(uint64_t value, int hands) noexcept {
   const int asleep = sleepers.load();
   const int missing = std::min(asleep, hands - (workers - asleep));
   if (missing <= 0) return;
-  { const std::lock_guard<std::mutex> lock(mutex); }
+  let_sleep(mutex);
   for (int i = 0; i < missing; ++i) work_came.notify_one();
 }
 

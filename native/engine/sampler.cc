@@ -104,7 +104,8 @@ int Sampler::draw(int n) {
 }
 
 // values_: logits -> probabilities at the temperature. The largest is subtracted first, so that a tiny temperature
-// overflows to probability 0 and never to NaN. False where there is nothing to choose from; a number is drawn all the same.
+// overflows to probability 0 and never to NaN. False where there is nothing to choose from; a number is drawn all the
+// same.
 bool Sampler::temper(int n) {
   const float highest = values_[static_cast<size_t>(largest(values_.data(), n))];
   if (highest == kNone) {
@@ -118,8 +119,8 @@ bool Sampler::temper(int n) {
   return true;
 }
 
-// The k largest, or all that can still matter: less than 1 - top_p of the mass lies in tokens below (1 - top_p) / n times
-// it, and nothing is kept below min_p times the largest. Leaves in mass_ what top-p is a share of.
+// The k largest, or all that can still matter: less than 1 - top_p of the mass lies in tokens below (1 - top_p) / n
+// times it, and nothing is kept below min_p times the largest. Leaves in mass_ what top-p is a share of.
 void Sampler::gather_candidates(int n) {
   candidates_.clear();
   mass_ = 0;
@@ -143,9 +144,9 @@ void Sampler::gather_candidates(int n) {
   }
 }
 
-// The fewest most probable candidates whose mass reaches top_p: their least probability is found by bisection over the bit
-// patterns of floats, which for positive numbers have the order of the values. Each step puts one side aside, so a flat
-// distribution costs a few passes and no sort. At least one is kept; of equals the first.
+// The fewest most probable candidates whose mass reaches top_p: their least probability is found by bisection over
+// the bit patterns of floats, which for positive numbers have the order of the values. Each step puts one side aside,
+// so a flat distribution costs a few passes and no sort. At least one is kept; of equals the first.
 void Sampler::keep_nucleus() {
   rest_.clear();
   for (const Candidate& candidate : candidates_) rest_.push_back(candidate.probability);

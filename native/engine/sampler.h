@@ -1,6 +1,6 @@
 // From logits to a token. The order is the field's: repeat penalty, temperature, top-k, top-p, min-p, draw.
 //
-//   repeat penalty  logits of the last `repeat_last` tokens, each once: divided by the penalty if positive, else multiplied
+//   repeat penalty  logits of the last `repeat_last` tokens, each once: divided if positive, else multiplied
 //   temperature     logits / temperature; <= 0: the largest logit, no draw
 //   top-k           the k largest; <= 0: all
 //   top-p           of what is left, renormalized: the fewest most probable tokens whose mass reaches top_p; >= 1: all
@@ -48,7 +48,7 @@ class Sampler {
  public:
   Sampler(const kernels::Backend& backend, const SamplerOptions& options);
 
-  // logits [n], n >= 1; recent [recent_count], the session's tokens so far, newest last (ids outside [0, n) are passed over).
+  // logits [n], n >= 1; recent [recent_count]: the session's tokens so far, newest last (ids outside [0, n) count not).
   // log_probability, where asked: of the chosen token under the logits as they came (no penalty, temperature 1).
   int sample(const float* logits, int n, const int32_t* recent, int recent_count, float* log_probability = nullptr);
 
@@ -75,8 +75,8 @@ class Sampler {
   const kernels::Backend& backend_;
   SamplerOptions options_;
   Random random_;
-  std::vector<float> values_;          // [n] logits, then probabilities
-  std::vector<int32_t> recent_;        // distinct recent tokens
+  std::vector<float> values_;  // [n] logits, then probabilities
+  std::vector<int32_t> recent_;  // distinct recent tokens
   std::vector<Candidate> candidates_;
   double mass_ = 0;
   std::vector<float> rest_;  // probabilities among which the nucleus ends

@@ -42,7 +42,8 @@ struct Level {
 
 constexpr bool has(unsigned word, int bit) noexcept { return (word >> bit & 1) != 0; }
 
-// Register state that the operating system saves (XCR0). A processor may have instructions that the system does not allow.
+// Register state that the operating system saves (XCR0). A processor may have instructions that the system does not
+// allow.
 unsigned saved_state(unsigned leaf1_ecx) noexcept {
   if (!has(leaf1_ecx, 27)) return 0;  // OSXSAVE
   unsigned low, high;
@@ -84,7 +85,8 @@ BackendList detect_backends() noexcept {
   BackendList list = {};
 #if defined(__x86_64__)
   const Levels levels = detect();
-  const Level all[] = {{levels.bf16, avx512_vnni_bf16::backend}, {levels.vnni, avx512_vnni::backend}, {levels.avx2, avx2::backend}};
+  const Level all[] = {
+      {levels.bf16, avx512_vnni_bf16::backend}, {levels.vnni, avx512_vnni::backend}, {levels.avx2, avx2::backend}};
 #elif defined(__aarch64__)
   const Level all[] = {{has_dotprod(), neon_dotprod::backend}, {true, neon::backend}};
 #endif

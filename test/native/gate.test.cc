@@ -38,7 +38,8 @@ TEST("every length, apart and in place") {
         check_close(y, want, 2e-6, 1e-37, what);
         Matrix in_place = x;
         backend->gate(act, in_place.data(), x.ld(), 2, d, in_place.data(), x.ld(), team);
-        for (int t = 0; t < 2; ++t) CHECK(std::memcmp(&in_place.at(t, 0), &y.at(t, 0), static_cast<size_t>(d) * 4) == 0);
+        for (int t = 0; t < 2; ++t)
+          CHECK(std::memcmp(&in_place.at(t, 0), &y.at(t, 0), static_cast<size_t>(d) * 4) == 0);
         CHECK(in_place.guards_hold());
       }
     }
@@ -57,13 +58,15 @@ TEST("2e-6 of the value itself, far into the tails") {
       Team team(1);
       Matrix y(1, d);
       backend->gate(act, x.data(), x.ld(), 1, d, y.data(), y.ld(), team);
-      check_close(y, expected(act, x, d), 2e-6, 1e-37, std::string(backend->name) + " gate " + std::to_string(static_cast<int>(act)));
+      check_close(y, expected(act, x, d), 2e-6, 1e-37,
+                  std::string(backend->name) + " gate " + std::to_string(static_cast<int>(act)));
     }
   }
 }
 
 TEST("no finite number gives NaN") {
-  const float extremes[] = {0.0f, -0.0f, 1e-45f, -1e-38f, 88, -88, 104, -104, 1e4f, -1e4f, 1e19f, -1e19f, 3.4e38f, -3.4e38f};
+  const float extremes[] = {0.0f, -0.0f, 1e-45f, -1e-38f, 88,     -88,     104,
+                            -104, 1e4f,  -1e4f,  1e19f,   -1e19f, 3.4e38f, -3.4e38f};
   const int d = 14;
   Matrix x(1, 2 * d);
   for (int i = 0; i < d; ++i) {

@@ -38,7 +38,10 @@ inline std::vector<int> lengths() {
 class Matrix {
  public:
   Matrix(int rows, int columns, int padding = 3, int shift = 1)
-      : rows_(rows), columns_(columns), ld_(static_cast<size_t>(columns + padding)), shift_(static_cast<size_t>(shift)),
+      : rows_(rows),
+        columns_(columns),
+        ld_(static_cast<size_t>(columns + padding)),
+        shift_(static_cast<size_t>(shift)),
         all_(static_cast<size_t>(rows) * ld_ + shift_, kGuard) {}
 
   static Matrix normal(int rows, int columns, check::Random& random, float scale = 1) {
@@ -52,7 +55,9 @@ class Matrix {
   float* data() { return all_.data() + shift_; }
   const float* data() const { return all_.data() + shift_; }
   float& at(int row, int column) { return data()[static_cast<size_t>(row) * ld_ + static_cast<size_t>(column)]; }
-  const float& at(int row, int column) const { return data()[static_cast<size_t>(row) * ld_ + static_cast<size_t>(column)]; }
+  const float& at(int row, int column) const {
+    return data()[static_cast<size_t>(row) * ld_ + static_cast<size_t>(column)];
+  }
   size_t ld() const { return ld_; }
   int rows() const { return rows_; }
   int columns() const { return columns_; }
@@ -70,7 +75,8 @@ class Matrix {
     return true;
   }
   bool same_bits(const Matrix& other) const {
-    return all_.size() == other.all_.size() && std::memcmp(all_.data(), other.all_.data(), all_.size() * sizeof(float)) == 0;
+    return all_.size() == other.all_.size() &&
+           std::memcmp(all_.data(), other.all_.data(), all_.size() * sizeof(float)) == 0;
   }
 
  private:
@@ -81,7 +87,8 @@ class Matrix {
 };
 
 // |got - want| <= relative * |want| + absolute, everywhere; one check, which names the worst place.
-inline void check_close(const Matrix& got, const Matrix& want, double relative, double absolute, const std::string& what) {
+inline void check_close(const Matrix& got, const Matrix& want, double relative, double absolute,
+                        const std::string& what) {
   double worst = 0;
   std::string where;
   for (int t = 0; t < want.rows(); ++t) {
@@ -90,7 +97,8 @@ inline void check_close(const Matrix& got, const Matrix& want, double relative, 
       const double excess = g == w ? 0 : std::isnan(g) || std::isnan(w) ? 1e30 : std::fabs(g - w) / allowed;
       if (excess <= worst) continue;
       worst = excess;
-      where = " [" + std::to_string(t) + "][" + std::to_string(i) + "] is " + check::number(g) + ", expected " + check::number(w);
+      where = " [" + std::to_string(t) + "][" + std::to_string(i) + "] is " + check::number(g) + ", expected " +
+              check::number(w);
     }
   }
   check::expect(worst <= 1 && got.guards_hold(), __FILE__, __LINE__,
@@ -104,7 +112,8 @@ void check_teams(const std::string& what, F&& f) {
   const Matrix want = f(alone);
   for (int threads = 2; threads <= 4; ++threads) {
     Team team(threads);
-    check::expect(f(team).same_bits(want), __FILE__, __LINE__, what + ": a team of " + std::to_string(threads) + " differs");
+    check::expect(f(team).same_bits(want), __FILE__, __LINE__,
+                  what + ": a team of " + std::to_string(threads) + " differs");
   }
 }
 

@@ -26,7 +26,8 @@ Matrix expected(const Matrix& x, const Case& c, const std::vector<float>& weight
 }
 
 void check_case(const Backend& backend, const Case& c, float scale, check::Random& random) {
-  const Matrix x = Matrix::normal(c.n, c.groups * c.d, random, scale), add = Matrix::normal(c.n, c.groups * c.d, random);
+  const Matrix x = Matrix::normal(c.n, c.groups * c.d, random, scale),
+               add = Matrix::normal(c.n, c.groups * c.d, random);
   const std::vector<float> weight = random.normals(static_cast<size_t>(c.d));
   const float eps = 1e-5f;
   const Matrix want = expected(x, c, weight, eps, add);
@@ -37,7 +38,8 @@ void check_case(const Backend& backend, const Case& c, float scale, check::Rando
   backend.rms_norm(x.data(), x.ld(), c.n, c.groups, c.d, w, eps, c.add ? add.data() : nullptr, y.data(), y.ld(), team);
   check_close(y, want, 1e-6, c.add ? 1e-6 : 0, what);
   Matrix in_place = x;
-  backend.rms_norm(in_place.data(), x.ld(), c.n, c.groups, c.d, w, eps, c.add ? add.data() : nullptr, in_place.data(), x.ld(), team);
+  backend.rms_norm(in_place.data(), x.ld(), c.n, c.groups, c.d, w, eps, c.add ? add.data() : nullptr, in_place.data(),
+                   x.ld(), team);
   CHECK(in_place.same_bits(y));
   if (!c.add) return;
   Matrix sum = add;  // add may be y: the residual takes the norm
@@ -84,7 +86,8 @@ TEST("a residual of any size") {
     Team team(1);
     Matrix y(1, 2048);
     backend->rms_norm(outlier.data(), outlier.ld(), 1, 1, 2048, nullptr, 1e-6f, nullptr, y.data(), y.ld(), team);
-    check_close(y, expected(outlier, {1, 1, 2048, false, false}, {}, 1e-6f, outlier), 1e-6, 0, "rms_norm of an outlier");
+    check_close(y, expected(outlier, {1, 1, 2048, false, false}, {}, 1e-6f, outlier), 1e-6, 0,
+                "rms_norm of an outlier");
   }
 }
 

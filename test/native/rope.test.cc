@@ -24,7 +24,8 @@ void check_case(const Backend& backend, int n, int heads, int head_size, int rot
     for (int h = 0; h < heads; ++h) {
       for (int i = 0; i < half; ++i) {
         const double a = x.at(t, h * head_size + i), b = x.at(t, h * head_size + half + i);
-        const double c = angles.cos[static_cast<size_t>(t * half + i)], s = angles.sin[static_cast<size_t>(t * half + i)];
+        const double c = angles.cos[static_cast<size_t>(t * half + i)],
+                     s = angles.sin[static_cast<size_t>(t * half + i)];
         want.at(t, h * head_size + i) = static_cast<float>(a * c - b * s);
         want.at(t, h * head_size + half + i) = static_cast<float>(b * c + a * s);
       }

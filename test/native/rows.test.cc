@@ -123,7 +123,8 @@ TEST("gather in place, with any team") {
       for (int threads = 1; threads <= 4; ++threads) {
         Team team(threads);
         Matrix got = x;
-        backend->gather(got.data(), got.ld(), d, index.data(), static_cast<int>(index.size()), got.data(), got.ld(), team);
+        backend->gather(got.data(), got.ld(), d, index.data(), static_cast<int>(index.size()), got.data(), got.ld(),
+                        team);
         CHECK(got.same_bits(want));
       }
     }

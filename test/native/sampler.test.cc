@@ -32,7 +32,8 @@ std::vector<float> logs(const std::vector<double>& probabilities) {
 }
 
 // Every token of the distribution as often as it should be, within five standard deviations; no other at all.
-void check_distribution(const SamplerOptions& options, const std::vector<float>& logits, const std::vector<double>& want) {
+void check_distribution(const SamplerOptions& options, const std::vector<float>& logits,
+                        const std::vector<double>& want) {
   const int draws = 20000;
   for (const Backend* backend : backends()) {
     Sampler sampler(*backend, options);
@@ -105,7 +106,7 @@ TEST("edges of the options") {
   CHECK(support(at(1, 0, 1, 1e-6f), logits).size() == 5);
   CHECK(support(at(1e-30f), logits) == Set{1});
   CHECK(support(at(1e30f), {0, 50, -INFINITY, -50}) == (Set{0, 1, 3}));
-  CHECK(support(at(1, 3), {1, 1, 1, 1, 1}) == (Set{0, 1, 2}));        // ties: the lower ids
+  CHECK(support(at(1, 3), {1, 1, 1, 1, 1}) == (Set{0, 1, 2}));  // ties: the lower ids
   CHECK(support(at(1, 0, 0.5f), {1, 1, 1, 1}) == (Set{0, 1}));
   CHECK(support(at(1, 0, 1, 1), {1, 2, 2, 0}) == (Set{1, 2}));
 }

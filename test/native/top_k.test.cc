@@ -41,8 +41,9 @@ void check_all(const std::vector<float>& x, const std::vector<int>& ks, const st
   for (const Backend* backend : backends()) {
     for (const int k : ks) {
       if (k > static_cast<int>(x.size())) continue;
-      check::expect(agrees(*backend, x, k), __FILE__, __LINE__,
-                    std::string(backend->name) + " top " + std::to_string(k) + " of " + std::to_string(x.size()) + " " + what);
+      check::expect(
+          agrees(*backend, x, k), __FILE__, __LINE__,
+          std::string(backend->name) + " top " + std::to_string(k) + " of " + std::to_string(x.size()) + " " + what);
     }
   }
 }

@@ -1,6 +1,6 @@
 // All three activations are a logistic or an erfc of a negative argument at heart; computed from e^-|v|, which never
-// overflows, they keep their relative precision where the result is tiny. There v is large and an ulp of it would show, so
-// it is carried in two parts.
+// overflows, they keep their relative precision where the result is tiny. There v is large and an ulp of it would
+// show, so it is carried in two parts.
 #include "kernels/cpu/functions.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/tasks.h"
@@ -34,7 +34,8 @@ struct Silu {
 struct GeluTanh {
   // v = 2 sqrt(2/pi) (b + 0.044715 b^3) = b (c1 + c3 b^2) for b = |a|; beyond 30 the result is a or 0
   static TS_INLINE F of(F a) {
-    const F c1 = set1(1.59576917f), c1_low = set1(-4.53406804e-8f), c3 = set1(0.0713548139f), c3_low = set1(2.3988324e-9f);
+    const F c1 = set1(1.59576917f), c1_low = set1(-4.53406804e-8f);
+    const F c3 = set1(0.0713548139f), c3_low = set1(2.3988324e-9f);
     const F b = min(abs(a), set1(30));
     const F square = mul(b, b), square_low = fma(b, b, sub(zero(), square));
     const F cubic = mul(c3, square);

@@ -36,7 +36,7 @@ TS_INLINE float square_sum(const float* x, int d) {
 }
 
 template <bool kWeight, bool kAdd>
-TS_INLINE void scale_row(const float* x, int d, const float* weight, F factor, const float* sum, float* y) {
+void scale(const float* x, int d, const float* weight, F factor, const float* sum, float* y) {
   int i = 0;
   for (; i + 16 <= d; i += 16) {
     F v = mul(load(x + i), factor);
@@ -54,6 +54,8 @@ TS_INLINE void scale_row(const float* x, int d, const float* weight, F factor, c
 
 void norm_rows(void* context, int index, int) {
   const Norm& p = *static_cast<const Norm*>(context);
+  const auto scale_row = p.add ? (p.weight ? scale<true, true> : scale<false, true>)
+                               : (p.weight ? scale<true, false> : scale<false, false>);
   const int first = index * p.per_task, end = first + p.per_task < p.n ? first + p.per_task : p.n;
   for (int t = first; t < end; ++t) {
     for (int g = 0; g < p.groups; ++g) {
@@ -61,13 +63,7 @@ void norm_rows(void* context, int index, int) {
       const size_t to = t * p.ldy + static_cast<size_t>(g) * p.d;
       const double mean = static_cast<double>(square_sum(x, p.d)) / p.d;
       const F factor = set1(static_cast<float>(1 / __builtin_sqrt(mean + p.eps)));
-      if (p.add) {
-        if (p.weight) scale_row<true, true>(x, p.d, p.weight, factor, p.add + to, p.y + to);
-        else scale_row<false, true>(x, p.d, nullptr, factor, p.add + to, p.y + to);
-      } else {
-        if (p.weight) scale_row<true, false>(x, p.d, p.weight, factor, nullptr, p.y + to);
-        else scale_row<false, false>(x, p.d, nullptr, factor, nullptr, p.y + to);
-      }
+      scale_row(x, p.d, p.weight, factor, p.add ? p.add + to : nullptr, p.y + to);
     }
   }
 }

@@ -6,8 +6,8 @@ namespace tokensieve::kernels::TS_ISA {
 
 namespace {
 
-// ---- gather: tasks are ranges of rows; in place, where a row may be read by one task after another overwrote it, ranges
-// of columns --------------------------------------------------------------------------------------------------------
+// ---- gather: a task is a range of rows; in place, where another task might overwrite a row before it is read, of
+// columns -----------------------------------------------------------------------------------------------------------
 
 struct Copy {
   const float* x;
@@ -38,7 +38,7 @@ void copy_columns(void* context, int task, int) {
   }
 }
 
-// ---- merge: a task owns kGroups groups and reads the rows that fold into them, in ascending order --------------------
+// ---- merge: a task owns kGroups groups and reads the rows that fold into them, in ascending order ------------------
 
 constexpr int kGroups = 64;
 

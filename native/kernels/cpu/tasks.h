@@ -1,5 +1,5 @@
-// How the small kernels cut rows into tasks: by shape alone, never by the team, and not at all where waking a thread would
-// cost more than the work.
+// How the small kernels cut rows into tasks: by shape alone, never by the team, and not at all where waking a thread
+// would cost more than the work.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
-// The k-th largest value T is found by bisection over the ordered bit patterns of floats, counting what lies above: no
-// sorting, no histogram, nothing that depends on how the numbers are spread. Then one pass takes what is above T and the
-// first of those equal to it. For a small k of many numbers the search runs over the few blocks whose maxima are among
-// the k largest maxima: everything that counts lies there.
+// The k-th largest value T is found by bisection over the ordered bit patterns of floats, counting what lies above:
+// no sorting, no histogram, nothing that depends on how the numbers are spread. Then one pass takes what is above T
+// and the first of those equal to it. For a small k of many numbers the search runs over the few blocks whose maxima
+// are among the k largest maxima: everything that counts lies there.
 #include "kernels/cpu/functions.h"
 #include "kernels/cpu/simd.h"
 
