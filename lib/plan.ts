@@ -33,6 +33,7 @@ export interface PlanEntry {
 
 /** Throws ERR_PLAN where `decision` does not fit what was seen. */
 export function checkDecision(decision: Decision, seen: Seen, who: string): void {
+  if (typeof decision !== 'object' || decision === null) throw planError(who, 'a decision', decision)
   const { action, layer } = decision
   const place = {
     skip: ['session'],

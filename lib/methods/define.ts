@@ -1,62 +1,15 @@
 // defineMethod: the one way to make a method, for those of the package as for a user's own.
 import type { Budget } from '../budget.js'
 import { typeError } from '../errors.js'
-import { allLayers, checkLayer, type Grant, makeGrant } from './grant.js'
-import type {
-  Acts,
-  CacheNeed,
-  Decision,
-  KeepOf,
-  LayerNeed,
-  Look,
-  Method,
-  MethodInfo,
-  Ranking,
-  Seen,
-  Shape,
-} from './method.js'
+import type { Definition, MethodFactory } from './definition.js'
+import { makeGrant } from './grant.js'
+import { completeLook, type LookAsked } from './looks.js'
+import type { Acts, Decision, KeepOf, Method, MethodInfo, Shape } from './method.js'
 import { asOption, type Declared, parseOptions, type Values } from './options.js'
 
-/** A {@link Look} as a method may write it: without `layers` it is all of them, without `needs` it is none. */
-export type LookAsked =
-  | { at: 'session' }
-  | { at: 'layer'; layer: number; needs?: readonly LayerNeed[] }
-  | { at: 'prompt'; layers?: readonly number[]; needs?: readonly CacheNeed[] }
-  | { at: 'decode'; every?: number; layers?: readonly number[]; needs?: readonly CacheNeed[] }
-
+export type { Definition, MethodFactory, MethodLike } from './definition.js'
 export type { Grant } from './grant.js'
-
-export interface Definition<D extends Declared> {
-  readonly name: string
-  readonly title?: string
-  /** arXiv id of the source. */
-  readonly paper?: string
-  readonly acts: Acts | ((options: Values<D>) => Acts)
-  /** Options with their defaults: plain values, or {@link Option}s with a check of their own. One called `keep` is the budget. */
-  readonly options?: D
-  /** What options must satisfy together; throws TypeError or RangeError. */
-  check?(options: Values<D>): void
-  readonly looks:
-    | LookAsked
-    | readonly LookAsked[]
-    | ((shape: Shape, options: Values<D>, grant: Grant) => LookAsked | readonly LookAsked[])
-  decide(seen: Seen, options: Values<D>, grant: Grant): Decision | readonly Decision[] | undefined | null
-  /** True where surviving cache rows are to be renumbered. */
-  readonly repack?: boolean | ((options: Values<D>) => boolean)
-  /** The budget where `keep` alone does not say it. */
-  keepAt?(options: Values<D>, shape: Shape, layer: number): Budget
-  ranking?(options: Values<D>): Ranking | undefined
-  /** For wrappers: how the names inside show. */
-  label?(options: Values<D>): string
-  /** For wrappers: passes other budgets on; undefined where what is inside takes none. */
-  withKeep?(options: Values<D>, keepOf: KeepOf): Method | undefined
-}
-
-/** What makes a method from options; stands for itself with the defaults where a method is expected. */
-export interface MethodFactory<D extends Declared = Declared> {
-  (options?: { readonly [K in keyof Values<D>]?: Values<D>[K] | undefined }): Method
-  readonly info: MethodInfo
-}
+export type { LookAsked } from './looks.js'
 
 const made = new WeakSet<object>()
 const factories = new WeakSet<object>()
@@ -90,7 +43,7 @@ export function defineMethod<const D extends Declared = Record<never, never>>(
 
 function describe(declared: Declared): MethodInfo['options'] {
   const entries = Object.entries(declared).map(([name, entry]) => {
-    const { default: preset, about } = asOption(entry)
+    const { default: preset, about } = asOption(name, entry)
     return [name, Object.freeze({ default: isMethod(preset) ? `methods.${preset.name}()` : preset, about })] as const
   })
   return Object.freeze(Object.fromEntries(entries))
@@ -108,16 +61,14 @@ export function makeMethod<D extends Declared>(definition: Definition<D>, option
   const asked = (shape: Shape) =>
     typeof definition.looks === 'function' ? definition.looks(shape, options, grant) : definition.looks
   const ranking = definition.ranking?.(options)
-  const takesKeep = definition.withKeep
-    ? definition.withKeep(options, () => undefined) !== undefined
-    : 'keep' in options || definition.keepAt !== undefined
+  const takesKeep = definition.takesKeep ?? 'keep' in options
   const method: Method = {
     name,
     label: definition.label?.(options) ?? name,
     acts: actsOf(definition, options),
     options,
     repack: typeof repack === 'function' ? repack(options) : (repack ?? false),
-    looks: (shape) => [asked(shape)].flat().map((look) => complete(look as LookAsked, shape, name)),
+    looks: (shape) => [asked(shape)].flat().map((look) => completeLook(look as LookAsked, shape, name)),
     decide: (seen) => [definition.decide(seen, options, grant) ?? []].flat() as Decision[],
     ...(takesKeep && {
       withKeep: (other: KeepOf) =>
@@ -129,23 +80,6 @@ export function makeMethod<D extends Declared>(definition: Definition<D>, option
   made.add(method)
   return Object.freeze(method)
 }
-
-function complete(look: LookAsked, shape: Shape, name: string): Look {
-  if (look.at === 'session') return look
-  if (look.at === 'layer') {
-    checkLayer(look.layer, 1, shape, name)
-    return { at: 'layer', layer: look.layer, needs: look.needs ?? [] }
-  }
-  const layers = look.layers ?? allLayers(shape)
-  for (const layer of layers) checkLayer(layer, 0, shape, name)
-  const needs = look.needs ?? []
-  return look.at === 'prompt'
-    ? { at: 'prompt', layers, needs }
-    : { at: 'decode', every: look.every ?? 1, layers, needs }
-}
-
-/** Where a method is expected: one, or what makes it, which stands for its defaults. */
-export type MethodLike = Method | MethodFactory<never>
 
 export function isMethod(value: unknown): value is Method {
   return typeof value === 'object' && value !== null && made.has(value)

@@ -12,7 +12,9 @@ export interface Option<T> {
 export type Declared = Record<string, unknown>
 
 /** What declared options come to: `{ keep: Budget, window: number, … }`. */
-export type Values<D extends Declared> = { readonly [K in keyof D]: D[K] extends Option<infer T> ? T : Widened<D[K]> }
+export type Values<D extends Declared> = {
+  readonly [K in keyof D]: D[K] extends Option<infer T> ? T : K extends 'keep' ? Budget : Widened<D[K]>
+}
 type Widened<T> = T extends number ? number : T extends string ? string : T extends boolean ? boolean : T
 
 export const keep: Option<Budget> = Object.freeze({
@@ -105,9 +107,10 @@ export function isOption(value: unknown): value is Option<unknown> {
   )
 }
 
-/** The option that a plain default stands for: a value of the same type. */
-export function asOption(declared: unknown): Option<unknown> {
+/** The option that a plain default stands for: a value of the same type; a budget where it is called `keep`. */
+export function asOption(name: string, declared: unknown): Option<unknown> {
   if (isOption(declared)) return declared
+  if (name === 'keep') return { ...keep, default: parseBudget(declared, name) }
   const kind = Array.isArray(declared) ? 'array' : typeof declared
   return {
     default: declared,
@@ -128,7 +131,7 @@ export function parseOptions<D extends Declared>(method: string, declared: D, gi
   const values = new Map(Object.entries(given ?? {}))
   const parsed: Record<string, unknown> = {}
   for (const [name, entry] of Object.entries(declared)) {
-    const option = asOption(entry)
+    const option = asOption(name, entry)
     const value = values.get(name)
     parsed[name] = value === undefined ? option.default : option.parse(value, name)
     values.delete(name)

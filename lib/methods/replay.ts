@@ -97,6 +97,5 @@ function decisionOf({
   if (what) return { action: 'skip', layer, what, method }
   if (keptPerHead) return { action: 'evict', layer, keptPerHead, method }
   if (into) return { action: 'merge', layer, into, positions, method }
-  if (action === 'drop' && kept) return { action, layer, kept, positions, method }
-  throw new TokensieveError('ERR_PLAN', `Expected an entry that says what it does but received '${action}' alone`)
+  return { action: 'drop', layer, kept: kept ?? [], positions, method }
 }

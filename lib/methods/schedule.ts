@@ -2,9 +2,10 @@
 import { checkDecision, entryOf, type PlanEntry } from '../plan.js'
 import { checkConflicts, type Part, partOf, skippedAttention } from './conflicts.js'
 import { allLayers } from './grant.js'
+import { isDue, isStep } from './looks.js'
 import type { Decision, LayerNeed, Look, Method, Seen, Shape } from './method.js'
 import { gatherNeeds } from './needs.js'
-import { after, isDue, isStep, remembered } from './seen.js'
+import { after, remembered } from './seen.js'
 
 /** What native keeps of a layer's attention while a call runs; native's own Look. */
 export interface Observation {

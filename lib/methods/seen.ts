@@ -1,20 +1,5 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
-import type { CacheSeen, Decision, LayerSeen, Look, Seen } from './method.js'
-
-/** True where one of `looks` is due for `seen`. */
-export function isDue(looks: readonly Look[], seen: Seen): boolean {
-  return looks.some((look) => {
-    if (look.at !== seen.at) return false
-    if (look.at === 'session' || seen.at === 'session') return true
-    if (look.at === 'layer') return look.layer === seen.layer
-    if (!look.layers.includes(seen.layer) || seen.at === 'layer') return false
-    return look.at === 'prompt' || isStep(look.every, seen.step)
-  })
-}
-
-export function isStep(every: number, step: number): boolean {
-  return every > 0 && step % every === 0
-}
+import type { CacheSeen, Decision, LayerSeen, Seen } from './method.js'
 
 /** Each observation is fetched at most once, whoever asks how often. */
 export function remembered<S extends Seen>(seen: S): S
@@ -30,6 +15,11 @@ export function remembered(seen: Seen): Seen {
     return { at, droppable, given, layer, shape, sources, step, ...reads }
   }
   return perHead(seen, (read) => read)
+}
+
+/** What is seen after a decode step, as if a prompt had ended there. */
+export function asPrompt(seen: CacheSeen): CacheSeen {
+  return { ...perHead(seen, (values) => values), at: 'prompt' }
 }
 
 /** What is seen once `decision` is carried out: of the rows that are left, with what was observed before it. */

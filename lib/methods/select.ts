@@ -30,7 +30,7 @@ export function topK(values: ArrayLike<number>, k: number, from = 0, to = values
 }
 
 function ordered(value: number): number {
-  return value === value ? value : Number.NEGATIVE_INFINITY
+  return Number.isNaN(value) ? Number.NEGATIVE_INFINITY : value
 }
 
 // Hoare's selection with a median of three: partitions x[0, n) until x[k - 1] is the k-th largest. Runs of equal values split evenly.

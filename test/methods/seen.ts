@@ -1,5 +1,5 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
-import type { CacheSeen, LayerSeen, Shape } from '../../lib/methods/index.js'
+import type { CacheSeen, LayerSeen, Method, Shape } from '../../lib/methods/index.js'
 
 export const shape: Shape = {
   layers: 8,
@@ -10,6 +10,9 @@ export const shape: Shape = {
   windows: Array(8).fill(0),
   rowBytes: 16,
 }
+
+/** One KV head with one query head. */
+export const single: Shape = { ...shape, heads: 1, kvHeads: 1 }
 
 /** mulberry32: the same numbers in every run. */
 export function generator(seed: number): () => number {
@@ -116,4 +119,19 @@ export function randomLayer(layer: number, rows: number, droppable: Int32Array, 
     attention: floats(rows, draw),
     keys: floats(rows * shape.headSize, () => draw() - 0.4),
   })
+}
+
+/** Rows that stay in each head; all of them where nothing is decided. */
+export function keptRows(method: Method, seen: CacheSeen): number[][] {
+  const [decision] = method.decide(seen)
+  if (decision?.action === 'evict') return decision.keptPerHead.map((rows) => Array.from(rows))
+  return Array.from({ length: seen.shape.kvHeads }, (_, head) => [...seen.sources(head)])
+}
+
+/** Sources that do not go on. */
+export function droppedRows(method: Method, seen: LayerSeen): number[] {
+  const [decision] = method.decide(seen)
+  if (decision?.action !== 'drop') return []
+  const kept = new Set(Array.from(decision.kept))
+  return [...seen.sources].filter((source) => !kept.has(source))
 }

@@ -1,8 +1,9 @@
 // Methods in a row: each acts on what those before it left.
 import { typeError } from '../../errors.js'
 import { asMethod, type MethodLike, makeMethod } from '../define.js'
+import { isDue } from '../looks.js'
 import type { Decision, KeepOf, Method, Seen, Shape } from '../method.js'
-import { after, isDue } from '../seen.js'
+import { after } from '../seen.js'
 
 /** The methods one after another, where they look at the same place; each sees only what those before it left, with what was observed before the first. */
 export function chain(...methods: readonly MethodLike[]): Method {
@@ -15,8 +16,8 @@ export function chain(...methods: readonly MethodLike[]): Method {
     repack: inside.some(({ repack }) => repack),
     looks: (shape: Shape) => inside.flatMap((method) => method.looks(shape)),
     decide: (seen: Seen) => decideInTurn(inside, seen),
+    takesKeep: inside.some(({ withKeep }) => withKeep !== undefined),
     withKeep(_: unknown, keepOf: KeepOf) {
-      if (!inside.some(({ withKeep }) => withKeep)) return undefined
       return chain(...inside.map((method) => method.withKeep?.(keepOf) ?? method))
     },
   }

@@ -1,7 +1,9 @@
 // A cache method that acts again and again while decoding.
 import { rangeError, typeError } from '../../errors.js'
 import { asMethod, type MethodLike, makeMethod } from '../define.js'
-import type { KeepOf, Look, Method, Shape } from '../method.js'
+import { isDue } from '../looks.js'
+import type { KeepOf, Look, Method, Seen, Shape } from '../method.js'
+import { asPrompt } from '../seen.js'
 
 /** The method after every prompt, as ever, and after every n-th decode step. */
 export function every(n: number, method: MethodLike): Method {
@@ -16,8 +18,11 @@ export function every(n: number, method: MethodLike): Method {
     repack: inside.repack,
     ranking: () => inside.ranking,
     looks: (shape: Shape) => inside.looks(shape).flatMap((look) => again(look, n)),
-    decide: (seen: Parameters<Method['decide']>[0]) =>
-      inside.decide(seen).map((decision) => ({ method: inside.label, ...decision })),
+    decide(seen: Seen) {
+      const own = seen.at !== 'decode' || isDue(inside.looks(seen.shape), seen)
+      return inside.decide(own ? seen : asPrompt(seen)).map((decision) => ({ method: inside.label, ...decision }))
+    },
+    takesKeep: inside.withKeep !== undefined,
     withKeep(_: unknown, keepOf: KeepOf) {
       const other = inside.withKeep?.(keepOf)
       return other && every(n, other)

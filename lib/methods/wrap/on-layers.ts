@@ -21,6 +21,7 @@ export function onLayers(layers: readonly [number, number], method: MethodLike):
     },
     decide: (seen: Parameters<Method['decide']>[0]) =>
       inside.decide(seen).flatMap((decision) => (has(decision.layer) ? [{ method: inside.label, ...decision }] : [])),
+    takesKeep: inside.withKeep !== undefined,
     withKeep(_: unknown, keepOf: KeepOf) {
       const other = inside.withKeep?.(keepOf)
       return other && onLayers(range, other)

@@ -56,6 +56,7 @@ function wrapped(
     looks: dressed.looks,
     decide: (seen: Parameters<Method['decide']>[0]) =>
       dressed.decide(seen).map((decision) => ({ method: inside.label, ...decision })),
+    takesKeep: true,
     withKeep: (_: unknown, other: KeepOf) => dressed.withKeep?.(other),
   }
   return makeMethod(definition, Object.freeze({ method: inside, keepOf }))

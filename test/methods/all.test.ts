@@ -1,0 +1,193 @@
+// What holds for every method of the list, over many caches and prompts.
+import { test } from 'tap'
+import {
+  type CacheSeen,
+  type LayerSeen,
+  type Method,
+  makeSchedule,
+  methodFromPlan,
+  methods,
+  type Schedule,
+  type Seen,
+} from '../../lib/methods/index.js'
+import type { PlanEntry } from '../../lib/plan.js'
+import { generator, keptRows, randomCache, randomLayer, shape, span } from './seen.js'
+
+const cacheMethods = {
+  snapkv: (keep: number) => methods.snapkv({ keep, window: 8 }),
+  h2o: (keep: number) => methods.h2o({ keep }),
+  streamingLlm: (keep: number) => methods.streamingLlm({ keep }),
+  knorm: (keep: number) => methods.knorm({ keep }),
+  adaKv: (keep: number) => methods.adaKv({ keep }),
+  random: (keep: number) => methods.random({ keep }),
+}
+const layerMethods = {
+  fastv: (keep: number) => methods.fastv({ keep }),
+  pyramidDrop: (keep: number) => methods.pyramidDrop({ layers: [2], ratios: [keep] }),
+  tome: (keep: number) => methods.tome({ keep, layers: [2] }),
+  random: (keep: number) => methods.random({ keep, acts: 'layers' }),
+}
+const skipping = ['llmDrop']
+
+/** Sources that go on as rows of their own. */
+function survivors(method: Method, seen: LayerSeen): number[] {
+  const [decision] = method.decide(seen)
+  if (decision?.action === 'drop') return Array.from(decision.kept)
+  if (decision?.action === 'merge') return [...new Set(Array.from(decision.into))].sort((a, b) => a - b)
+  return [...seen.sources]
+}
+const isAscending = (rows: number[]) => rows.every((row, i) => i === 0 || row > (rows[i - 1] as number))
+
+test('every method of the list is under test here', async (t) => {
+  const names = methods.list().map(({ name }) => name)
+  t.same(
+    [...new Set([...Object.keys(cacheMethods), ...Object.keys(layerMethods), ...skipping])].sort(),
+    [...names].sort(),
+  )
+  for (const { name, title, paper, options } of methods.list()) {
+    t.ok(title.length > 10 && (name === 'random' || /^\d{4}\.\d{5}$/.test(paper)), `${name} has a title and a paper`)
+    t.ok(
+      Object.values(options).every(({ about }) => about.length > 5),
+      `${name} says what its options mean`,
+    )
+    const method = (methods as unknown as Record<string, () => Method>)[name]?.()
+    t.equal(method?.name, name)
+    t.ok(Object.isFrozen(method) && Object.isFrozen(method?.options))
+    t.same(Object.keys(method?.options ?? {}), Object.keys(options))
+    t.doesNotThrow(() => JSON.stringify(options))
+  }
+})
+
+test('the cache: budgets are exact, rows ascend, the same every time', async (t) => {
+  for (const [name, make] of Object.entries(cacheMethods)) {
+    for (const tokens of [1, 2, 5, 37, 150, 1000]) {
+      for (const keep of [0.01, 0.125, 0.5, 0.77, 1]) {
+        const seen = randomCache(tokens, tokens, {}, tokens % 2 === 0)
+        const rows = keptRows(make(keep), seen)
+        const each = Math.max(1, Math.ceil(keep * tokens - 1e-9))
+        const total = rows.reduce((sum, head) => sum + head.length, 0)
+        const exact = name === 'adaKv' ? total === 2 * each : rows.every((head) => head.length === each)
+        if (!exact || !rows.every(isAscending))
+          t.fail(`${name} of ${tokens} at ${keep}: ${rows.map((head) => head.length)} rows`)
+        if (JSON.stringify(keptRows(make(keep), seen)) !== JSON.stringify(rows)) t.fail(`${name} is not the same twice`)
+      }
+    }
+    t.pass(name)
+  }
+})
+
+test('the cache: protected rows survive', async (t) => {
+  for (const [name, sinks, recent] of [
+    ['snapkv', 0, 8],
+    ['h2o', 0, 50],
+    ['streamingLlm', 4, 96],
+    ['adaKv', 0, 32],
+    ['random', 4, 32],
+  ] as const) {
+    for (const rows of keptRows(cacheMethods[name](0.5), randomCache(200, 9))) {
+      t.same(rows.slice(0, sinks), [...span(0, sinks)], name)
+      t.same(rows.slice(-recent), [...span(200 - recent, 200)], name)
+    }
+  }
+})
+
+test('equal scores: the lower row stays', async (t) => {
+  const flat = {
+    ...randomCache(60, 1),
+    attention: () => new Float32Array(60),
+    columnSums: () => new Float32Array(60),
+    keyNorms: () => new Float32Array(60),
+  }
+  for (const [name, keep, expected] of [
+    ['snapkv', 0.5, [...span(0, 22), ...span(52, 60)]],
+    ['h2o', 0.5, [...span(0, 15), ...span(45, 60)]],
+    ['knorm', 0.5, [...span(0, 30)]],
+  ] as const) {
+    for (const rows of keptRows(cacheMethods[name](keep), flat)) t.same(rows, expected, name)
+  }
+  const prompt = { ...randomLayer(2, 40, span(10, 30), 1), attention: () => new Float32Array(40) }
+  for (const name of ['fastv', 'pyramidDrop'] as const)
+    t.same(survivors(layerMethods[name](0.5), prompt), [...span(0, 20), ...span(30, 40)], name)
+})
+
+test('a share never compounds: a second prompt, a second look', async (t) => {
+  for (const [name, make] of Object.entries(cacheMethods)) {
+    const method = make(0.5)
+    const first = keptRows(method, randomCache(200, 4))
+    const sources = first.map((rows) => [...rows, ...span(200, 210)])
+    const again = keptRows(method, {
+      ...randomCache(210, 5),
+      sources: (head) => Int32Array.from(sources[head] as number[]),
+      ...observed(sources),
+    })
+    const total = again.reduce((sum, head) => sum + head.length, 0)
+    t.equal(total, 210, `${name}: half of 210 tokens in each head`)
+  }
+})
+
+function observed(sources: number[][]): Pick<CacheSeen, 'attention' | 'columnSums' | 'keyNorms'> {
+  const next = generator(3)
+  const values = sources.map((rows) => Float32Array.from(rows, next))
+  const read = (head: number) => values[head] as Float32Array
+  return { attention: read, columnSums: read, keyNorms: read }
+}
+
+test('layers: budgets are exact, what no method may touch survives', async (t) => {
+  for (const [name, make] of Object.entries(layerMethods)) {
+    for (const count of [0, 1, 2, 7, 100, 301]) {
+      for (const keep of [0.5, 0.6, 0.99, 1]) {
+        const droppable = span(10, 10 + count)
+        const seen = randomLayer(2, count + 15, droppable, count, count % 2 === 1)
+        const rows = survivors(make(keep), seen)
+        const each = name === 'pyramidDrop' ? Math.floor(keep * count + 1e-9) : Math.ceil(keep * count - 1e-9)
+        const kept = rows.filter((row) => row >= 10 && row < 10 + count).length
+        if (kept !== each || rows.length !== 15 + each || !isAscending(rows))
+          t.fail(`${name} of ${count} at ${keep}: ${kept} for ${each}`)
+      }
+    }
+    t.pass(name)
+  }
+})
+
+test('keep: 1 never does anything, whatever the method', async (t) => {
+  for (const make of [...Object.values(cacheMethods), ...Object.values(layerMethods)]) {
+    const method = make(1)
+    t.same(method.looks(shape), [], `${method.name} looks nowhere, so that nothing is cut and nothing observed`)
+    t.same(method.decide(method.acts === 'cache' ? randomCache(100, 1) : randomLayer(2, 50, span(4, 44), 1)), [])
+  }
+  for (const method of [
+    methods.every(2, methods.knorm({ keep: 1 })),
+    methods.perLayer(methods.h2o(), () => 1),
+    methods.llmDrop({ layers: [] }),
+  ]) {
+    t.same(method.looks(shape), [], method.label)
+  }
+})
+
+function record(schedule: Schedule, seen: readonly Seen[]): PlanEntry[] {
+  return seen.flatMap((one) => schedule.decide(one, { trace: true }).map(({ entry }) => entry))
+}
+
+test('plans survive JSON, and given back decide the same', async (t) => {
+  for (const make of [...Object.values(cacheMethods), ...Object.values(layerMethods), () => methods.llmDrop()]) {
+    const method = make(0.5)
+    const seen: Seen[] = [
+      { at: 'session', shape },
+      randomLayer(2, 50, span(4, 44), 7),
+      randomCache(100, 8, { layer: 3 }),
+      randomCache(140, 9, { layer: 3, step: 5 }),
+    ]
+    const plan = record(makeSchedule([method], shape), seen)
+    t.ok(plan.length > 0, method.name)
+    const text = JSON.stringify(plan)
+    t.same(JSON.parse(text), plan)
+    const replay = methodFromPlan(JSON.parse(text))
+    const again = record(makeSchedule([replay], shape), seen)
+    t.same(
+      again,
+      plan.map(({ scores, ...entry }) => entry),
+      `${method.name} again, by its own name`,
+    )
+    t.equal(replay.repack, method.repack)
+  }
+})
