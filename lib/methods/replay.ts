@@ -82,17 +82,7 @@ function rowsBefore(seen: Seen): number {
   )
 }
 
-function decisionOf({
-  action,
-  into,
-  kept,
-  keptPerHead,
-  layer,
-  method,
-  positions = 'keep',
-  rule,
-  what,
-}: PlanEntry): Decision {
+function decisionOf({ into, kept, keptPerHead, layer, method, positions = 'keep', rule, what }: PlanEntry): Decision {
   if (rule) return { action: 'rule', layer, rule, method }
   if (what) return { action: 'skip', layer, what, method }
   if (keptPerHead) return { action: 'evict', layer, keptPerHead, method }
