@@ -1,6 +1,6 @@
 // The process's worker threads. A stage call takes a Team for its duration: the calling thread and up to threads - 1
-// idle workers. Work is cut by the caller into tasks whose results do not depend on who runs them or in which order,
-// so a team may be smaller than asked for (other models are busy) and nothing changes but the time.
+// idle workers. Work is cut by the caller into tasks whose results do not depend on who runs them or in which order, so
+// a team may be smaller than asked for (other models are busy) and nothing changes but the time.
 #pragma once
 
 #include <atomic>
