@@ -31,7 +31,7 @@ void block_row(const uint8_t* panel, int lane, int cols, float scale, float* out
     uint8_t codes[32];
     lane_codes<W, 0>(block, lane, codes);
     for (int half = 0; half < 2; half++) {
-      const F code = W::kEight && kBias8 == 0 ? load_i8(codes + 16 * half) : load_u8(codes + 16 * half);
+      const F code = W::kBits == 8 && kBias8 == 0 ? load_i8(codes + 16 * half) : load_u8(codes + 16 * half);
       F value = mul(sub(code, set1(W::kZero)), set1(lane_of(W::scale(head, block, half), lane)));
       if (W::kMin) value = add(value, set1(lane_of(W::minimum(head, block), lane)));
       store(out + 32 * b + 16 * half, mul(value, set1(scale)));

@@ -10,10 +10,11 @@ namespace tokensieve::kernels::TS_ISA {
 namespace {
 
 // A slice of a panel with one code a byte and its scales in f32.
-template <int zero, bool min, bool halves>
+template <int bits, int zero, bool min, bool halves>
 struct Unpacked : Codes8 {
+  static constexpr int kBits = bits;
   static constexpr int kGroup = 1, kHead = 0, kBlock = 576 + (halves ? 64 : 0) + (min ? 64 : 0), kZero = zero;
-  static constexpr bool kMin = min, kHalves = halves, kEight = false;
+  static constexpr bool kMin = min, kHalves = halves;
   static TS_INLINE F scale(const uint8_t*, const uint8_t* block, int half) {
     return load(reinterpret_cast<const float*>(block + 512 + 64 * half));
   }
@@ -34,7 +35,7 @@ constexpr int kSliceBlocks = 32;
 
 template <class W>
 struct UnpackedSlice {
-  using Form = Unpacked<W::kZero, W::kMin, W::kHalves>;
+  using Form = Unpacked<W::kBits, W::kZero, W::kMin, W::kHalves>;
   alignas(64) uint8_t blocks[2][kSliceBlocks * Form::kBlock];
   const uint8_t* panels[2] = {blocks[0], blocks[1]};
 
@@ -79,23 +80,35 @@ struct Activations {
   size_t row, blocks;
 };
 
-// acc[t][p] += groups [g, end) of the blocks of P panels times those of T tokens
+// s[t][p] += groups [g, end) of the blocks of P panels times those of T tokens
 template <class L, int g, int end, int P, int T>
-TS_INLINE void dot_groups(const uint8_t* const* block, const Activations& a, I (&acc)[T][P]) {
+TS_INLINE void dot_run(const uint8_t* const* block, const Activations& a, typename Dots<L::kBits>::S (&s)[T][P]) {
   if constexpr (g < end) {
     B w[P];
     TS_UNROLL for (int p = 0; p < P; p++) w[p] = L::template code<g>(block[p]);
     TS_UNROLL for (int t = 0; t < T; t++) {
       const X x = broadcast4(a.q + a.row * static_cast<size_t>(t) + 4 * g);
-      TS_UNROLL for (int p = 0; p < P; p++) {
-        if constexpr (L::kEight) {
-          acc[t][p] = dot8(acc[t][p], w[p], x);
-        } else {
-          acc[t][p] = dot(acc[t][p], w[p], x);
-        }
-      }
+      TS_UNROLL for (int p = 0; p < P; p++) s[t][p] = Dots<L::kBits>::add(s[t][p], w[p], x);
     }
-    dot_groups<L, g + 1, end, P, T>(block, a, acc);
+    dot_run<L, g + 1, end, P, T>(block, a, s);
+  }
+}
+
+// acc[t][p] += the same, in runs as long as the machine's partial sums allow
+template <class L, int g, int end, int P, int T>
+TS_INLINE void dot_groups(const uint8_t* const* block, const Activations& a, I (&acc)[T][P]) {
+  if constexpr (g < end) {
+    using D = Dots<L::kBits>;
+    constexpr int next = g + D::kRun < end ? g + D::kRun : end;
+    typename D::S s[T][P];
+    TS_UNROLL for (int t = 0; t < T; t++) {
+      TS_UNROLL for (int p = 0; p < P; p++) s[t][p] = D::begin(acc[t][p]);
+    }
+    dot_run<L, g, next, P, T>(block, a, s);
+    TS_UNROLL for (int t = 0; t < T; t++) {
+      TS_UNROLL for (int p = 0; p < P; p++) acc[t][p] = D::end(acc[t][p], s[t][p]);
+    }
+    dot_groups<L, next, end, P, T>(block, a, acc);
   }
 }
 
@@ -158,11 +171,14 @@ TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
   }
 }
 
-// Accumulators fill the registers: 12 of 32 zmm (with as many f32 sums), 8 of 16 ymm, 16 of 32 q.
+// Accumulators fill the registers: 12 of 32 zmm (with as many f32 sums), 8 of 16 ymm, 16 of 32 q (halves of 16 bits
+// without the dot instruction: two tokens).
 template <class W>
 struct Int8 {
 #if defined(TS_ISA_AVX512)
   static constexpr int kPanels = 2, kTokens = 6;
+#elif defined(TS_ISA_NEON) && !defined(TS_ISA_DOTPROD)
+  static constexpr int kPanels = 1, kTokens = 2;
 #else
   static constexpr int kPanels = 1, kTokens = 4;
 #endif

@@ -30,6 +30,7 @@ constexpr int kPlane[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 // ---- codes ---------------------------------------------------------------------------------------------------------
 struct Codes8 {
+  static constexpr int kBits = 8;
   static constexpr int kCodeBytes = 512;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -38,6 +39,7 @@ struct Codes8 {
 };
 
 struct Codes4 {
+  static constexpr int kBits = 4;
   static constexpr int kCodeBytes = 256;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -63,6 +65,7 @@ TS_INLINE B to_bit_4(B w, int mask) {
 }
 
 struct Codes5 {
+  static constexpr int kBits = 5;
   static constexpr int kCodeBytes = 320;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -71,6 +74,7 @@ struct Codes5 {
 };
 
 struct Codes6 {
+  static constexpr int kBits = 6;
   static constexpr int kCodeBytes = 384;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -118,14 +122,14 @@ struct Halved : Codes6 {
   static TS_INLINE F minimum(const uint8_t*, const uint8_t*) { return set1(0); }
 };
 
-struct Q8_0 : Symmetric<Codes8, kBias8> { static constexpr bool kEight = true; };
-struct Q4_0 : Symmetric<Codes4, 8> { static constexpr bool kEight = false; };
-struct Q5_0 : Symmetric<Codes5, 16> { static constexpr bool kEight = false; };
-struct Q4_1 : Affine<Codes4> { static constexpr bool kEight = false; };
-struct Q5_1 : Affine<Codes5> { static constexpr bool kEight = false; };
-struct Q4_K : Nested<Codes4> { static constexpr bool kEight = false; };
-struct Q5_K : Nested<Codes5> { static constexpr bool kEight = false; };
-struct Q6_K : Halved { static constexpr bool kEight = false; };
+struct Q8_0 : Symmetric<Codes8, kBias8> {};
+struct Q4_0 : Symmetric<Codes4, 8> {};
+struct Q5_0 : Symmetric<Codes5, 16> {};
+struct Q4_1 : Affine<Codes4> {};
+struct Q5_1 : Affine<Codes5> {};
+struct Q4_K : Nested<Codes4> {};
+struct Q5_K : Nested<Codes5> {};
+struct Q6_K : Halved {};
 
 // Block b of a panel of W and the header that it shares.
 template <class W>

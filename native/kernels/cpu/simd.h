@@ -12,9 +12,10 @@
 //                reduce_addi  store_i8(p, I), |lane| <= 127
 //   B  64 bytes  load_b(p) set1b(byte) and_b or_b  shr_b<n> shl_b<n> (of 16-bit units: mask what crosses a byte)
 //   X  4 int8 activations in every lane: broadcast4(p)
-//                dot (I acc, B w, X x): acc[lane] += sum_{j < 4} w[4 lane + j] x[j], w in 0..127
-//                dot8(I acc, B w, X x): the same for weights stored as q + kBias8, q int8, x >= -127: adds
-//                                       sum (q + kBias8) x; kBias8 is 0 where the machine multiplies signed bytes
+//                Dots<bits>: exact sums of code times activation over groups of 4 columns, four in every lane. S begin(I acc),
+//                S add(S, B w, X x) for at most kRun groups, I end(I acc, S): acc[lane] += sum w[4 lane + j] x[j].
+//                bits 4, 5, 6: w in 0..2^bits - 1; 8: w is q + kBias8 (0 where the machine multiplies signed bytes), q
+//                int8, and the sum is that of (q + kBias8) x. x >= -127.
 //                half_sums(p, a, b): every lane = a p[0] + b p[1], p two int16 (sums of two halves of a block)
 //   H  16 pairs of bf16, TS_ISA_BF16 only: load_h(p) broadcast_h(p) dot_bf16(F acc, H w, H x)
 #pragma once

@@ -173,16 +173,43 @@ TS_INLINE int32_t four_bytes(const void* p) {
   return x;
 }
 TS_INLINE X broadcast4(const void* p) { return {_mm256_set1_epi32(four_bytes(p))}; }
-// Two products of a code up to 127 and an activation stay below 2^15: vpmaddubsw does not saturate.
-TS_INLINE __m256i dot_half(__m256i acc, __m256i w, __m256i x) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+TS_INLINE __m256i add_pairs(__m256i acc, __m256i words) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
 }
-TS_INLINE I dot(I acc, B w, X x) { return {dot_half(acc.a, w.a, x.v), dot_half(acc.b, w.b, x.v)}; }
-// Eight bits: |w| (up to 128) as the unsigned side, its sign moved to x (never -128, so never saturated: 2 * 128 * 127).
-TS_INLINE I dot8(I acc, B w, X x) {
-  return {dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x.v, w.a)),
-          dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x.v, w.b))};
+// g++ would regroup the sums of integers into trees, whose leaves do not fit the registers.
+template <class S>
+TS_INLINE void keep_order(S& s) {
+  __asm__("" : "+x"(s.a), "+x"(s.b));
 }
+// Sums of two products of vpmaddubsw stay in 16 bits for a run of groups: 8 (2 * 15 * 127), 4 (2 * 31 * 127) or
+// 2 (2 * 63 * 127) of them are below 2^15.
+template <int bits>
+struct Dots {
+  struct S { __m256i a, b; };
+  static constexpr int kRun = 1 << (7 - bits);
+  static TS_INLINE S begin(I) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static TS_INLINE S add(S s, B w, X x) {
+    s.a = _mm256_add_epi16(s.a, _mm256_maddubs_epi16(w.a, x.v));
+    s.b = _mm256_add_epi16(s.b, _mm256_maddubs_epi16(w.b, x.v));
+    keep_order(s);
+    return s;
+  }
+  static TS_INLINE I end(I acc, S s) { return {add_pairs(acc.a, s.a), add_pairs(acc.b, s.b)}; }
+};
+// Eight bits: |w| (up to 128) as the unsigned side, its sign moved to x (never -128): 2 * 128 * 127 does not saturate.
+template <>
+struct Dots<8> {
+  using S = I;
+  static constexpr int kRun = 8;
+  static TS_INLINE S begin(I acc) { return acc; }
+  static TS_INLINE S add(S s, B w, X x) {
+    s.a = add_pairs(s.a, _mm256_maddubs_epi16(_mm256_abs_epi8(w.a), _mm256_sign_epi8(x.v, w.a)));
+    s.b = add_pairs(s.b, _mm256_maddubs_epi16(_mm256_abs_epi8(w.b), _mm256_sign_epi8(x.v, w.b)));
+    keep_order(s);
+    return s;
+  }
+  static TS_INLINE I end(I, S s) { return s; }
+};
 TS_INLINE I half_sums(const int16_t* p, int a, int b) {
   const int32_t factors = static_cast<int32_t>(static_cast<uint32_t>(a & 0xffff) | static_cast<uint32_t>(b) << 16);
   const __m256i sums = _mm256_madd_epi16(_mm256_set1_epi32(four_bytes(p)), _mm256_set1_epi32(factors));

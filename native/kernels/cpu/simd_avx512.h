@@ -128,8 +128,14 @@ TS_INLINE int32_t four_bytes(const void* p) {
   return x;
 }
 TS_INLINE X broadcast4(const void* p) { return {_mm512_set1_epi32(four_bytes(p))}; }
-TS_INLINE I dot(I acc, B w, X x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
-TS_INLINE I dot8(I acc, B w, X x) { return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)}; }
+template <int bits>
+struct Dots {
+  using S = I;
+  static constexpr int kRun = 8;
+  static TS_INLINE S begin(I acc) { return acc; }
+  static TS_INLINE S add(S s, B w, X x) { return {_mm512_dpbusd_epi32(s.v, w.v, x.v)}; }
+  static TS_INLINE I end(I, S s) { return s; }
+};
 TS_INLINE I half_sums(const int16_t* p, int a, int b) {
   const int32_t factors = static_cast<int32_t>(static_cast<uint32_t>(a & 0xffff) | static_cast<uint32_t>(b) << 16);
   return {_mm512_madd_epi16(_mm512_set1_epi32(four_bytes(p)), _mm512_set1_epi32(factors))};

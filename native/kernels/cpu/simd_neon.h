@@ -156,17 +156,40 @@ TS_INLINE X broadcast4(const void* p) {
   __builtin_memcpy(&x, p, 4);
   return {vreinterpretq_s8_s32(vdupq_n_s32(x))};
 }
-TS_INLINE int32x4_t dot_quarter(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #if defined(TS_ISA_DOTPROD)
-  return vdotq_s32(acc, w, x);
+template <int bits>
+struct Dots {
+  using S = I;
+  static constexpr int kRun = 8;
+  static TS_INLINE S begin(I acc) { return acc; }
+  static TS_INLINE S add(S s, B w, X x) { TS_QUARTERS(I, vdotq_s32(s.v[i], vreinterpretq_s8_u8(w.v[i]), x.v)); }
+  static TS_INLINE I end(I, S s) { return s; }
+};
 #else
-  // Sums of two products fit 16 bits: 2 * 128 * 127.
-  const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x)), high = vmull_high_s8(w, x);
-  return vpadalq_s16(acc, vpaddq_s16(low, high));
+// Products stay in 16 bits for a run of groups: 8 * 31 * 127, 4 * 63 * 127 and 2 * 128 * 127 are below 2^15.
+template <int bits>
+struct Dots {
+  struct S { int16x8_t low[4], high[4]; };
+  static constexpr int kRun = bits == 8 ? 2 : bits == 6 ? 4 : 8;
+  static TS_INLINE S begin(I) {
+    S s;
+    TS_UNROLL for (int i = 0; i < 4; i++) s.low[i] = s.high[i] = vdupq_n_s16(0);
+    return s;
+  }
+  static TS_INLINE S add(S s, B w, X x) {
+    TS_UNROLL for (int i = 0; i < 4; i++) {
+      const int8x16_t q = vreinterpretq_s8_u8(w.v[i]);
+      s.low[i] = vmlal_s8(s.low[i], vget_low_s8(q), vget_low_s8(x.v));
+      s.high[i] = vmlal_high_s8(s.high[i], q, x.v);
+    }
+    return s;
+  }
+  // The four products of a row lie side by side; two of them may not fit 16 bits together.
+  static TS_INLINE I end(I acc, S s) {
+    TS_QUARTERS(I, vaddq_s32(acc.v[i], vpaddq_s32(vpaddlq_s16(s.low[i]), vpaddlq_s16(s.high[i]))));
+  }
+};
 #endif
-}
-TS_INLINE I dot(I acc, B w, X x) { TS_QUARTERS(I, dot_quarter(acc.v[i], vreinterpretq_s8_u8(w.v[i]), x.v)); }
-TS_INLINE I dot8(I acc, B w, X x) { return dot(acc, w, x); }
 TS_INLINE I half_sums(const int16_t* p, int a, int b) { return set1i(a * p[0] + b * p[1]); }
 
 }  // namespace
