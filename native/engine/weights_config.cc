@@ -14,7 +14,7 @@ using json::Kind;
 using json::Node;
 using json::quoted;
 
-constexpr uint64_t kMostLayers = 4096, kMostWidth = uint64_t{1} << 31;
+constexpr uint64_t kMostLayers = 4096, kMostWidth = uint64_t{1} << 31, kMostHead = 65536;
 constexpr double kPi = 3.14159265358979323846;
 
 class Translation {
@@ -120,7 +120,8 @@ void Translation::sizes() {
   layers_ = needed("num_hidden_layers", kMostLayers, 26);
   const uint64_t width = needed("hidden_size", kMostWidth, 2304), heads = needed("num_attention_heads", kMostWidth, 8);
   context_ = natural(*body_, "max_position_embeddings", kMostWidth, gemma_ ? 131072 : 2048);
-  head_size_ = natural(*body_, "head_dim", 65536, gemma_ ? 256 : width / heads ? width / heads : 1);
+  head_size_ = natural(*body_, "head_dim", kMostHead, gemma_ ? 256 : std::max<uint64_t>(1, width / heads));
+  if (head_size_ > kMostHead) throw bad(name_, "expected heads of at most " + std::to_string(kMostHead) + " elements");
   set("block_count", layers_);
   set("context_length", context_);
   set("embedding_length", width);

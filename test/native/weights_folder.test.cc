@@ -141,6 +141,10 @@ TEST("config.json: what is missing, wrong or not supported") {
   config_refused(kFormat, "`factor`", llama("\"rope_scaling\":{\"rope_type\":\"linear\"}"));
   config_refused(kFormat, "`factor`", llama("\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":0}"));
   config_refused(kFormat, "`low_freq_factor`", llama("\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":2}"));
+  config_refused(kFormat, "65536 elements",
+                 "{\"model_type\":\"llama\",\"hidden_size\":2147483648,\"intermediate_size\":1,\"num_hidden_layers\":1,"
+                 "\"vocab_size\":6,\"num_attention_heads\":1,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
+                 "\"low_freq_factor\":1,\"high_freq_factor\":4}}");
   config_refused(kFormat, "`rope_scaling`", llama("\"rope_scaling\":\"linear\""));
   const std::string gemma = "{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":3,";
   config_refused(kFormat, "of 3 layers", gemma + "\"layer_types\":[\"full_attention\"]}");
