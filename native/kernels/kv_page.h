@@ -1,20 +1,26 @@
 // Kernel kv_page: how the rows of one KV head lie in memory, and how they get there.
 //
-// A page holds kPageRows rows of one side (keys or values) of one KV head of one layer, in one type. Keys are stored so that 16 keys lie side by side
-// (a score needs one broadcast query channel and 16 keys), values row by row:
+// A page holds kPageRows rows of one side (keys or values) of one KV head of one layer, in one type. Keys are stored so
+// that 16 keys lie side by side (a score needs one broadcast query channel and 16 keys), values row by row:
 //
-//   type           key page: 2 blocks of 16 rows, each                              value page
-//   f32 f16 bf16   [head_size][16]                                                  [32][head_size]
-//   q8_0           int8 [head_size][16], f16 scale [head_size/32][16]               int8 [32][head_size], f16 scale [head_size/32][32]
-//   q4_0           byte [head_size/2][16]: channel c (c % 32 < 16) low nibble,      byte [32][head_size/2]: the same pairing of channels;
-//                  channel c + 16 high, value - 8; f16 scale as q8_0                f16 scale as q8_0
-//   kivi4, kivi2   codes [head_size] channels over the page's 32 rows (a group),    codes per row in groups of 32 channels,
-//                  f16 scale [head_size], f16 min [head_size]                       f16 scale, f16 min [head_size/32][32]
-// (all of a page's codes first, then its scales, then its minima; the exact nibble order of kivi pages is in reference/kv_page.cc's head.)
-// head_size is a multiple of 16; of 32 for quantized types. Quantizers: q8_0, q4_0 as in quantize.h; kivi: card kivi (asymmetric, min and (max-min)/(2^b-1), half to even).
+//   type           key page                                       value page
+//   f32 f16 bf16   [2][head_size][16]                             [32][head_size]
+//   q8_0           int8 [2][head_size][16]                        int8 [32][head_size]
+//                  f16 scale [2][head_size/32][16]                f16 scale [head_size/32][32]
+//   q4_0           byte [2][head_size/2][16]: channel c           byte [32][head_size/2]: the same pairs of channels
+//                  (c % 32 < 16) low nibble, c + 16 high;
+//                  value + 8; scales as q8_0                      scales as q8_0
+//   kivi4 kivi2    codes of a channel over the page's 32 rows     codes of a row in groups of 32 channels
+//                  f16 scale [head_size], f16 min [head_size]     f16 scale, f16 min [head_size/32][32]
+//
+// [2]: blocks of 16 rows. All codes of a page come first, then its scales, then its minima; the order of kivi's codes
+// is in the head of reference/kv_page.cc.
+// head_size is a multiple of 16; of 32 for quantized types. Quantizers: q8_0, q4_0 as in quantize.h; kivi: asymmetric,
+// with the minimum of the group and (max - min) / (2^bits - 1), half to even.
 // A kivi key page is quantized as a whole from 32 float rows (store_kivi_keys); every other form row by row.
 //
-// Pages are 64-byte aligned. All functions work on one page; none allocates. A value read back is the exact value of the stored code.
+// Pages are 64-byte aligned. All functions work on one page; none allocates. A value read back is the exact value of
+// the stored code.
 #pragma once
 
 #include <cstddef>
@@ -35,14 +41,16 @@ struct Piece {
   DType type;
 };
 
-using PageBytes = size_t (*)(Side side, DType type, int head_size) noexcept;                                           // a multiple of 64
+using PageBytes = size_t (*)(Side side, DType type, int head_size) noexcept;  // a multiple of 64
 // x [n][ldx] f32 -> rows [first, first + n) of the page. Not for kivi keys.
-using StoreRows = void (*)(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page, int first) noexcept;
+using StoreRows = void (*)(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
+                           int first) noexcept;
 // Quantizes all 32 rows of x [32][ldx] into a kivi key page.
 using StoreKiviKeys = void (*)(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) noexcept;
 // Rows of a page -> f32 y [count][ldy].
 using LoadRows = void (*)(Side side, int head_size, Piece piece, float* y, size_t ldy) noexcept;
 // Moves one row bit for bit between pages of one type (not kivi keys): compaction after eviction.
-using CopyRow = void (*)(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row) noexcept;
+using CopyRow = void (*)(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
+                         int to_row) noexcept;
 
 }  // namespace tokensieve::kernels

@@ -10,7 +10,8 @@ const DType kTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType:
 
 // Where q, keys, values and probabilities are rounded to bf16.
 bool rounds(const Backend& backend, const Spec& spec) {
-  return std::strcmp(backend.name, "avx512-vnni-bf16") == 0 && spec.n > 4 && spec.keys != DType::f32 && spec.values != DType::f32;
+  return std::strcmp(backend.name, "avx512-vnni-bf16") == 0 && spec.n > 4 && spec.keys != DType::f32 &&
+         spec.values != DType::f32;
 }
 
 void check_problem(Problem& problem, const Backend& backend, const std::string& note = "") {
@@ -158,7 +159,8 @@ TEST("the mass of n query rows is n") {
 TEST("neither the team nor the batch changes a bit") {
   Spec specs[4];
   specs[0].n = 1, specs[0].rows = {1300, 40}, specs[0].mass = true;
-  specs[1].n = 3, specs[1].rows = {600}, specs[1].keys = DType::q4_0, specs[1].values = DType::q8_0, specs[1].bias = true;
+  specs[1].n = 3, specs[1].rows = {600}, specs[1].keys = DType::q4_0, specs[1].values = DType::q8_0,
+  specs[1].bias = true;
   specs[2].n = 37, specs[2].rows = {450, 300}, specs[2].ragged = true;
   specs[3].n = 9, specs[3].rows = {64}, specs[3].keys = DType::kivi2, specs[3].values = DType::f32;
   for (const Backend* backend : backends()) {

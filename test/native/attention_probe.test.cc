@@ -48,7 +48,8 @@ void check_problem(Problem& problem, const std::string& note = "") {
   for (const bool per_row : {true, false}) {
     const Matrix want = expected(problem, per_row);
     for (const Backend* backend : backends()) {
-      const std::string what = std::string(backend->name) + (per_row ? " rows " : " sums ") + problem.spec().text() + " " + note;
+      const std::string what =
+          std::string(backend->name) + (per_row ? " rows " : " sums ") + problem.spec().text() + " " + note;
       tokensieve::Team team(2);
       check_close(probe(problem, *backend, per_row, team), want, 3e-6, 2e-7, what);
     }
@@ -122,7 +123,8 @@ TEST("the sums of a row are 1, and the team changes nothing") {
   Problem problem(spec);
   for (const Backend* backend : backends()) {
     for (const bool per_row : {true, false}) {
-      check_teams(std::string(backend->name) + " probe", [&](tokensieve::Team& team) { return probe(problem, *backend, per_row, team); });
+      check_teams(std::string(backend->name) + " probe",
+                  [&](tokensieve::Team& team) { return probe(problem, *backend, per_row, team); });
     }
     tokensieve::Team team(2);
     const Matrix y = probe(problem, *backend, true, team);

@@ -1,5 +1,5 @@
-// Caches and query rows for the tests of attention and its probe: pages of any types, cut into pieces anywhere, and what
-// should come out, by the formula in double over the rows as load_rows of the reference reads them.
+// Caches and query rows for the tests of attention and its probe: pages of any types, cut into pieces anywhere, and
+// what should come out, by the formula in double over the rows as load_rows of the reference reads them.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,8 @@ inline bool is_kivi(DType type) { return type == DType::kivi4 || type == DType::
 // 64-byte aligned memory that a sanitizer watches to its last byte.
 class Bytes {
  public:
-  explicit Bytes(size_t n, int fill = 0xee) : n_(n), data_(static_cast<uint8_t*>(std::aligned_alloc(64, (n + 63) / 64 * 64)), std::free) {
+  explicit Bytes(size_t n, int fill = 0xee)
+      : n_(n), data_(static_cast<uint8_t*>(std::aligned_alloc(64, (n + 63) / 64 * 64)), std::free) {
     std::memset(data_.get(), fill, n);
   }
   uint8_t* data() const { return data_.get(); }
@@ -34,8 +35,8 @@ struct Rows {
   std::vector<Piece> pieces;
   Matrix read{0, 0};  // what the pages hold
 
-  // x [rows][head_size]. ragged: pieces begin and end anywhere in their pages. A kivi type is kept for what is settled: whole
-  // pages of keys, all values but the last few; the rest is f16.
+  // x [rows][head_size]. ragged: pieces begin and end anywhere in their pages. A kivi type is kept for what is settled:
+  // whole pages of keys, all values but the last few; the rest is f16.
   Rows(Side side, DType type, const Matrix& x, bool ragged, check::Random& random) {
     const int d = x.columns();
     int settled = x.rows();
@@ -76,13 +77,13 @@ struct Spec {
   int head_size = 64, kv_heads = 2, group = 3, n = 1;
   std::vector<int> rows = {100};  // of each KV head, repeated
   bool ragged = false, bias = false, mass = false;
-  int rotated = 0;                // late rotation of so many channels
-  int window = 0;                 // 0: all rows up to the query's own
+  int rotated = 0;  // late rotation of so many channels
+  int window = 0;  // 0: all rows up to the query's own
   uint64_t seed = 1;
 
   std::string text() const {
-    return std::string(type_name(keys)) + "/" + type_name(values) + " head size " + std::to_string(head_size) + " group " +
-           std::to_string(group) + " n " + std::to_string(n) + " rows " + std::to_string(rows[0]);
+    return std::string(type_name(keys)) + "/" + type_name(values) + " head size " + std::to_string(head_size) +
+           " group " + std::to_string(group) + " n " + std::to_string(n) + " rows " + std::to_string(rows[0]);
   }
 };
 
@@ -103,7 +104,8 @@ class Problem {
  public:
   explicit Problem(const Spec& spec) : spec_(spec), random_(spec.seed) {
     const int d = spec.head_size, most = *std::max_element(spec.rows.begin(), spec.rows.end());
-    shape_ = {spec.group * spec.kv_heads, spec.kv_heads, d, 1 / std::sqrt(static_cast<float>(d)), nullptr, nullptr, 0, 0};
+    shape_ = {
+        spec.group * spec.kv_heads, spec.kv_heads, d, 1 / std::sqrt(static_cast<float>(d)), nullptr, nullptr, 0, 0};
     q_ = Matrix::normal(spec.n, shape_.heads * d, random_);
     for (int h = 0; h < spec.kv_heads; ++h) add_head(spec.rows[static_cast<size_t>(h) % spec.rows.size()]);
     if (spec.rotated == 0) return;
@@ -172,7 +174,8 @@ class Problem {
 
   static void run_jobs(const Backend& backend, const AttentionShape& shape, const std::vector<AttentionJob>& jobs,
                        tokensieve::Team& team) {
-    const Bytes scratch(backend.attention_scratch(shape, jobs.data(), static_cast<int>(jobs.size()), team.size()), 0xff);
+    const Bytes scratch(backend.attention_scratch(shape, jobs.data(), static_cast<int>(jobs.size()), team.size()),
+                        0xff);
     backend.attention(shape, jobs.data(), static_cast<int>(jobs.size()), scratch.data(), team);
   }
 

@@ -39,7 +39,8 @@ double allowed(DType type, Side side, const Matrix& x, int row, int c) {
     low = std::min(low, v);
     high = std::max(high, v);
   }
-  const double peak = std::max(std::fabs(low), std::fabs(high)), span = static_cast<double>(high) - static_cast<double>(low);
+  const double peak = std::max(std::fabs(low), std::fabs(high)),
+               span = static_cast<double>(high) - static_cast<double>(low);
   switch (type) {
     case DType::f32: return 0;
     case DType::f16: return std::fabs(x.at(row, c)) * 0x1p-11 + 0x1p-25;
@@ -84,7 +85,7 @@ TEST("the contract's layout, by hand") {
     store(*backend, Side::values, DType::f32, x, values);
     const float* k = reinterpret_cast<const float*>(keys.data());
     const float* v = reinterpret_cast<const float*>(values.data());
-    CHECK_EQ(k[(0 * d + 5) * 16 + 3], 305);   // row 3
+    CHECK_EQ(k[(0 * d + 5) * 16 + 3], 305);  // row 3
     CHECK_EQ(k[(1 * d + 31) * 16 + 2], 1831);  // row 18: block 1, lane 2
     CHECK_EQ(v[7 * d + 9], 709);
 
@@ -94,7 +95,7 @@ TEST("the contract's layout, by hand") {
     }
     const Bytes nibbles(backend->page_bytes(Side::keys, DType::q4_0, d));
     store(*backend, Side::keys, DType::q4_0, x, nibbles);
-    CHECK_EQ(nibbles.data()[3 * 16 + 2], ((2 + 3) % 15 + 1) | ((2 + 19) % 15 + 1) << 4);        // row 2: channels 3 and 19
+    CHECK_EQ(nibbles.data()[3 * 16 + 2], ((2 + 3) % 15 + 1) | ((2 + 19) % 15 + 1) << 4);  // row 2: channels 3 and 19
     CHECK_EQ(nibbles.data()[256 + 3 * 16 + 4], ((20 + 3) % 15 + 1) | ((20 + 19) % 15 + 1) << 4);  // row 20
     uint16_t scale;
     std::memcpy(&scale, nibbles.data() + 512, 2);
@@ -170,7 +171,8 @@ TEST("round trips, and the same bytes as the reference") {
               worst = std::max(worst, error - allowed(type, side, x, r, c));
             }
           }
-          check::expect(worst <= 0, __FILE__, __LINE__, std::string(type_name(type)) + " is off by " + check::number(worst));
+          check::expect(worst <= 0, __FILE__, __LINE__,
+                        std::string(type_name(type)) + " is off by " + check::number(worst));
         }
       }
     }

@@ -1,5 +1,5 @@
-// Attention's plan: who reads which rows, and where in the scratch everything lies. It is made twice, once without memory to
-// learn its size, and depends on nothing but the shape, the jobs and the number of threads.
+// Attention's plan: who reads which rows, and where in the scratch everything lies. It is made twice, once without
+// memory to learn its size, and depends on nothing but the shape, the jobs and the number of threads.
 #include "kernels/attention.h"
 
 #include "kernels/cpu/attention_parts.h"
@@ -42,7 +42,7 @@ struct Arena {
 };
 
 struct Counts {
-  int decode, splits, prefill, chunks, tiles, most_tiles, decode_rows;
+  int decode, splits, prefill, chunks, tiles, decode_rows;
 };
 
 struct Call {
@@ -59,7 +59,6 @@ Counts count_parts(const Call& call) {
   Counts sum{};
   for (int j = 0; j < call.count; j++) {
     const AttentionJob& job = call.jobs[j];
-    const int tiles = up(job.n * call.group, kTileRows);
     for (int h = 0; h < call.shape.kv_heads; h++) {
       const Range rows = seen(job.views[h], job.n);
       if (job.n <= kDecodeRows) {
@@ -70,8 +69,7 @@ Counts count_parts(const Call& call) {
       } else {
         sum.prefill++;
         sum.chunks += up(prefill_end(rows) - prefill_base(rows), kChunkRows);
-        sum.tiles += tiles;
-        sum.most_tiles = tiles > sum.most_tiles ? tiles : sum.most_tiles;
+        sum.tiles += up(job.n * call.group, kTileRows);
       }
     }
   }
@@ -82,8 +80,9 @@ Counts count_parts(const Call& call) {
 void add_decode(const Call& call, const AttentionJob& job, int kv, int per_task, Arena* arena, Plan* plan, int* heads) {
   const View& view = job.views[kv];
   const Range rows = seen(view, job.n), splits = decode_splits(rows);
-  DecodeHead head{&job, &view, kv, job.n * call.group, rows.lo, rows.hi, splits.lo, splits.hi - splits.lo, 0, nullptr,
-                  nullptr, nullptr, nullptr};
+  DecodeHead head{
+      &job,    &view,   kv,     job.n * call.group, rows.lo, rows.hi, splits.lo, splits.hi - splits.lo, 0, nullptr,
+      nullptr, nullptr, nullptr};
   const size_t parts = static_cast<size_t>(head.splits) * static_cast<size_t>(head.rows);
   const size_t line = static_cast<size_t>(up(head.splits, 16) * 16 * head.rows);
   head.out = arena->take<float>(parts * static_cast<size_t>(call.shape.head_size));
@@ -126,11 +125,12 @@ void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena
   plan->prefill[(*heads)++] = head;
 }
 
-// Later query rows see more: the last tile of every head first.
+// Head by head, so that its opened rows stay in a near cache; later query rows see more, so the last tile first: what
+// is left for the end is small.
 void order_tiles(const Call& call, const Counts& counts, Plan* plan) {
-  for (int t = counts.most_tiles - 1; t >= 0; t--) {
-    for (int h = 0; h < counts.prefill; h++) {
-      if (t < up(plan->prefill[h].job->n * call.group, kTileRows)) plan->tiles[plan->tile_count++] = {h, t};
+  for (int h = 0; h < counts.prefill; h++) {
+    for (int t = up(plan->prefill[h].job->n * call.group, kTileRows) - 1; t >= 0; t--) {
+      plan->tiles[plan->tile_count++] = {h, t};
     }
   }
 }
@@ -173,9 +173,7 @@ void first_stage(void* context, int index, int worker) {
   run_decode_task(plan, index - plan.chunk_count, worker);
 }
 
-void second_stage(void* context, int index, int worker) {
-  run_tile(*static_cast<const Plan*>(context), index, worker);
-}
+void second_stage(void* context, int index, int worker) { run_tile(*static_cast<const Plan*>(context), index, worker); }
 
 }  // namespace
 

@@ -8,9 +8,9 @@ namespace {
 
 // A worker's part of the scratch, for `rows` query rows.
 struct Desk {
-  float* q;       // [rows][head_size], times scale * log2(e)
-  float* sums;    // [rows][8]: of q's groups of 32 channels
-  float* s;       // [rows][kScoreRow]: scores, then exponentials
+  float* q;  // [rows][head_size], times scale * log2(e)
+  float* s;  // [rows][kScoreRow]: scores, then exponentials
+  float* shifts;  // [rows][head_size / 32][16]
   float* opened;  // [head_size][16]: keys that are rotated when read
 };
 
@@ -19,7 +19,7 @@ size_t up_to_4(int rows) { return static_cast<size_t>(rows + 3) / 4 * 4; }
 Desk desk_of(const Plan& plan, int worker, int rows) {
   const size_t d = static_cast<size_t>(plan.shape->head_size), n = up_to_4(rows);
   float* q = reinterpret_cast<float*>(plan.workers + plan.worker_bytes * static_cast<size_t>(worker));
-  return {q, q + n * d, q + n * (d + 8), q + n * (d + 8 + kScoreRow)};
+  return {q, q + n * d, q + n * (d + kScoreRow), q + n * (d + kScoreRow + d / 2)};
 }
 
 void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
@@ -30,7 +30,6 @@ void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
     const int column = (head.kv * plan.group + r % plan.group) * d;
     const float* x = head.job->q + static_cast<size_t>(r / plan.group) * head.job->ldq + column;
     for (int c = 0; c < d; c += 16) store(y + c, mul(load(x + c), scale));
-    for (int c = 0; c + 32 <= d; c += 32) desk.sums[8 * r + c / 32] = reduce_add(add(load(y + c), load(y + c + 16)));
   }
 }
 
@@ -54,7 +53,7 @@ void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, Cur
       const int rest = head.view->rows - row, n = rest < 16 ? rest : 16;
       keys = open_keys(*plan.shape, *head.view, keys, row, n, desk.opened);
       const Piece block{reinterpret_cast<const uint8_t*>(desk.opened), 0, 16, DType::f32};
-      key_scores(block, d, block.page, desk.q, desk.sums, head.rows, desk.s + (row - r0));
+      key_scores(block, d, block.page, desk.q, head.rows, desk.s + (row - r0));
     }
     return;
   }
@@ -66,7 +65,7 @@ void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, Cur
     keys.row += n;
     next.page = after;
     if (row + n < hi) next = front(head.view->keys, &keys, hi - row - n);
-    key_scores(piece, d, next.page, desk.q, desk.sums, head.rows, desk.s + (row - r0));
+    key_scores(piece, d, next.page, desk.q, head.rows, desk.s + (row - r0));
     row += n;
     piece = next;
   }
@@ -75,6 +74,7 @@ void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, Cur
 void add_values(const Plan& plan, const DecodeHead& head, const Desk& desk, Cursor values, int r0, int lo, int hi,
                 const uint8_t* after, float* out) {
   const int d = plan.shape->head_size;
+  bool shifted = false;
   for (int i = 0; i < head.rows * d; i += 16) store(out + i, zero());
   values.row += lo - r0;
   Piece piece = front(head.view->values, &values, hi - lo);
@@ -84,14 +84,19 @@ void add_values(const Plan& plan, const DecodeHead& head, const Desk& desk, Curs
     values.row += n;
     next.page = after;
     if (row + n < hi) next = front(head.view->values, &values, hi - row - n);
-    value_sums(piece, d, next.page, desk.s + (row - r0), head.rows, out);
+    if (is_kivi(piece.type) && !shifted) {
+      for (int i = 0; i < head.rows * d / 2; i += 16) store(desk.shifts + i, zero());
+      shifted = true;
+    }
+    value_sums(piece, d, next.page, desk.s + (row - r0), head.rows, out, desk.shifts);
     row += n;
     piece = next;
   }
+  if (shifted) add_shifts(desk.shifts, d, head.rows, out);
 }
 
-// Exponentials of one query row's scores s, for columns [from, to) of its split (16 rows a column step); of these it sees
-// [first, end). Returns the maximum, sets the sum; both are of what it sees.
+// Exponentials of one query row's scores s, for columns [from, to) of its split (16 rows a column step); of these it
+// sees [first, end). Returns the maximum, sets the sum; both are of what it sees.
 float exponentials(float* s, const float* bias, int from, int to, int first, int end, float* sum) {
   const F log2e = set1(kLog2e);
   for (int j = from; bias && j < to; j += 16) {
@@ -132,7 +137,7 @@ void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int s
     const float* bias = view.bias ? view.bias + r0 : nullptr;
     head.top[place] = exponentials(s, bias, from, hi - r0, view.first[i] - r0, view.end[i] - r0, &head.sum[place]);
     if (!head.p) continue;
-    float* p = head.p + (static_cast<size_t>(r) * static_cast<size_t>(head.splits) + static_cast<size_t>(index)) * kSplit;
+    float* p = head.p + static_cast<size_t>(r * head.splits + index) * kSplit;
     __builtin_memcpy(p + (lo - r0), s + (lo - r0), 4 * static_cast<size_t>(hi - lo));
   }
   const uint8_t* after = value_page;
@@ -172,10 +177,12 @@ void merge_row(const Plan& plan, const DecodeHead& head, int row) {
   for (int s = 0; s < head.splits; s++) weight[s] = sum > 0 ? weight[s] / sum : 0;
   if (job.lse) job.lse[i * plan.shape->heads + h] = sum > 0 ? kLn2 * top + __builtin_logf(sum) : -__builtin_inff();
   float* y = job.out + static_cast<size_t>(i) * job.ldo + h * d;
+  const size_t step = static_cast<size_t>(head.rows) * static_cast<size_t>(d);
   for (int c = 0; c < d; c += 16) {
+    const float* part = head.out + row * d + c;
     F total = zero();
-    for (int s = 0; s < head.splits; s++) {
-      if (weight[s] > 0) total = fma(set1(weight[s]), load(head.out + static_cast<size_t>(s * head.rows + row) * d + c), total);
+    for (int s = 0; s < head.splits; s++, part += step) {
+      if (weight[s] > 0) total = fma(set1(weight[s]), load(part), total);
     }
     store(y + c, total);
   }
@@ -192,7 +199,12 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
       const float* p = head.p + static_cast<size_t>(row * head.splits + s) * kSplit;
       for (int j = lo; j < hi && weight > 0; j += 16) {
         const int n = hi - j < 16 ? hi - j : 16;
-        store_part(head.view->mass + j, fma(load_part(p + (j - r0), n), set1(weight), load_part(head.view->mass + j, n)), n);
+        float* mass = head.view->mass + j;
+        if (n == 16) {
+          store(mass, fma(load(p + (j - r0)), set1(weight), load(mass)));
+        } else {
+          store_part(mass, fma(load_part(p + (j - r0), n), set1(weight), load_part(mass, n)), n);
+        }
       }
     }
   }
@@ -202,7 +214,7 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
 
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept {
   const size_t d = static_cast<size_t>(shape.head_size);
-  return up_to_4(rows) * (d + 8 + kScoreRow) + (shape.cos ? d * 16 : 0);
+  return up_to_4(rows) * (d + kScoreRow + d / 2) + (shape.cos ? d * 16 : 0);
 }
 
 void run_decode_task(const Plan& plan, int index, int worker) noexcept {

@@ -1,7 +1,8 @@
-// Scores of a page of keys: 16 keys are the lanes of a register, channels are walked, up to 4 query rows share each load.
+// Scores of a page of keys: 16 keys are the lanes of a register, channels are walked, up to 4 query rows share each
+// load.
 //
-// Scales stay out of the inner loop: q8_0 and q4_0 scale the sum over 32 channels (its zero point, 8 times the sum of the
-// query's channels, is the sum's start), kivi scales the query's channels once a page and its minima are one number a row.
+// Scales stay out of the inner loop: q8_0 and q4_0 scale the sum over 32 channels, kivi scales the query's channels
+// once a page and its minima are one number a query row.
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/page_layout.h"
 #include "kernels/cpu/simd_codes.h"
@@ -21,7 +22,7 @@ struct Keys {
   const uint8_t* next;
   int d, block;      // head_size; the first of the blocks
   const float* q;    // [R][d], for kivi times the scales
-  const float* start;  // q4_0: [R][8] sums of the query's groups of 32 channels; kivi: [R][8], the first is the minima's part
+  const float* start;  // kivi: [R], the part of the minima
 };
 
 template <DType type>
@@ -65,8 +66,9 @@ TS_INLINE void add_nibbles(const Keys& k, int g, F (*acc)[B]) {
     __builtin_prefetch(next);
     F low[B], high[B];
     TS_UNROLL for (int b = 0; b < B; b++) {
-      low[b] = load_u4lo(codes + static_cast<size_t>(b) * bytes);
-      high[b] = load_u4hi(codes + static_cast<size_t>(b) * bytes);
+      const I pair = widen(codes + static_cast<size_t>(b) * bytes);
+      low[b] = field<4, 8>(pair, 0);
+      high[b] = field<4, 8>(pair, 4);
     }
     add_key<R, B>(k.q + 32 * g + i, k.d, low, acc);
     add_key<R, B>(k.q + 32 * g + 16 + i, k.d, high, acc);
@@ -79,10 +81,11 @@ TS_INLINE void add_kivi(const Keys& k, F (*acc)[B]) {
     const uint8_t* codes = k.page + (type == DType::kivi4 ? 16 * c : 8 * c);
     __builtin_prefetch(codes + (k.next - k.page));
     F even[B], odd[B];
+    const I x = widen(codes), y = type == DType::kivi4 ? widen(codes + 16) : x;
     TS_UNROLL for (int b = 0; b < B; b++) {
-      const int block = k.block + b;
-      even[b] = type == DType::kivi4 ? load_bits<15>(codes, 4 * block) : load_bits<3>(codes, 2 * block);
-      odd[b] = type == DType::kivi4 ? load_bits<15>(codes + 16, 4 * block) : load_bits<3>(codes, 2 * block + 4);
+      const int block = B == 2 ? b : k.block;
+      even[b] = type == DType::kivi4 ? field<4, 0>(x, 4 * block) : field<2, 0>(x, 2 * block);
+      odd[b] = type == DType::kivi4 ? field<4, 0>(y, 4 * block) : field<2, 0>(y, 2 * block + 4);
     }
     add_key<R, B>(k.q + c, k.d, even, acc);
     add_key<R, B>(k.q + c + 1, k.d, odd, acc);
@@ -94,9 +97,7 @@ TS_INLINE void add_groups(const Keys& k, F (*acc)[B]) {
   const uint16_t* scales = page_scales(k.page, type, k.d) + k.block * (k.d / 2);
   for (int g = 0; g < k.d / 32; g++) {
     F part[R][B];
-    TS_UNROLL for (int r = 0; r < R; r++) {
-      TS_UNROLL for (int b = 0; b < B; b++) part[r][b] = type == DType::q4_0 ? set1(-8 * k.start[8 * r + g]) : zero();
-    }
+    TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int b = 0; b < B; b++) part[r][b] = zero(); }
     if constexpr (type == DType::q8_0) {
       add_channels<type, R, B>(k, 32 * g, 32 * g + 32, part);
     } else {
@@ -113,7 +114,7 @@ template <DType type, int R, int B>
 void block_scores(const Keys& k, float* s, size_t lds) {
   F acc[R][B];
   TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = is_kivi(type) ? set1(k.start[8 * r]) : zero();
+    TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = is_kivi(type) ? set1(k.start[r]) : zero();
   }
   if constexpr (is_plain(type)) {
     add_channels<type, R, B>(k, 0, k.d, acc);
@@ -159,7 +160,7 @@ TS_INLINE void row_scores(const Keys& k, int first, int count, int rows, float* 
   page_scores<type, 4>(k, first, count, s);
 }
 
-// scaled [4][d] = q times the page's scales, start[8 r] = q[r] . minima.
+// scaled [rows][d] = q times the page's scales, start[r] = q[r] . minima.
 void scale_kivi(const uint8_t* page, DType type, const float* q, int d, int rows, float* scaled, float* start) {
   const uint16_t* scales = page_scales(page, type, d);
   for (int r = 0; r < rows; r++, q += d, scaled += d) {
@@ -169,24 +170,21 @@ void scale_kivi(const uint8_t* page, DType type, const float* q, int d, int rows
       store(scaled + c, mul(x, load_f16(scales + c)));
       sum = fma(x, load_f16(scales + d + c), sum);
     }
-    start[8 * r] = reduce_add(sum);
+    start[r] = reduce_add(sum);
   }
 }
 
 }  // namespace
 
-void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, const float* sums, int rows,
-                float* s) noexcept {
-  alignas(64) float scaled[4 * kMaxHeadSize], start[4 * 8];
-  Keys k{piece.page, next, head_size, 0, q, sums};
-  for (; rows > 0; rows -= 4, q += 4 * head_size, sums += 4 * 8, s += 4 * kScoreRow) {
+void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, int rows, float* s) noexcept {
+  alignas(64) float scaled[4 * kMaxHeadSize], start[4];
+  Keys k{piece.page, next, head_size, 0, q, start};
+  for (; rows > 0; rows -= 4, q += 4 * head_size, s += 4 * kScoreRow) {
     const int some = rows < 4 ? rows : 4;
     k.q = q;
-    k.start = sums;
     if (is_kivi(piece.type)) {
       scale_kivi(piece.page, piece.type, q, head_size, some, scaled, start);
       k.q = scaled;
-      k.start = start;
     }
     switch (piece.type) {
       case DType::f32: row_scores<DType::f32>(k, piece.first, piece.count, some, s); break;

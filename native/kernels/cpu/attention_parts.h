@@ -1,6 +1,6 @@
-// The parts of attention: a plan made by the calling thread (attention.cc), then tasks of two kinds. Decode: one head, a run
-// of splits of kSplit cache rows, all query rows of its group at once. Prefill: heads opened into scratch, then tiles of
-// query rows. Scores are kept in base 2: the query is scaled by scale * log2(e).
+// The parts of attention: a plan made by the calling thread (attention.cc), then tasks of two kinds. Decode: one head,
+// a run of splits of kSplit cache rows, all query rows of its group at once. Prefill: heads opened into scratch, then
+// tiles of query rows. Scores are kept in base 2: the query is scaled by scale * log2(e).
 #pragma once
 
 #include "kernels/attention.h"
@@ -89,11 +89,14 @@ void run_decode_task(const Plan& plan, int index, int worker) noexcept;
 void open_chunk(const Plan& plan, int index) noexcept;
 void run_tile(const Plan& plan, int index, int worker) noexcept;
 
-// s[r][j] = q[r] . row first + j of a page, j < piece.count; q [rows][head_size], sums [rows][8] of its groups of 32 channels.
-// Rows of s lie kScoreRow apart; up to 31 floats more may be written. next: what will be read after this page.
-void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, const float* sums, int rows,
-                float* s) noexcept;
-// o[r] += sum_j p[r][j] * row first + j of a page; o [rows][head_size], rows of p lie kScoreRow apart.
-void value_sums(const Piece& piece, int head_size, const uint8_t* next, const float* p, int rows, float* o) noexcept;
+// s[r][j] = q[r] . row first + j of a page, j < piece.count; q [rows][head_size]. Rows of s lie
+// kScoreRow apart; up to 31 floats more may be written. next: what will be read after this page.
+void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, int rows, float* s) noexcept;
+// o[r] += sum_j p[r][j] * row first + j of a page; o [rows][head_size], rows of p lie kScoreRow apart. The part of
+// kivi's minima is gathered in `shifts` [rows][head_size / 32][16 lanes], for all pages of a split together; add_shifts
+// adds it.
+void value_sums(const Piece& piece, int head_size, const uint8_t* next, const float* p, int rows, float* o,
+                float* shifts) noexcept;
+void add_shifts(const float* shifts, int head_size, int rows, float* o) noexcept;
 
 }  // namespace tokensieve::kernels::TS_ISA

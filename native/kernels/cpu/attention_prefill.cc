@@ -1,6 +1,6 @@
 // Prefill: the rows of a head are opened once, then tiles of query rows walk over tiles of kTileKeys cache rows with a
-// running (maximum, sum, output). Tiles of keys begin at multiples of kTileKeys whatever is visible, and what a query row
-// does not see adds exact zeros: its result does not depend on the rows computed with it.
+// running (maximum, sum, output). Tiles of keys begin at multiples of kTileKeys whatever is visible, and what a query
+// row does not see adds exact zeros: its result does not depend on the rows computed with it.
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/page_layout.h"
@@ -36,8 +36,8 @@ void take_desk(const Plan& plan, int worker, Tile<Number>* tile) {
   tile->s = at;
   tile->o = at + kTileRows * kTileKeys;
   tile->q = reinterpret_cast<Number*>(tile->o + kTileRows * d);
-  tile->p = sizeof(Number) == 4 ? reinterpret_cast<Number*>(tile->s)
-                                : reinterpret_cast<Number*>(tile->o + 2 * kTileRows * d);
+  tile->p =
+      sizeof(Number) == 4 ? reinterpret_cast<Number*>(tile->s) : reinterpret_cast<Number*>(tile->o + 2 * kTileRows * d);
 }
 
 template <class Number>
@@ -71,7 +71,8 @@ void mask(float* s, int n, int first, int end, const float* bias, int rows_left)
   for (int j = end > 0 ? end : 0; j < n; j++) s[j] = -__builtin_inff();
 }
 
-// Scores of one row -> exponentials against the running maximum; the sum and the output so far are rescaled where it rose.
+// Scores of one row -> exponentials against the running maximum; the sum and the output so far are rescaled where it
+// rose.
 template <class Number>
 void soften(Tile<Number>* tile, int r, int n, int d) {
   const float* s = tile->s + r * kTileKeys;
@@ -168,7 +169,8 @@ void put_values(const PrefillHead& head, const float* rows, int row, int d) {
   if (!head.exact) {
     uint16_t* y = reinterpret_cast<uint16_t*>(head.values) + place;
     for (int j = 0; j < 16; j += 2) {
-      for (int c = 0; c < d; c += 16) store_pairs(y + j * d + 2 * c, load(rows + j * d + c), load(rows + (j + 1) * d + c));
+      for (int c = 0; c < d; c += 16)
+        store_pairs(y + j * d + 2 * c, load(rows + j * d + c), load(rows + (j + 1) * d + c));
     }
     return;
   }

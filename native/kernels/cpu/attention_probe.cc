@@ -1,6 +1,6 @@
-// Probabilities for methods that look, in f32 throughout: the keys a head's query rows see are opened once, then tiles of
-// query rows (token, head of the group) are scored over all of them. Column sums are gathered per run of kRunRows query rows
-// and added in the order of the runs, so that they do not depend on the team.
+// Probabilities for methods that look, in f32 throughout: the keys a head's query rows see are opened once, then tiles
+// of query rows (token, head of the group) are scored over all of them. Column sums are gathered per run of kRunRows
+// query rows and added in the order of the runs, so that they do not depend on the team.
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/functions.h"

@@ -1,5 +1,6 @@
-// Register tiles of prefill attention and of its probe: a few query rows against 16 or 32 keys, a few rows of probabilities
-// against 16 or 64 channels. Every sum runs in the order of channels or keys, whatever else is in the tile.
+// Register tiles of prefill attention and of its probe: a few query rows against 16 or 32 keys, a few rows of
+// probabilities against 16 or 64 channels. Every sum runs in the order of channels or keys, whatever else is in the
+// tile.
 #pragma once
 
 #include "kernels/cpu/simd_codes.h"
@@ -19,9 +20,7 @@ constexpr int kWeightRows = 6, kWeightColumns = 1;
 template <int R, int B>
 void tile_scores(const float* q, const float* keys, int d, float* s, size_t lds) {
   F acc[R][B];
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = zero();
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = zero(); }
   for (int c = 0; c < d; c++) {
     F key[B];
     TS_UNROLL for (int b = 0; b < B; b++) key[b] = load(keys + (b * d + c) * 16);
@@ -39,9 +38,7 @@ void tile_scores(const float* q, const float* keys, int d, float* s, size_t lds)
 template <int R, int C>
 void tile_values(const float* p, size_t ldp, const float* values, int n, int d, float* o) {
   F acc[R][C];
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(o + r * d + 16 * c);
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(o + r * d + 16 * c); }
   for (int j = 0; j < n; j++, values += d) {
     F value[C];
     TS_UNROLL for (int c = 0; c < C; c++) value[c] = load(values + 16 * c);
@@ -50,9 +47,7 @@ void tile_values(const float* p, size_t ldp, const float* values, int n, int d, 
       TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = fma(x, value[c], acc[r][c]);
     }
   }
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) store(o + r * d + 16 * c, acc[r][c]);
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int c = 0; c < C; c++) store(o + r * d + 16 * c, acc[r][c]); }
 }
 
 #if defined(TS_ISA_BF16)
@@ -60,9 +55,7 @@ void tile_values(const float* p, size_t ldp, const float* values, int n, int d, 
 template <int R, int B>
 void tile_scores(const uint16_t* q, const uint16_t* keys, int d, float* s, size_t lds) {
   F acc[R][B];
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = zero();
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = zero(); }
   for (int c = 0; c < d; c += 2) {
     H key[B];
     TS_UNROLL for (int b = 0; b < B; b++) key[b] = load_h(keys + (b * d + c) * 16);
@@ -80,9 +73,7 @@ void tile_scores(const uint16_t* q, const uint16_t* keys, int d, float* s, size_
 template <int R, int C>
 void tile_values(const uint16_t* p, size_t ldp, const uint16_t* values, int n, int d, float* o) {
   F acc[R][C];
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(o + r * d + 16 * c);
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(o + r * d + 16 * c); }
   for (int j = 0; j < n; j += 2, values += 2 * d) {
     H value[C];
     TS_UNROLL for (int c = 0; c < C; c++) value[c] = load_h(values + 32 * c);
@@ -91,9 +82,7 @@ void tile_values(const uint16_t* p, size_t ldp, const uint16_t* values, int n, i
       TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = dot_bf16(acc[r][c], value[c], x);
     }
   }
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) store(o + r * d + 16 * c, acc[r][c]);
-  }
+  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int c = 0; c < C; c++) store(o + r * d + 16 * c, acc[r][c]); }
 }
 #endif
 

@@ -1,5 +1,5 @@
-// Opening pages. Every value is the nearest f32 of its format's formula, as the reference reads it: code * scale, and for
-// kivi the product and the minimum added in two roundings.
+// Opening pages. Every value is the nearest f32 of its format's formula, as the reference reads it: code * scale, and
+// for kivi the product and the minimum added in two roundings.
 #include "kernels/cpu/kv_expand.h"
 
 #include "kernels/cpu/page_layout.h"
@@ -35,12 +35,12 @@ void open_q8_keys(const uint8_t* codes, const uint16_t* scales, int head_size, f
 }
 
 void open_q4_keys(const uint8_t* codes, const uint16_t* scales, int head_size, float* out) {
-  const F eight = set1(8);
   for (int g = 0; g < head_size / 32; g++, out += 512) {
     const F scale = load_f16(scales + 16 * g);
     for (int i = 0; i < 16; i++, codes += 16) {
-      store(out + 16 * i, mul(sub(load_u4lo(codes), eight), scale));
-      store(out + 16 * (i + 16), mul(sub(load_u4hi(codes), eight), scale));
+      const I pair = widen(codes);
+      store(out + 16 * i, mul(field<4, 8>(pair, 0), scale));
+      store(out + 16 * (i + 16), mul(field<4, 8>(pair, 4), scale));
     }
   }
 }
@@ -53,8 +53,8 @@ void open_kivi_keys(DType type, int head_size, const uint8_t* page, int block, f
       store(scale, load_f16(scales + c));
       store(min, load_f16(scales + head_size + c));
     }
-    const F code = type == DType::kivi4 ? load_bits<15>(page + 16 * c, 4 * block)
-                                        : load_bits<3>(page + 16 * (c / 2), 4 * (c % 2) + 2 * block);
+    const F code = type == DType::kivi4 ? field<4, 0>(widen(page + 16 * c), 4 * block)
+                                        : field<2, 0>(widen(page + 16 * (c / 2)), 4 * (c % 2) + 2 * block);
     store(out + 16 * c, add(mul(code, set1(scale[c % 16])), set1(min[c % 16])));
   }
 }
@@ -64,13 +64,11 @@ TS_INLINE void group_codes(DType type, const uint8_t* codes, F* low, F* high) {
   if (type == DType::q8_0) {
     *low = load_i8(codes);
     *high = load_i8(codes + 16);
-  } else if (type == DType::kivi2) {
-    *low = load_bits_twice(codes, 0);
-    *high = load_bits_twice(codes, 4);
-  } else {
-    *low = load_u4lo(codes);
-    *high = load_u4hi(codes);
+    return;
   }
+  const I x = type == DType::kivi2 ? widen_twice(codes) : widen(codes);
+  *low = type == DType::kivi2 ? field<2, 0>(x, 0) : type == DType::kivi4 ? field<4, 0>(x, 0) : field<4, 8>(x, 0);
+  *high = type == DType::kivi2 ? field<2, 0>(x, 4) : type == DType::kivi4 ? field<4, 0>(x, 4) : field<4, 8>(x, 4);
 }
 
 void open_value_groups(DType type, int head_size, const uint8_t* page, int row, float* out) {
@@ -89,9 +87,8 @@ void open_value_groups(DType type, int head_size, const uint8_t* page, int row, 
   for (int g = 0; g < groups; g++, codes += bytes / static_cast<size_t>(groups), out += 32) {
     F low, high;
     group_codes(type, codes, &low, &high);
-    const F zero_point = set1(type == DType::q4_0 ? 8 : 0), s = set1(scale[g]);
-    low = mul(sub(low, zero_point), s);
-    high = mul(sub(high, zero_point), s);
+    low = mul(low, set1(scale[g]));
+    high = mul(high, set1(scale[g]));
     store(out, is_kivi(type) ? add(low, set1(min[g])) : low);
     store(out + 16, is_kivi(type) ? add(high, set1(min[g])) : high);
   }

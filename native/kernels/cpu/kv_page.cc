@@ -1,4 +1,5 @@
-// Rows into pages: converted or quantized row by row in registers, then laid beside each other (keys) or one after the other.
+// Rows into pages: converted or quantized row by row in registers, then laid beside each other (keys) or one after the
+// other.
 #include "kernels/kv_page.h"
 
 #include "kernels/cpu/functions.h"

@@ -10,7 +10,9 @@ namespace {
 constexpr int kMaxHeadSize = 256;
 
 TS_INLINE constexpr bool is_kivi(DType type) { return type == DType::kivi4 || type == DType::kivi2; }
-TS_INLINE constexpr bool is_plain(DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; }
+TS_INLINE constexpr bool is_plain(DType type) {
+  return type == DType::f32 || type == DType::f16 || type == DType::bf16;
+}
 TS_INLINE constexpr int code_bits(DType type) {
   return type == DType::f32 ? 32 : type == DType::kivi2 ? 2 : is_plain(type) ? 16 : type == DType::q8_0 ? 8 : 4;
 }
@@ -21,10 +23,12 @@ TS_INLINE constexpr size_t code_bytes(DType type, int head_size) {
 }
 // A block of 16 keys (of the types whose two blocks do not share bytes).
 TS_INLINE constexpr size_t key_block_bytes(DType type, int head_size) { return code_bytes(type, head_size) / 2; }
-TS_INLINE constexpr size_t value_row_bytes(DType type, int head_size) { return code_bytes(type, head_size) / kPageRows; }
+TS_INLINE constexpr size_t value_row_bytes(DType type, int head_size) {
+  return code_bytes(type, head_size) / kPageRows;
+}
 
-// Each table of scales or minima holds head_size f16 numbers: in key pages [block][head_size / 32][16], or [head_size] for
-// kivi; in value pages [head_size / 32][32].
+// Each table of scales or minima holds head_size f16 numbers: in key pages [block][head_size / 32][16], or [head_size]
+// for kivi; in value pages [head_size / 32][32].
 TS_INLINE const uint16_t* page_scales(const uint8_t* page, DType type, int head_size) {
   return reinterpret_cast<const uint16_t*>(page + code_bytes(type, head_size));
 }

@@ -1,7 +1,7 @@
-// What only the cache needs of the machine: codes of 2 and 4 bits at a place known at run time, and pairs of bf16.
+// What only the cache needs of the machine: codes of 2 and 4 bits, and pairs of bf16.
 //
-//   load_bits<mask>(p, shift)   lane i: p[i] >> shift & mask, 16 bytes
-//   load_bits_twice(p, shift)   lanes 0..7: two bits of 8 bytes from bit `shift` up, lanes 8..15: the two bits above them
+//   widen(p), widen_twice(p)   16 bytes in 16 lanes; 8 bytes in lanes 0..7 and, two bits further down, in lanes 8..15
+//   field<bits, zero>(I, shift) (lane >> shift & mask) - zero, of lanes that hold bytes
 //   TS_ISA_BF16: store_pairs(p, even, odd) interleaves two rows; store_row(p, low, high) stores 32 bf16
 #pragma once
 
@@ -10,36 +10,62 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
-#if defined(TS_ISA_NEON)
-
-template <int mask>
-TS_INLINE F load_bits(const void* p, int shift) {
-  const uint8x16_t x = vshlq_u8(vld1q_u8(at(p, 0)), vdupq_n_s8(static_cast<int8_t>(-shift)));
-  return widen_u8(vandq_u8(x, vdupq_n_u8(mask)));
-}
-TS_INLINE F load_bits_twice(const void* p, int shift) {
-  const uint8x8_t x = vld1_u8(at(p, 0));
-  const int8x16_t places = vcombine_s8(vdup_n_s8(static_cast<int8_t>(-shift)), vdup_n_s8(static_cast<int8_t>(-shift - 2)));
-  return widen_u8(vandq_u8(vshlq_u8(vcombine_u8(x, x), places), vdupq_n_u8(3)));
-}
-
-#else
-
 #if defined(TS_ISA_AVX512)
-TS_INLINE F widen_codes(__m128i x) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x))}; }
-#else
-TS_INLINE F widen_codes(__m128i x) { return widen_i8(x); }
-#endif
 
-TS_INLINE __m128i shift_right(__m128i x, int n) { return _mm_srl_epi16(x, _mm_cvtsi32_si128(n)); }
-template <int mask>
-TS_INLINE F load_bits(const void* p, int shift) {
-  return widen_codes(_mm_and_si128(shift_right(load_128(p), shift), _mm_set1_epi8(mask)));
-}
-TS_INLINE F load_bits_twice(const void* p, int shift) {
+TS_INLINE I widen(const void* p) { return {_mm512_cvtepu8_epi32(load_128(p))}; }
+TS_INLINE I widen_twice(const void* p) {
   const __m128i x = _mm_loadl_epi64(static_cast<const __m128i*>(p));
-  const __m128i both = _mm_unpacklo_epi64(shift_right(x, shift), shift_right(x, shift + 2));
-  return widen_codes(_mm_and_si128(both, _mm_set1_epi8(3)));
+  const __m512i places = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
+  return {_mm512_srlv_epi32(_mm512_cvtepu8_epi32(_mm_unpacklo_epi64(x, x)), places)};
+}
+// A table of 16 numbers looks at 4 bits only: neither a mask nor a conversion is needed.
+template <int bits, int zero>
+TS_INLINE F field(I x, int shift) {
+  constexpr int m = (1 << bits) - 1;
+  const __m512 table =
+      _mm512_setr_ps((0 & m) - zero, (1 & m) - zero, (2 & m) - zero, (3 & m) - zero, (4 & m) - zero, (5 & m) - zero,
+                     (6 & m) - zero, (7 & m) - zero, (8 & m) - zero, (9 & m) - zero, (10 & m) - zero, (11 & m) - zero,
+                     (12 & m) - zero, (13 & m) - zero, (14 & m) - zero, (15 & m) - zero);
+  return {_mm512_permutexvar_ps(_mm512_srl_epi32(x.v, _mm_cvtsi32_si128(shift)), table)};
+}
+
+#elif defined(TS_ISA_AVX2)
+
+TS_INLINE I widen(const void* p) {
+  const __m128i x = load_128(p);
+  return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(x, x))};
+}
+TS_INLINE I widen_twice(const void* p) {
+  const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  return {x, _mm256_srli_epi32(x, 2)};
+}
+template <int bits, int zero>
+TS_INLINE F field(I x, int shift) {
+  const __m128i n = _mm_cvtsi32_si128(shift);
+  const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+  const I code = {_mm256_and_si256(_mm256_srl_epi32(x.a, n), mask), _mm256_and_si256(_mm256_srl_epi32(x.b, n), mask)};
+  return zero ? sub(to_f32(code), set1(zero)) : to_f32(code);
+}
+
+#else
+
+TS_INLINE I widen_bytes(uint8x16_t x) {
+  const uint16x8_t low = vmovl_u8(vget_low_u8(x)), high = vmovl_u8(vget_high_u8(x));
+  return {{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(low))),
+           vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))),
+           vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(high)))}};
+}
+TS_INLINE I widen(const void* p) { return widen_bytes(vld1q_u8(at(p, 0))); }
+TS_INLINE I widen_twice(const void* p) {
+  const uint8x8_t x = vld1_u8(at(p, 0));
+  return widen_bytes(vcombine_u8(x, vshr_n_u8(x, 2)));
+}
+template <int bits, int zero>
+TS_INLINE F field(I x, int shift) {
+  const int32x4_t n = vdupq_n_s32(-shift), mask = vdupq_n_s32((1 << bits) - 1);
+  I code;
+  TS_UNROLL for (int i = 0; i < 4; i++) code.v[i] = vandq_s32(vshlq_s32(x.v[i], n), mask);
+  return zero ? sub(to_f32(code), set1(zero)) : to_f32(code);
 }
 
 #endif
@@ -49,8 +75,8 @@ TS_INLINE void store_row(uint16_t* p, F low, F high) {
   _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(high.v, low.v));
 }
 TS_INLINE void store_pairs(uint16_t* p, F even, F odd) {
-  const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                        20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                        5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(odd.v, even.v);
   _mm512_storeu_si512(p, _mm512_permutexvar_epi16(turn, halves));
 }

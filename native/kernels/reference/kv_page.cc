@@ -1,10 +1,13 @@
-// Pages of the KV cache, element by element. One function says where a code lies, one where its scale and minimum lie; all others follow from them.
+// Pages of the KV cache, element by element. One function says where a code lies, one where its scale and minimum lie;
+// all others follow from them.
 //
 // kivi pages, exactly (c channel, r row of the page):
 //   keys, kivi4     byte [head_size][16]: row r in the low nibble of byte r, row r + 16 in its high nibble
-//   keys, kivi2     byte [head_size/2][16]: byte r of pair c/2 holds, from bit 0 and 4 for the even and the odd channel, row r and (2 bits up) row r + 16
+//   keys, kivi2     byte [head_size/2][16]: byte r of pair c/2 holds row r and (2 bits up) row r + 16, from bit 0 up
+//                   for the even channel, from bit 4 up for the odd one
 //   values, kivi4   as q4_0: byte [32][head_size/2]
-//   values, kivi2   byte [32][head_size/4]: byte j of a group of 32 channels holds channels j, j + 8, j + 16, j + 24 from bit 0 up
+//   values, kivi2   byte [32][head_size/4]: byte j of a group of 32 channels holds channels j, j + 8, j + 16, j + 24,
+//                   from bit 0 up
 #include "kernels/kv_page.h"
 
 #include <cmath>
@@ -54,12 +57,21 @@ struct Layout {
   // Byte and lowest bit of a code that shares its byte.
   size_t byte(int row, int c, int* shift) const {
     const int pair = c / 32 * 16 + c % 16;  // c and c + 16 of a group of 32 share a byte
-    if (keys() && type == DType::kivi4) return *shift = row / 16 * 4, static_cast<size_t>(c * 16 + row % 16);
-    if (keys() && type == DType::kivi2) return *shift = c % 2 * 4 + row / 16 * 2, static_cast<size_t>(c / 2 * 16 + row % 16);
-    if (type == DType::kivi2) return *shift = c % 32 / 8 * 2, static_cast<size_t>(row * head_size / 4 + c / 32 * 8 + c % 8);
-    *shift = c % 32 / 16 * 4;
-    if (keys()) return static_cast<size_t>((row / 16 * head_size / 2 + pair) * 16 + row % 16);
-    return static_cast<size_t>(row * head_size / 2 + pair);
+    int at;
+    if (keys() && type == DType::kivi4) {
+      at = c * 16 + row % 16;
+      *shift = row / 16 * 4;
+    } else if (keys() && type == DType::kivi2) {
+      at = c / 2 * 16 + row % 16;
+      *shift = c % 2 * 4 + row / 16 * 2;
+    } else if (type == DType::kivi2) {
+      at = row * head_size / 4 + c / 32 * 8 + c % 8;
+      *shift = c % 32 / 8 * 2;
+    } else {
+      at = keys() ? (row / 16 * head_size / 2 + pair) * 16 + row % 16 : row * head_size / 2 + pair;
+      *shift = c % 32 / 16 * 4;
+    }
+    return static_cast<size_t>(at);
   }
   size_t scale(int row, int c) const {
     if (!keys()) return static_cast<size_t>(c / 32 * kPageRows + row);
@@ -158,7 +170,8 @@ void put_group(const Layout& at, uint8_t* page, int row, int c, int down, int ri
 
 size_t page_bytes(Side side, DType type, int head_size) noexcept { return Layout{side, type, head_size}.bytes(); }
 
-void store_rows(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page, int first) noexcept {
+void store_rows(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
+                int first) noexcept {
   const Layout at{side, type, head_size};
   for (int i = 0; i < n; i++, x += ldx) {
     for (int c = 0; c < head_size; c += at.quantized() ? 32 : 1) {
@@ -185,7 +198,8 @@ void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy) noex
   }
 }
 
-void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row) noexcept {
+void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
+              int to_row) noexcept {
   const Layout at{side, type, head_size};
   const size_t width = static_cast<size_t>(at.bits() / 8);
   for (int c = 0; c < head_size; c++) {

@@ -1,4 +1,5 @@
-// What attention and its probe share in the reference: the keys of one head as doubles, and the probabilities of one query row over them.
+// What attention and its probe share in the reference: the keys of one head as doubles, and the probabilities of one
+// query row over them.
 #pragma once
 
 #include <cmath>
@@ -50,8 +51,8 @@ inline void load_keys(const AttentionShape& shape, const View& view, double* key
 }
 
 // p[j] for j in [0, rows), 0 outside [first, end); returns the natural logarithm of the sum of the exponentials.
-inline double probabilities(const AttentionShape& shape, const View& view, const double* keys, const float* q, int first,
-                            int end, double* p) {
+inline double probabilities(const AttentionShape& shape, const View& view, const double* keys, const float* q,
+                            int first, int end, double* p) {
   double top = -std::numeric_limits<double>::infinity();
   for (int j = 0; j < view.rows; j++) p[j] = top;
   for (int j = first; j < end; j++) {
