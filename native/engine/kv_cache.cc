@@ -57,11 +57,13 @@ void shrink(std::vector<T>& values) {
 
 KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
   if (shape.residual <= 0 || shape.residual % kPageRows != 0) {
-    throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) + " rows, got " + std::to_string(shape.residual));
+    throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) +
+                                    " rows, got " + std::to_string(shape.residual));
   }
   try {
-    formats_ = std::make_shared<const Formats>(Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.residual, backend),
-                                                       side_format(Side::values, shape.values, shape.head_size, shape.residual, backend)});
+    formats_ = std::make_shared<const Formats>(
+        Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.residual, backend),
+                side_format(Side::values, shape.values, shape.head_size, shape.residual, backend)});
     pages_ = PageAllocator::open();
     const size_t heads = static_cast<size_t>(shape.layers) * static_cast<size_t>(shape.kv_heads);
     heads_.reserve(heads);
@@ -80,7 +82,7 @@ void KvCache::publish(size_t head) noexcept {
   counts_[head].bytes.store(h.keys.bytes() + h.values.bytes() + table_bytes(h.table), std::memory_order_relaxed);
 }
 
-// ---- growing ---------------------------------------------------------------------------------------------------------
+// ---- growing ----------------------------------------------------------------------------------------------------
 
 void KvCache::reserve_head(Head& head, int n, bool sized) {
   const size_t need = head.table.source.size() + static_cast<size_t>(n);
@@ -123,7 +125,8 @@ void KvCache::append_table(HeadRows& table, int n, const int32_t* source, const 
   if (!table.mass.empty()) table.mass.resize(before + static_cast<size_t>(n), 0.f);
 }
 
-void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source, const float* size, Team& team) noexcept {
+void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source,
+                     const float* size, Team& team) noexcept {
   if (n <= 0 || !holds(layer)) return;
   const size_t first = at(layer, 0);
   for (int h = 0; h < shape_.kv_heads; h++) {
@@ -162,7 +165,7 @@ void KvCache::settle(int layer) noexcept {
   }
 }
 
-// ---- shrinking -------------------------------------------------------------------------------------------------------
+// ---- shrinking ----------------------------------------------------------------------------------------------------
 
 void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   const size_t i = at(layer, head);
@@ -170,7 +173,8 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   const int rows = h.keys.rows();
   for (int k = 0; k < n; k++) {
     if (index[k] < 0 || index[k] >= rows || (k > 0 && index[k] <= index[k - 1])) {
-      throw Error(Code::internal, "[kv_cache] expected ascending rows below " + std::to_string(rows) + ", got " + std::to_string(index[k]));
+      throw Error(Code::internal, "[kv_cache] expected ascending rows below " + std::to_string(rows) + ", got " +
+                                      std::to_string(index[k]));
     }
   }
   if (n == rows) return;
@@ -219,7 +223,8 @@ void KvCache::remove_first(int layer, int head, int n) noexcept {
 void KvCache::truncate(int tokens) noexcept {
   for (size_t i = 0; i < heads_.size(); i++) {
     HeadRows& table = heads_[i].table;
-    const size_t rows = static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
+    const size_t rows =
+        static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
     if (rows == table.source.size()) continue;
     cut(table.source, rows);
     cut(table.size, rows);
@@ -246,7 +251,7 @@ void KvCache::give_back() noexcept {
   pages_->give_back();
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------------------------
 
 Pieces KvCache::pieces(Side side, int layer, int head) const noexcept {
   const std::vector<kernels::Piece>& pieces = heads_[at(layer, head)].side(side).pieces();
@@ -262,9 +267,13 @@ void KvCache::view(int layer, int head, kernels::View* out) const noexcept {
   out->rows = heads_[at(layer, head)].keys.rows();
 }
 
-void KvCache::read(Side side, int layer, int head, float* out) const noexcept { heads_[at(layer, head)].side(side).read(out); }
+void KvCache::read(Side side, int layer, int head, float* out) const noexcept {
+  heads_[at(layer, head)].side(side).read(out);
+}
 
-int KvCache::packed_rows(Side side, int layer, int head) const noexcept { return heads_[at(layer, head)].side(side).packed_rows(); }
+int KvCache::packed_rows(Side side, int layer, int head) const noexcept {
+  return heads_[at(layer, head)].side(side).packed_rows();
+}
 
 float* KvCache::mass(int layer, int head) {
   const size_t i = at(layer, head);

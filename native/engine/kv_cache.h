@@ -1,7 +1,9 @@
-// The KV cache of one session: pages per layer, KV head and side, ragged, shared copy-on-write between forks and snapshots.
+// The KV cache of one session: pages per layer, KV head and side, ragged, shared copy-on-write between forks and
+// snapshots.
 //
-// One thread at a time changes a cache; rows(), bytes() and layer_bytes() may be read by another meanwhile. Different heads may be changed by different threads at once
-// (remove_row, keep_rows, mass). Memory comes from the cache's own allocator (page_allocator.h).
+// One thread at a time changes a cache; rows(), bytes() and layer_bytes() may be read by another meanwhile. Different
+// heads may be changed by different threads at once (remove_row, keep_rows, mass). Memory comes from the cache's own
+// allocator (page_allocator.h).
 #pragma once
 
 #include <atomic>
@@ -21,16 +23,16 @@ namespace tokensieve {
 
 struct CacheShape {
   int layers = 0, kv_heads = 0, head_size = 0;
-  DType keys = DType::f16, values = DType::f16;   // f32 f16 bf16 q8_0 q4_0 kivi4 kivi2
-  int residual = 128;                             // kivi: rows of the float residual (f16), a multiple of kPageRows
-  std::vector<uint8_t> holds;                     // [layers]: 0 where the layer has no cache (skipped attention); empty: all have
+  DType keys = DType::f16, values = DType::f16;  // f32 f16 bf16 q8_0 q4_0 kivi4 kivi2
+  int residual = 128;  // kivi: rows of the float residual (f16), a multiple of kPageRows
+  std::vector<uint8_t> holds;  // [layers]: 0 where the layer has no cache (skipped attention); empty: all have
 };
 
 // Rows of one KV head: what attention and methods read. Both sides always have the same number of rows.
 struct HeadRows {
-  std::vector<int32_t> source;   // index into the session's ids, strictly ascending
-  std::vector<float> size;       // merged tokens a row stands for; empty: all 1
-  std::vector<float> mass;       // accumulated attention, kept where a standing rule asks for it; empty otherwise
+  std::vector<int32_t> source;  // index into the session's ids, strictly ascending
+  std::vector<float> size;  // merged tokens a row stands for; empty: all 1
+  std::vector<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
 };
 
 // The pieces of one side of a head, in row order.
@@ -41,7 +43,8 @@ struct Pieces {
 
 class KvCache {
  public:
-  // Throws Error(unsupported) where a page would be too big, Error(internal) for a residual that is no multiple of kPageRows.
+  // Throws Error(unsupported) where a page would be too big, Error(internal) for a residual that is no multiple of
+  // kPageRows.
   KvCache(const CacheShape& shape, const kernels::Backend& backend);
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
@@ -52,21 +55,26 @@ class KvCache {
   int rows(int layer, int head) const noexcept { return counts_[at(layer, head)].rows.load(std::memory_order_relaxed); }
   const HeadRows& head(int layer, int head) const noexcept { return heads_[at(layer, head)].table; }
 
-  // Makes sure that n more rows can be appended to every head of a layer without allocating; sized: with sizes other than 1. Throws Error(out_of_memory), nothing changed.
+  // Makes sure that n more rows can be appended to every head of a layer without allocating; sized: with sizes other
+  // than 1. Throws Error(out_of_memory), nothing changed.
   void reserve(int layer, int n, bool sized = false);
-  // Appends n rows to every KV head of a layer. k, v: row t, head h at + t * ld + h * head_size, f32. source [n] ascending. size may be null (all 1).
-  // Never fails after a reserve with nothing in between. kivi: rows go to the float residual; settle quantizes. A team that is stopped leaves rows of undefined content.
-  void append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source, const float* size, Team& team) noexcept;
-  // kivi: in a prompt of T rows attention sees all its rows in float; quantization happens when the prompt is done, after evictions. Called after each call (prompt or step);
-  // other types: nothing.
+  // Appends n rows to every KV head of a layer. k, v: row t, head h at + t * ld + h * head_size, f32. source [n]
+  // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. kivi: rows go to the
+  // float residual; settle quantizes. A team that is stopped leaves rows of undefined content.
+  void append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source,
+              const float* size, Team& team) noexcept;
+  // kivi: in a prompt of T rows attention sees all its rows in float; quantization happens when the prompt is done,
+  // after evictions. Called after each call (prompt or step); other types: nothing.
   void settle(int layer) noexcept;
 
-  // Keeps only the rows with these indices (ascending, into the head's present rows); survivors move to fresh full pages, old pages are freed.
-  // kivi keys: groups that keep more than kSparseRows rows stay as they are; sparser ones are read back and quantized again together: values move by half a step of the new
-  // group at most. Throws only out_of_memory, before anything changed.
+  // Keeps only the rows with these indices (ascending, into the head's present rows); survivors move to fresh full
+  // pages, old pages are freed. kivi keys: groups that keep more than kSparseRows rows stay as they are; sparser ones
+  // are read back and quantized again together: values move by half a step of the new group at most. Throws only
+  // out_of_memory, before anything changed.
   void keep_rows(int layer, int head, const int32_t* index, int n);
-  // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31 rows move within the page. Neighbouring pages that fit
-  // together become one. Without memory for the copy of a shared page the row still goes, only the page stays.
+  // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31
+  // rows move within the page. Neighbouring pages that fit together become one. Without memory for the copy of a shared
+  // page the row still goes, only the page stays.
   void remove_row(int layer, int head, int index) noexcept;
   // Removes the first n rows of a head: windows after a long prompt.
   void remove_first(int layer, int head, int n) noexcept;
@@ -75,22 +83,27 @@ class KvCache {
 
   // What the kernels read; valid until the cache changes. Costs nothing.
   Pieces pieces(kernels::Side side, int layer, int head) const noexcept;
-  void view(int layer, int head, kernels::View* out) const noexcept;  // keys, values, key_pieces, value_pieces, rows; the rest is left as it is
+  // Sets keys, values, key_pieces, value_pieces and rows; the rest is left as it is.
+  void view(int layer, int head, kernels::View* out) const noexcept;
   // Dequantized rows of one head -> f32 [rows][head_size].
   void read(kernels::Side side, int layer, int head, float* out) const noexcept;
-  int packed_rows(kernels::Side side, int layer, int head) const noexcept;  // kivi: the first so many rows are quantized, the rest f16; other types: 0
+  // kivi: the first so many rows are quantized, the rest f16; other types: 0.
+  int packed_rows(kernels::Side side, int layer, int head) const noexcept;
 
-  float* mass(int layer, int head);                 // [rows], made (zero) on first use, grows and moves with the rows; throws Error(out_of_memory)
-  std::unique_ptr<KvCache> clone() const;           // shares all pages; throws Error(out_of_memory)
-  void swap(KvCache& other) noexcept;               // rollback: snapshot = clone(), on failure swap back. Of one shape only
+  // [rows], made (zero) on first use, grows and moves with the rows; throws Error(out_of_memory).
+  float* mass(int layer, int head);
+  std::unique_ptr<KvCache> clone() const;  // shares all pages; throws Error(out_of_memory)
+  void swap(KvCache& other) noexcept;  // rollback: snapshot = clone(), on failure swap back. Of one shape only
 
-  size_t bytes() const noexcept;                    // pages this cache refers to, shared ones included, plus row tables
+  size_t bytes() const noexcept;  // pages this cache refers to, shared ones included, plus row tables
   size_t layer_bytes(int layer) const noexcept;
-  void give_back() noexcept;                        // after evictions: free pages of partly used slabs go back to the system
+  void give_back() noexcept;  // after evictions: free pages of partly used slabs go back to the system
 
-  void save(std::string* out) const;                // self-describing, little endian; versioned by the caller
-  // Sources must be below `tokens`. Throws Error(file_format) for anything that save does not write, Error(out_of_memory).
-  static std::unique_ptr<KvCache> load(const uint8_t* data, size_t bytes, const CacheShape& shape, const kernels::Backend& backend, int tokens = std::numeric_limits<int>::max());
+  void save(std::string* out) const;  // self-describing, little endian; versioned by the caller
+  // Sources must be below `tokens`. Throws Error(file_format) for anything that save does not write,
+  // Error(out_of_memory).
+  static std::unique_ptr<KvCache> load(const uint8_t* data, size_t bytes, const CacheShape& shape,
+                                       const kernels::Backend& backend, int tokens = std::numeric_limits<int>::max());
 
  private:
   struct Head {
@@ -107,7 +120,9 @@ class KvCache {
     std::atomic<int> rows{0};
     std::atomic<size_t> bytes{0};
   };
-  size_t at(int layer, int head) const noexcept { return static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(head); }
+  size_t at(int layer, int head) const noexcept {
+    return static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(head);
+  }
   void publish(size_t head) noexcept;
   void reserve_head(Head& head, int n, bool sized);
   static void append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept;
@@ -120,10 +135,10 @@ class KvCache {
   CacheShape shape_;
   std::shared_ptr<const Formats> formats_;  // its address is in every side: forks share it
   PageAllocator::Handle pages_;
-  std::vector<Head> heads_;                 // [layers][kv_heads]
-  std::unique_ptr<Counts[]> counts_;        // the same; stays where it is when contents are swapped
+  std::vector<Head> heads_;  // [layers][kv_heads]
+  std::unique_ptr<Counts[]> counts_;  // the same; stays where it is when contents are swapped
 };
 
-size_t page_allocator_bytes() noexcept;             // memory that the caches of the process hold: what must fall after an eviction
+size_t page_allocator_bytes() noexcept;  // memory that the caches of the process hold: what must fall after an eviction
 
 }  // namespace tokensieve

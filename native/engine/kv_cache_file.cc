@@ -3,7 +3,8 @@
 //   for each head of each layer that holds rows:
 //     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
 //   a side: u32 packed rows, the packed part, the open part
-//     a part is its rows in full pages, unused places zero; the packed part of keys keeps its pages, as their scales belong to them:
+//     a part is its rows in full pages, unused places zero; the packed part of keys keeps its pages, as their scales
+//     belong to them:
 //     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
 #include <algorithm>
 #include <cmath>
@@ -23,7 +24,9 @@ namespace {
 constexpr uint32_t kMagic = 0x564b5354;  // "TSKV"
 enum : uint8_t { kSized = 1, kMassed = 2 };
 
-[[noreturn]] void bad(const char* expected) { throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else"); }
+[[noreturn]] void bad(const char* expected) {
+  throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else");
+}
 
 }  // namespace
 
@@ -37,7 +40,9 @@ class KvCache::Writer {
     for (int shift = 0; shift < 32; shift += 8) u8(value >> shift & 255);
   }
   template <class T>
-  void numbers(const std::vector<T>& values) { bytes(values.data(), values.size() * sizeof(T)); }
+  void numbers(const std::vector<T>& values) {
+    bytes(values.data(), values.size() * sizeof(T));
+  }
 
   void side(const KvSide& side) {
     const SideFormat& format = side.format();
@@ -75,7 +80,8 @@ class KvCache::Writer {
     };
     for (size_t i = 0; i < n; i++) {
       for (int row = 0; row < pieces[i].count; row++) {
-        format.backend->copy_row(format.side, pieces[i].type, format.head_size, pieces[i].page, pieces[i].first + row, reinterpret_cast<uint8_t*>(page.data()), filled);
+        format.backend->copy_row(format.side, pieces[i].type, format.head_size, pieces[i].page, pieces[i].first + row,
+                                 reinterpret_cast<uint8_t*>(page.data()), filled);
         if (++filled == kPageRows) flush();
       }
     }
@@ -100,7 +106,8 @@ class KvCache::Reader {
   uint8_t u8() { return *bytes(1); }
   uint32_t u32() {
     const uint8_t* b = bytes(4);
-    return b[0] | static_cast<uint32_t>(b[1]) << 8 | static_cast<uint32_t>(b[2]) << 16 | static_cast<uint32_t>(b[3]) << 24;
+    return b[0] | static_cast<uint32_t>(b[1]) << 8 | static_cast<uint32_t>(b[2]) << 16 |
+           static_cast<uint32_t>(b[3]) << 24;
   }
   // The bytes are there before anything is allocated for them.
   template <class T>
@@ -113,7 +120,8 @@ class KvCache::Reader {
   void side(KvSide& side, int rows, PageAllocator& pages) {
     const SideFormat& format = side.format();
     const uint32_t packed = u32();
-    if (packed > static_cast<uint32_t>(rows) || (packed > 0 && !format.packs())) bad("a number of quantized rows that the type and the rows allow");
+    if (packed > static_cast<uint32_t>(rows) || (packed > 0 && !format.packs()))
+      bad("a number of quantized rows that the type and the rows allow");
     if (format.groups()) {
       groups(side, static_cast<int>(packed), pages);
     } else {
@@ -168,7 +176,8 @@ void KvCache::write_head(Writer& out, const Head& head) {
 void KvCache::save(std::string* out) const {
   Writer writer(out);
   writer.u32(kMagic);
-  for (int value : {shape_.layers, shape_.kv_heads, shape_.head_size, static_cast<int>(shape_.keys), static_cast<int>(shape_.values), shape_.residual}) {
+  for (int value : {shape_.layers, shape_.kv_heads, shape_.head_size, static_cast<int>(shape_.keys),
+                    static_cast<int>(shape_.values), shape_.residual}) {
     writer.u32(static_cast<size_t>(value));
   }
   for (int l = 0; l < shape_.layers; l++) writer.u8(holds(l));
@@ -181,12 +190,14 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
   HeadRows& table = head.table;
   const uint32_t rows = in.u32();
   const uint8_t flags = in.u8();
-  if (flags > (kSized | kMassed) || rows > static_cast<uint32_t>(tokens)) bad("known flags, and no more rows than tokens");
+  if (flags > (kSized | kMassed) || rows > static_cast<uint32_t>(tokens))
+    bad("known flags, and no more rows than tokens");
   in.numbers(rows, &table.source);
   if (flags & kSized) in.numbers(rows, &table.size);
   if (flags & kMassed) in.numbers(rows, &table.mass);
   for (size_t i = 0; i < rows; i++) {
-    if (table.source[i] < 0 || table.source[i] >= tokens || (i > 0 && table.source[i] <= table.source[i - 1])) bad("ascending sources below the number of tokens");
+    if (table.source[i] < 0 || table.source[i] >= tokens || (i > 0 && table.source[i] <= table.source[i - 1]))
+      bad("ascending sources below the number of tokens");
   }
   for (float size : table.size) {
     if (!std::isfinite(size) || size <= 0) bad("sizes of rows above 0");
@@ -198,11 +209,13 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
   in.side(head.values, static_cast<int>(rows), *pages_);
 }
 
-std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape, const kernels::Backend& backend, int tokens) {
+std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape,
+                                       const kernels::Backend& backend, int tokens) {
   auto cache = std::make_unique<KvCache>(shape, backend);
   Reader in(data, bytes);
   if (in.u32() != kMagic) bad("a saved cache");
-  for (int value : {shape.layers, shape.kv_heads, shape.head_size, static_cast<int>(shape.keys), static_cast<int>(shape.values), shape.residual}) {
+  for (int value : {shape.layers, shape.kv_heads, shape.head_size, static_cast<int>(shape.keys),
+                    static_cast<int>(shape.values), shape.residual}) {
     if (in.u32() != static_cast<uint32_t>(value)) bad("the layers, heads, head size and types of this session");
   }
   try {

@@ -15,7 +15,9 @@ using kernels::Piece;
 
 namespace {
 
-uint8_t* writable(const Piece& piece) { return const_cast<uint8_t*>(piece.page); }  // pieces are const for the kernels, their pages are ours
+uint8_t* writable(const Piece& piece) {
+  return const_cast<uint8_t*>(piece.page);
+}  // pieces are const for the kernels, their pages are ours
 Piece part(const Piece& of, int offset, int count) {
   return {of.page, static_cast<int16_t>(of.first + offset), static_cast<int16_t>(count), of.type};
 }
@@ -25,15 +27,27 @@ Piece part(const Piece& of, int offset, int count) {
 SideFormat side_format(kernels::Side side, DType type, int head_size, int residual, const kernels::Backend& backend) {
   const bool kivi = type == DType::kivi4 || type == DType::kivi2;
   const DType open = kivi ? DType::f16 : type;
-  SideFormat format{side, open, type, head_size, residual, backend.page_bytes(side, open, head_size), backend.page_bytes(side, type, head_size), &backend};
+  SideFormat format{side,
+                    open,
+                    type,
+                    head_size,
+                    residual,
+                    backend.page_bytes(side, open, head_size),
+                    backend.page_bytes(side, type, head_size),
+                    &backend};
   if (std::max(format.open_bytes, format.packed_bytes) > kMaxPageBytes) {
-    throw Error(Code::unsupported, "[kv_cache] expected a head size whose page is up to " + std::to_string(kMaxPageBytes) + " bytes, got " + std::to_string(head_size));
+    throw Error(Code::unsupported, "[kv_cache] expected a head size whose page is up to " +
+                                       std::to_string(kMaxPageBytes) + " bytes, got " + std::to_string(head_size));
   }
   return format;
 }
 
 KvSide::KvSide(const KvSide& other)
-    : format_(other.format_), pieces_(other.pieces_), packed_pieces_(other.packed_pieces_), rows_(other.rows_), packed_rows_(other.packed_rows_) {
+    : format_(other.format_),
+      pieces_(other.pieces_),
+      packed_pieces_(other.packed_pieces_),
+      rows_(other.rows_),
+      packed_rows_(other.packed_rows_) {
   for (size_t i = 0; i < pieces_.size(); i++) {
     retain_page(pieces_[i].page);
     if (i == 0 || pieces_[i - 1].page != pieces_[i].page) page_bytes_ += format_->page_bytes(pieces_[i].type);
@@ -76,7 +90,7 @@ void KvSide::shrink() {
   if (pieces_.capacity() > pieces_.size() + pieces_.size() / 2 + 8) pieces_.shrink_to_fit();
 }
 
-// ---- growing ---------------------------------------------------------------------------------------------------------
+// ---- growing ----------------------------------------------------------------------------------------------------
 
 int KvSide::due_rows(int open) const noexcept {
   if (!format_->packs()) return 0;
@@ -92,9 +106,11 @@ void KvSide::reserve(int n, PageAllocator& pages) {
   const int due = due_rows(open_rows() + n);
   const bool packs_rows = due > 0 && !format_->groups();
   auto own_tail = [&](size_t begin, size_t end) {
-    if (begin != end && pieces_[end - 1].first + pieces_[end - 1].count < kPageRows && page_is_shared(pieces_[end - 1].page)) own_page(end - 1, pages);
+    if (begin != end && pieces_[end - 1].first + pieces_[end - 1].count < kPageRows &&
+        page_is_shared(pieces_[end - 1].page))
+      own_page(end - 1, pages);
   };
-  own_tail(packed_pieces_, pieces_.size());
+  if (n > 0) own_tail(packed_pieces_, pieces_.size());
   if (packs_rows) own_tail(0, packed_pieces_);
   auto pages_for = [](int rows) { return static_cast<size_t>(std::max(0, rows) + kPageRows - 1) / kPageRows; };
   const size_t open = pages_for(n - tail_room(packed_pieces_, pieces_.size()));
@@ -110,7 +126,8 @@ void KvSide::extend(int n) noexcept {
   while (n > 0) {
     int room = tail_room(packed_pieces_, pieces_.size());
     // A full page at the end is looked at once more: its first rows may have gone while it was filled.
-    if (room == 0 && pieces_.size() >= packed_pieces_ + 2 && merge(pieces_.size() - 2)) room = tail_room(packed_pieces_, pieces_.size());
+    if (room == 0 && pieces_.size() >= packed_pieces_ + 2 && merge(pieces_.size() - 2))
+      room = tail_room(packed_pieces_, pieces_.size());
     if (room == 0) {
       insert(pieces_.size(), {spare_open_.back(), 0, 0, format_->open_type});
       spare_open_.pop_back();
@@ -128,7 +145,8 @@ void KvSide::fill(const float* x, size_t ldx, int n) const noexcept {
     const Piece& piece = pieces_[--i];
     const int take = std::min<int>(n, piece.count);
     n -= take;
-    format_->backend->store_rows(format_->side, piece.type, format_->head_size, x + static_cast<size_t>(n) * ldx, ldx, take, writable(piece), piece.first + piece.count - take);
+    format_->backend->store_rows(format_->side, piece.type, format_->head_size, x + static_cast<size_t>(n) * ldx, ldx,
+                                 take, writable(piece), piece.first + piece.count - take);
   }
 }
 
@@ -165,7 +183,8 @@ int KvSide::pack_rows(int n, float* scratch) noexcept {
   Piece& to = pieces_[packed_pieces_ - 1];
   const int take = std::min({n, tail_room(0, packed_pieces_), static_cast<int>(pieces_[packed_pieces_].count)});
   gather(packed_pieces_, take, scratch);
-  format_->backend->store_rows(format_->side, to.type, format_->head_size, scratch, static_cast<size_t>(format_->head_size), take, writable(to), to.first + to.count);
+  format_->backend->store_rows(format_->side, to.type, format_->head_size, scratch,
+                               static_cast<size_t>(format_->head_size), take, writable(to), to.first + to.count);
   to.count = static_cast<int16_t>(to.count + take);
   packed_rows_ += take;
   pop_open(take);
@@ -182,7 +201,7 @@ void KvSide::pop_open(int n) noexcept {
   }
 }
 
-// ---- shrinking -------------------------------------------------------------------------------------------------------
+// ---- shrinking ----------------------------------------------------------------------------------------------------
 
 void KvSide::truncate(int rows) noexcept {
   while (rows_ > rows) {
@@ -227,8 +246,9 @@ void KvSide::remove_first(int n, PageAllocator& pages) noexcept {
   if (!pieces_.empty()) merge_around(0, pages);
 }
 
-// A row between others of its page. The shorter side closes the gap, except at the end of the chain, where the room behind is needed. Where the page may not be written
-// (a group of kivi keys has scales for its rows' places; a shared page that cannot be copied now) the piece is split instead.
+// A row between others of its page. The shorter side closes the gap, except at the end of the chain, where the room
+// behind is needed. Where the page may not be written (a group of kivi keys has scales for its rows' places; a shared
+// page that cannot be copied now) the piece is split instead.
 void KvSide::remove_inside(size_t at, int offset, PageAllocator& pages) noexcept {
   if (!grouped(at) && try_own_page(at, pages)) {
     Piece& piece = pieces_[at];
@@ -256,12 +276,14 @@ void KvSide::merge_around(size_t at, PageAllocator& pages) noexcept {
   }
 }
 
-// Moves the rows of one of two neighbours into the other's page if all fit. The last page of a part is left alone until it could hold no more than half: it is being filled.
+// Moves the rows of one of two neighbours into the other's page if all fit. The last page of a part is left alone until
+// it could hold no more than half: it is being filled.
 bool KvSide::merge(size_t at) noexcept {
   const size_t end = at < packed_pieces_ ? packed_pieces_ : pieces_.size();
   if (at + 1 >= end || grouped(at)) return false;
   Piece &a = pieces_[at], &b = pieces_[at + 1];
-  const int total = a.count + b.count, room = at + 2 < end || b.first + b.count == kPageRows ? kPageRows : kPageRows / 2;
+  const int total = a.count + b.count,
+            room = at + 2 < end || b.first + b.count == kPageRows ? kPageRows : kPageRows / 2;
   if (total > room) return false;
   const bool a_shared = page_is_shared(a.page), b_shared = page_is_shared(b.page);
   if (a_shared && b_shared) return false;

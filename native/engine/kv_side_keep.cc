@@ -8,7 +8,8 @@ namespace tokensieve {
 using kernels::kPageRows;
 using kernels::Piece;
 
-// The pieces [from, to) of one page of kivi keys; its `rows` rows begin at `row`, and index[begin, end) are those of them that stay.
+// The pieces [from, to) of one page of kivi keys; its `rows` rows begin at `row`, and index[begin, end) are those of
+// them that stay.
 struct KvSide::Group {
   size_t from, to;
   int row, rows, begin, end;
@@ -28,13 +29,17 @@ KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
   next.packed_rows_ = packed;
   keep_part(packed_pieces_, pieces_.size(), packed_rows_, index + packed, n - packed, pages, &next);
   next.rows_ = n;
+  next.reserve(0, pages);  // a prompt is evicted first and settled then
   return next;
 }
 
 // Full pages at the front of which every row stays are shared with the old chain; all other rows go to full new pages.
-void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, int n, PageAllocator& pages,
+                       KvSide* next) const {
   int k = 0;
-  for (; from < to && pieces_[from].count == kPageRows && k + kPageRows <= n && index[k + kPageRows - 1] == row + kPageRows - 1; from++) {
+  for (; from < to && pieces_[from].count == kPageRows && k + kPageRows <= n &&
+         index[k + kPageRows - 1] == row + kPageRows - 1;
+       from++) {
     next->share(pieces_[from]);
     row += kPageRows;
     k += kPageRows;
@@ -53,14 +58,16 @@ void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, in
   }
 }
 
-// Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser ones are read back and quantized again as full groups
-// where that saves a page. A value so moves by half a step of its new group at most, beside what its first quantization did.
+// Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser
+// ones are read back and quantized again as full groups where that saves a page. A value so moves by half a step of its
+// new group at most, beside what its first quantization did.
 void KvSide::keep_groups(const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
   std::vector<Group> groups;
   int row = 0, k = 0;
   for (size_t from = 0; from < packed_pieces_;) {
     Group group{from, from, row, 0, k, k};
-    for (; group.to < packed_pieces_ && pieces_[group.to].page == pieces_[from].page; group.to++) row += pieces_[group.to].count;
+    for (; group.to < packed_pieces_ && pieces_[group.to].page == pieces_[from].page; group.to++)
+      row += pieces_[group.to].count;
     group.rows = row - group.row;
     while (k < n && index[k] < row) k++;
     group.end = k;
@@ -89,12 +96,14 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
     const int first = index[k] - row;
     int count = 1;
     while (k + count < group.end && first + count < pieces_[at].count && index[k + count] == index[k] + count) count++;
-    next->share({pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first), static_cast<int16_t>(count), pieces_[at].type});
+    next->share({pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first), static_cast<int16_t>(count),
+                 pieces_[at].type});
     k += count;
   }
 }
 
-void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages, KvSide* next) const {
+void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages,
+                          KvSide* next) const {
   const size_t width = static_cast<size_t>(format_->head_size);
   std::vector<float> old(kPageRows * width), scratch(kPageRows * width);
   int filled = 0;
@@ -106,7 +115,8 @@ void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, P
   for (const Group* group = groups; group < groups + n; group++) {
     gather(group->from, group->rows, old.data());
     for (int k = group->begin; k < group->end; k++) {
-      std::copy_n(old.data() + static_cast<size_t>(index[k] - group->row) * width, width, scratch.data() + static_cast<size_t>(filled) * width);
+      std::copy_n(old.data() + static_cast<size_t>(index[k] - group->row) * width, width,
+                  scratch.data() + static_cast<size_t>(filled) * width);
       if (++filled == kPageRows) flush();
     }
   }

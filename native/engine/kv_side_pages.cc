@@ -86,12 +86,14 @@ void KvSide::add_piece(int first, int count) {
   if (packed_pieces_ + 1 == pieces_.size()) packed_pieces_++, packed_rows_ += count;
 }
 
-// Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it has moved.
+// Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it
+// has moved.
 void KvSide::move_rows(const Piece& from, int row, const Piece& to, int to_row, int n) const noexcept {
   const bool up = from.page == to.page && to.first + to_row > from.first + row;
   for (int i = 0; i < n; i++) {
     const int k = up ? n - 1 - i : i;
-    format_->backend->copy_row(format_->side, to.type, format_->head_size, from.page, from.first + row + k, writable(to), to.first + to_row + k);
+    format_->backend->copy_row(format_->side, to.type, format_->head_size, from.page, from.first + row + k,
+                               writable(to), to.first + to_row + k);
   }
 }
 
@@ -107,10 +109,13 @@ void KvSide::gather(size_t at, int n, float* out) const noexcept {
   }
 }
 
-// Quantizes n <= kPageRows rows of scratch as one group of keys; the last one is repeated behind them, which changes neither minimum nor maximum.
+// Quantizes n <= kPageRows rows of scratch as one group of keys; the last one is repeated behind them, which changes
+// neither minimum nor maximum.
 void KvSide::store_group(float* scratch, int n, uint8_t* page) const noexcept {
   const size_t width = static_cast<size_t>(format_->head_size);
-  for (int row = n; row < kPageRows; row++) std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width, width * sizeof(float));
+  for (int row = n; row < kPageRows; row++)
+    std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width,
+                width * sizeof(float));
   format_->backend->store_kivi_keys(format_->packed_type, format_->head_size, scratch, width, page);
 }
 

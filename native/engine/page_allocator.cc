@@ -46,7 +46,8 @@ size_t system_page() {
   return std::max<size_t>(info.dwPageSize, kMinGranule);
 }
 
-// Windows cannot cut a mapping: a bigger one shows where an aligned one fits, and somebody may take that place in between.
+// Windows cannot cut a mapping: a bigger one shows where an aligned one fits, and somebody may take that place in
+// between.
 void* map_slab() {
   for (int attempt = 0; attempt < 16; attempt++) {
     void* probe = VirtualAlloc(nullptr, 2 * kSlabBytes, MEM_RESERVE, PAGE_NOACCESS);
@@ -79,7 +80,8 @@ void* map_slab() {
     munmap(wide + before + kSlabBytes, kSlabBytes - before);
   }
 #if defined(MADV_NOHUGEPAGE)
-  if (slab) madvise(slab, kSlabBytes, MADV_NOHUGEPAGE);  // 2 MiB at a time would make a small session cost a big one's memory
+  if (slab)
+    madvise(slab, kSlabBytes, MADV_NOHUGEPAGE);  // 2 MiB at a time would make a small session cost a big one's memory
 #endif
   return slab;
 }
@@ -106,9 +108,9 @@ struct Slab {
   PageAllocator* owner;
   size_t page_bytes, pages, used;
   size_t first_free;  // no page below it is free
-  size_t position;    // among the slabs of its size
-  size_t start;       // offset of page 0, a multiple of the system's page
-  bool freed;         // since the last give_back
+  size_t position;  // among the slabs of its size
+  size_t start;  // offset of page 0, a multiple of the system's page
+  bool freed;  // since the last give_back
   uint64_t touched[kWords];  // system pages that have been handed out and not given back
   std::atomic<uint32_t>* refs;
   uint64_t* taken;
@@ -218,7 +220,8 @@ Slab* PageAllocator::add_slab(SizeClass& of) {
 
 uint8_t* PageAllocator::allocate(size_t bytes) {
   if (bytes == 0 || bytes % 64 != 0 || bytes > kMaxPageBytes) {
-    throw Error(Code::internal, "[page_allocator] expected a multiple of 64 up to " + std::to_string(kMaxPageBytes) + " bytes, got " + std::to_string(bytes));
+    throw Error(Code::internal, "[page_allocator] expected a multiple of 64 up to " + std::to_string(kMaxPageBytes) +
+                                    " bytes, got " + std::to_string(bytes));
   }
   std::lock_guard<std::mutex> lock(mutex_);
   try {
@@ -227,11 +230,13 @@ uint8_t* PageAllocator::allocate(size_t bytes) {
       throw std::bad_alloc();
     }
     SizeClass& of = size_class(bytes);
-    while (of.first_free < of.slabs.size() && of.slabs[of.first_free]->used == of.slabs[of.first_free]->pages) of.first_free++;
+    while (of.first_free < of.slabs.size() && of.slabs[of.first_free]->used == of.slabs[of.first_free]->pages)
+      of.first_free++;
     Slab* slab = of.first_free < of.slabs.size() ? of.slabs[of.first_free] : add_slab(of);
     if (slab->used++ == 0) of.empty--;
     size_t index = slab->first_free;
-    while (get_bit(slab->taken, index)) index = slab->taken[index / 64] == ~uint64_t{0} ? (index / 64 + 1) * 64 : index + 1;
+    while (get_bit(slab->taken, index))
+      index = slab->taken[index / 64] == ~uint64_t{0} ? (index / 64 + 1) * 64 : index + 1;
     slab->first_free = index + 1;
     set_bit(slab->taken, index);
     slab->touch(index);
@@ -240,7 +245,8 @@ uint8_t* PageAllocator::allocate(size_t bytes) {
     ASAN_UNPOISON_MEMORY_REGION(slab->page(index), bytes);
     return slab->page(index);
   } catch (const std::bad_alloc&) {
-    throw Error(Code::out_of_memory, "[kv_cache] expected " + std::to_string(bytes) + " more bytes for a page of the cache, the system gave none");
+    throw Error(Code::out_of_memory, "[kv_cache] expected " + std::to_string(bytes) +
+                                         " more bytes for a page of the cache, the system gave none");
   }
 }
 
@@ -290,7 +296,8 @@ void PageAllocator::close() noexcept {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     for (SizeClass& of : classes_) {
-      while (of.empty > 0) remove_slab(of, *std::find_if(of.slabs.begin(), of.slabs.end(), [](Slab* s) { return s->used == 0; }));
+      while (of.empty > 0)
+        remove_slab(of, *std::find_if(of.slabs.begin(), of.slabs.end(), [](Slab* s) { return s->used == 0; }));
     }
     last = std::all_of(classes_.begin(), classes_.end(), [](const SizeClass& c) { return c.slabs.empty(); });
   }

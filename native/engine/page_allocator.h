@@ -1,8 +1,9 @@
 // Memory of KV caches: pages of a few sizes out of slabs that are mapped from and unmapped to the system.
 //
-// Each cache has an allocator of its own, so that what one session frees is never held up by a page of another in the same slab. A page counts its references:
-// forks and snapshots share it, and it may outlive the cache that made it. The lowest free page is handed out first, so that free memory gathers at the end.
-// Every function may be called from any thread.
+// Each cache has an allocator of its own, so that what one session frees is never held up by a page of another in the
+// same slab. A page counts its references: forks and snapshots share it, and it may outlive the cache that made it. The
+// lowest free page is handed out first, so that free memory gathers at the end. Every function may be called from any
+// thread.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,8 @@ class PageAllocator {
   using Handle = std::unique_ptr<PageAllocator, Close>;
   static Handle open();
 
-  // A page of undefined content, 64-byte aligned, with one reference. bytes: a multiple of 64. Throws Error(out_of_memory).
+  // A page of undefined content, 64-byte aligned, with one reference. bytes: a multiple of 64. Throws
+  // Error(out_of_memory).
   uint8_t* allocate(size_t bytes);
   // Free memory goes back to the system, down to single pages of it.
   void give_back() noexcept;
@@ -36,8 +38,8 @@ class PageAllocator {
   struct SizeClass {
     size_t bytes;
     std::vector<Slab*> slabs;  // in the order of use; Slab::position is the index here
-    size_t first_free;         // no slab before it has a free page
-    size_t empty;              // slabs without a page in use: at most one is kept
+    size_t first_free;  // no slab before it has a free page
+    size_t empty;  // slabs without a page in use: at most one is kept
   };
   PageAllocator() = default;
   ~PageAllocator() = default;
@@ -58,8 +60,8 @@ bool page_is_shared(const uint8_t* page) noexcept;  // has more than one referen
 
 // Bytes of all allocators of the process.
 struct PageCounts {
-  size_t used;    // pages handed out
-  size_t held;    // memory that the system gave and has not got back: what these caches add to the resident size
+  size_t used;  // pages handed out
+  size_t held;  // memory that the system gave and has not got back: what these caches add to the resident size
   size_t mapped;  // address space
 };
 PageCounts page_counts() noexcept;

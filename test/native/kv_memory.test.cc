@@ -62,11 +62,13 @@ TEST("bytes a row by type") {
   const struct {
     DType type;
     double bytes;
-  } cases[] = {{DType::f32, 4}, {DType::bf16, 2}, {DType::q8_0, 1.0625}, {DType::q4_0, 0.5625}, {DType::kivi4, 0.625}, {DType::kivi2, 0.375}};
+  } cases[] = {{DType::f32, 4},       {DType::bf16, 2},      {DType::q8_0, 1.0625},
+               {DType::q4_0, 0.5625}, {DType::kivi4, 0.625}, {DType::kivi2, 0.375}};
   for (const auto& c : cases) {
     KvCache cache(shape_of(c.type, c.type, 1, 1, 64, 32), backend());
     fill(cache, 32 * 200);
-    const double pages = static_cast<double>(cache.bytes()) - 32 * 200 * 4 - 2 * 16 * 210, residual = is_kivi(c.type) ? 32 * 64 * 2 : 0;
+    const double pages = static_cast<double>(cache.bytes()) - 32 * 200 * 4 - 2 * 16 * 210,
+                 residual = is_kivi(c.type) ? 32 * 64 * 2 : 0;
     CHECK_NEAR(pages / (2 * 64 * 32 * 200), c.bytes + residual / (2 * 64 * 32 * 200), 0.02);
   }
 }
@@ -101,7 +103,8 @@ TEST("out of memory: an error, nothing changed, and it goes on when there is mem
     const Pair snapshot = p.fork();  // every page is shared, so every write needs one
     p.append(5, random);
     const size_t bytes = p.page_bytes(nullptr, nullptr);
-    for (void (*act)(Pair&) : {+[](Pair& q) { q.cache->reserve(0, 100); }, +[](Pair& q) { q.keep(0, 1, {1, 5, 40, 41, 90, 150, 204}); }}) {
+    for (void (*act)(Pair&) :
+         {+[](Pair& q) { q.cache->reserve(0, 100); }, +[](Pair& q) { q.keep(0, 1, {1, 5, 40, 41, 90, 150, 204}); }}) {
       const size_t used = tokensieve::page_counts().used;
       int after = 0;
       for (bool failed = true; failed; after++) {

@@ -1,5 +1,6 @@
-// A KV cache as plain vectors of rows: what the paged one is held against. Values are what a stored row reads back as, taken from a page of its own; of kivi only what the card
-// says is predicted here (which rows are quantized, groups of new keys), a group that was quantized again is checked by its bound and then believed.
+// A KV cache as plain vectors of rows: what the paged one is held against. Values are what a stored row reads back as,
+// taken from a page of its own; of kivi only what the card says is predicted here (which rows are quantized, groups of
+// new keys), a group that was quantized again is checked by its bound and then believed.
 #pragma once
 
 #include <algorithm>
@@ -60,7 +61,8 @@ struct ModelHead {
 
   void widen(const Row& row) {
     low.resize(row.key.size(), 0), high.resize(row.key.size(), 0);
-    for (size_t c = 0; c < low.size(); c++) low[c] = std::min(low[c], row.key[c]), high[c] = std::max(high[c], row.key[c]);
+    for (size_t c = 0; c < low.size(); c++)
+      low[c] = std::min(low[c], row.key[c]), high[c] = std::max(high[c], row.key[c]);
   }
   void erase(int index) {
     rows.erase(rows.begin() + index);
@@ -70,7 +72,9 @@ struct ModelHead {
   void keep(const std::vector<int32_t>& index) {
     std::vector<Row> next;
     for (int32_t i : index) next.push_back(rows[static_cast<size_t>(i)]);
-    auto below = [&](int n) { return static_cast<int>(std::lower_bound(index.begin(), index.end(), n) - index.begin()); };
+    auto below = [&](int n) {
+      return static_cast<int>(std::lower_bound(index.begin(), index.end(), n) - index.begin());
+    };
     packed_keys = below(packed_keys);
     packed_values = below(packed_values);
     rows.swap(next);
@@ -84,11 +88,16 @@ struct ModelHead {
     const int width = shape.head_size;
     if (is_kivi(shape.keys)) {
       const int open = static_cast<int>(rows.size()) - packed_keys;
-      for (int end = packed_keys + open / shape.residual * shape.residual; packed_keys < end; packed_keys += kPageRows) {
+      for (int end = packed_keys + open / shape.residual * shape.residual; packed_keys < end;
+           packed_keys += kPageRows) {
         std::vector<float> group;
-        for (int i = 0; i < kPageRows; i++) group.insert(group.end(), rows[static_cast<size_t>(packed_keys + i)].key.begin(), rows[static_cast<size_t>(packed_keys + i)].key.end());
+        for (int i = 0; i < kPageRows; i++)
+          group.insert(group.end(), rows[static_cast<size_t>(packed_keys + i)].key.begin(),
+                       rows[static_cast<size_t>(packed_keys + i)].key.end());
         const std::vector<float> back = round_trip(Side::keys, shape.keys, width, group.data(), kPageRows);
-        for (int i = 0; i < kPageRows; i++) rows[static_cast<size_t>(packed_keys + i)].key.assign(back.begin() + i * width, back.begin() + (i + 1) * width);
+        for (int i = 0; i < kPageRows; i++)
+          rows[static_cast<size_t>(packed_keys + i)].key.assign(back.begin() + i * width,
+                                                                back.begin() + (i + 1) * width);
       }
     }
     for (; is_kivi(shape.values) && static_cast<int>(rows.size()) - packed_values > shape.residual; packed_values++) {
@@ -105,7 +114,8 @@ struct Pair {
   std::vector<ModelHead> model;
   int tokens = 0;
 
-  explicit Pair(const CacheShape& s) : shape(s), cache(std::make_unique<KvCache>(s, backend())), model(static_cast<size_t>(s.layers * s.kv_heads)) {}
+  explicit Pair(const CacheShape& s)
+      : shape(s), cache(std::make_unique<KvCache>(s, backend())), model(static_cast<size_t>(s.layers * s.kv_heads)) {}
   ModelHead& at(int layer, int head) { return model[static_cast<size_t>(layer * shape.kv_heads + head)]; }
   Pair fork() const {
     Pair twin(shape);
@@ -117,19 +127,23 @@ struct Pair {
 
   void append(int n, check::Random& random, bool sized = false, bool settle = true) {
     Team team(2);
-    const size_t heads = static_cast<size_t>(shape.kv_heads), width = static_cast<size_t>(shape.head_size), ld = heads * width + 3;
+    const size_t heads = static_cast<size_t>(shape.kv_heads), width = static_cast<size_t>(shape.head_size),
+                 ld = heads * width + 3;
     std::vector<int32_t> source;
     std::vector<float> size;
-    for (int i = 0; i < n; i++) source.push_back(tokens++), size.push_back(sized ? static_cast<float>(1 + random.below(3)) : 1.f);
+    for (int i = 0; i < n; i++)
+      source.push_back(tokens++), size.push_back(sized ? static_cast<float>(1 + random.below(3)) : 1.f);
     for (int l = 0; l < shape.layers; l++) {
       if (!cache->holds(l)) continue;
-      const std::vector<float> k = random.normals(static_cast<size_t>(n) * ld), v = random.normals(static_cast<size_t>(n) * ld);
+      const std::vector<float> k = random.normals(static_cast<size_t>(n) * ld),
+                               v = random.normals(static_cast<size_t>(n) * ld);
       cache->reserve(l, n, sized);
       cache->append(l, k.data(), ld, v.data(), ld, n, source.data(), sized ? size.data() : nullptr, team);
       for (int h = 0; h < shape.kv_heads; h++) {
         for (int i = 0; i < n; i++) {
           const size_t from = static_cast<size_t>(i) * ld + static_cast<size_t>(h) * width;
-          at(l, h).rows.push_back({source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0, round_trip(Side::keys, open_type(shape.keys), shape.head_size, &k[from], 1),
+          at(l, h).rows.push_back({source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0,
+                                   round_trip(Side::keys, open_type(shape.keys), shape.head_size, &k[from], 1),
                                    round_trip(Side::values, open_type(shape.values), shape.head_size, &v[from], 1)});
           at(l, h).widen(at(l, h).rows.back());
         }
@@ -165,7 +179,8 @@ struct Pair {
     CHECK(table.size.empty() || table.size.size() == m.rows.size());
     bool same = true;
     for (size_t i = 0; i < m.rows.size(); i++) {
-      same = same && table.source[i] == m.rows[i].source && (table.size.empty() ? 1.f : table.size[i]) == m.rows[i].size;
+      same =
+          same && table.source[i] == m.rows[i].source && (table.size.empty() ? 1.f : table.size[i]) == m.rows[i].size;
       same = same && (table.mass.empty() ? 0.f : table.mass[i]) == m.rows[i].mass;
     }
     CHECK(same);
@@ -179,7 +194,8 @@ struct Pair {
     bool fine = true;
     for (int i = 0; i < pieces.count; i++) {
       const Piece& p = pieces.data[i];
-      fine = fine && p.count > 0 && p.first >= 0 && p.first + p.count <= kPageRows && reinterpret_cast<uintptr_t>(p.page) % 64 == 0;
+      fine = fine && p.count > 0 && p.first >= 0 && p.first + p.count <= kPageRows &&
+             reinterpret_cast<uintptr_t>(p.page) % 64 == 0;
       rows += p.count;
       if (is_kivi(p.type)) packed = rows;
       fine = fine && (p.type == (side == Side::keys ? shape.keys : shape.values) || p.type == DType::f16);
@@ -189,7 +205,8 @@ struct Pair {
     CHECK_EQ(packed, cache->packed_rows(side, layer, head));
   }
 
-  // Values bit for bit; packed kivi keys may have been quantized again: half a step (range / levels) of any group of these rows then, and the model takes them over.
+  // Values bit for bit; packed kivi keys may have been quantized again: half a step (range / levels) of any group of
+  // these rows then, and the model takes them over.
   void check_values(Side side, int layer, int head) {
     ModelHead& m = at(layer, head);
     const size_t width = static_cast<size_t>(shape.head_size);
@@ -203,7 +220,8 @@ struct Pair {
         float& want = m.rows[i].of(side)[c];
         const float value = got[i * width + c];
         const bool again = groups && static_cast<int>(i) < m.packed_keys;
-        same = same && (value == want || (again && std::fabs(value - want) <= slack * (m.high[c] - m.low[c]) * (0.5f / levels + 2e-3f)));
+        same = same && (value == want ||
+                        (again && std::fabs(value - want) <= slack * (m.high[c] - m.low[c]) * (0.5f / levels + 2e-3f)));
         want = value;
       }
     }
@@ -245,7 +263,8 @@ struct Pair {
   }
 };
 
-inline CacheShape shape_of(DType keys, DType values, int layers = 2, int kv_heads = 2, int head_size = 32, int residual = 64) {
+inline CacheShape shape_of(DType keys, DType values, int layers = 2, int kv_heads = 2, int head_size = 32,
+                           int residual = 64) {
   CacheShape shape;
   shape.layers = layers;
   shape.kv_heads = kv_heads;

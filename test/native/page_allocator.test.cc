@@ -38,7 +38,8 @@ TEST("pages are aligned, apart, and counted") {
 
 TEST("wrong sizes are refused") {
   PageAllocator::Handle pages = PageAllocator::open();
-  for (size_t bytes : {size_t{0}, size_t{63}, size_t{100}, kMaxPageBytes + 64}) CHECK_THROWS(pages->allocate(bytes), Error);
+  for (size_t bytes : {size_t{0}, size_t{63}, size_t{100}, kMaxPageBytes + 64})
+    CHECK_THROWS(pages->allocate(bytes), Error);
 }
 
 TEST("the lowest free page comes first") {
@@ -154,5 +155,6 @@ TEST("threads share pages of one allocator and use their own") {
   first.reset();  // its pages are released by both threads, the last of each pair frees it
   a.join();
   b.join();
-  CHECK(page_counts().used == before.used && page_counts().held == before.held && page_counts().mapped == before.mapped);
+  CHECK(page_counts().used == before.used && page_counts().held == before.held &&
+        page_counts().mapped == before.mapped);
 }
