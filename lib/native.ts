@@ -63,6 +63,16 @@ export interface NativeStats {
   layers: { rows: number[]; bytes: number }[]
 }
 
+/**
+ * What a plan does to a session. drop: sources of the rows that go on. merge: row i of the call folds into the row of source merge[i] (which holds itself); the mean is weighted by
+ * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each. settle ends a call of several tokens: quantization, windows, memory given back.
+ */
+export type Action =
+  | { drop: Int32Array; repack: boolean }
+  | { merge: Int32Array; repack: boolean }
+  | { layer: number; evict: Int32Array[] }
+  | { settle: true }
+
 export interface SamplerOptions {
   temperature: number
   topK: number
@@ -75,7 +85,7 @@ export interface SamplerOptions {
 /** One session's part of a stage call. */
 export interface Advance {
   session: NativeSession
-  /** Layers [from, to). from 0 embeds first. */
+  /** Layers [from, to). from 0 embeds first; to 0 does no more than that. */
   from: number
   to: number
   /** Rows [begin, end) of the call's rows as they are now (dropped ones are gone). At most 512. */
@@ -111,14 +121,14 @@ export interface NativeSampler {
 export interface NativeSession {
   /** Starts a call with these ids; their sources follow the last one. ERR_CONTEXT_FULL where they do not fit. */
   begin(ids: Int32Array, looks: Look[]): void
+  /** The same without looks, for a call that will be taken back in any case. */
+  peek(ids: Int32Array): void
+  /** Whether the row that the newest token left is known: what a score of the next token needs. */
+  knowsLast(): boolean
   /** Rows of the call that are left, by source. */
   rows(): Int32Array
   /** Hidden rows [n × hiddenSize] that enter the layer where the call stands. */
   hidden(): Float32Array
-  /** Keeps these rows (sources, ascending) from here on; repack renumbers the positions of what is left. */
-  drop(kept: Int32Array, repack: boolean): void
-  /** Row i of the call folds into the row of source into[i] (into[into[i]] === into[i]); the mean is weighted by sizes, the position is that of the row it folds into. */
-  merge(into: Int32Array, repack: boolean): void
   /** What was looked at in a layer: [rows of that head's cache], mean over the group, summed over the looked rows; empty where nobody looked. */
   attention(layer: number, kvHead: number): Float32Array
   commit(): void
@@ -133,16 +143,11 @@ export interface NativeSession {
   cacheKeys(layer: number, head: number): Float32Array
   cacheValues(layer: number, head: number): Float32Array
   cacheKeyNorms(layer: number, head: number): Float32Array
-  /** Keeps these sources (ascending) of each head; nothing is changed when one of them is not there (ERR_PLAN). Between calls, or within one before commit. */
-  evict(layer: number, keptPerHead: Int32Array[]): void
   setRule(layer: number, rule: Rule | null): void
-  /** Gives memory of evicted rows back to the system. */
-  giveBack(): void
 
   truncate(tokens: number): void
   reset(): void
   fork(): NativeSession
-  save(): Uint8Array
   /** Live, while a stage call runs too. rowBytes: of one row of one KV head, both sides. */
   stats(): NativeStats
   close(): void
@@ -168,10 +173,13 @@ export interface NativeModel {
   /** Bytes of one cache row of one KV head, both sides. */
   rowBytes(keys: DType, values: DType): number
   session(options: SessionOptions): NativeSession
-  restore(options: SessionOptions, saved: Uint8Array): NativeSession
+  restore(options: SessionOptions, saved: Uint8Array): Promise<NativeSession>
   sampler(options: SamplerOptions): NativeSampler
   /** One stage call for a batch of sessions, off the event loop. One at a time: the scheduler queues. */
   advance(batch: Advance[]): Promise<Advanced[]>
+  /** Carries out decisions of methods, in order; a rollback takes those of a prompt back. ERR_PLAN where one does not fit. */
+  apply(session: NativeSession, actions: Action[]): Promise<void>
+  save(session: NativeSession): Promise<Uint8Array>
   /**
    * Attention of the last `rows` rows of the call in the layer that would run next (its own norm and projections of the hidden rows as they stand):
    * [rows of the call], mean over heads, summed over the looked rows; the softmax runs over the cache's rows too. Nothing changes.

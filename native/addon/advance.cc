@@ -53,7 +53,7 @@ std::shared_ptr<Batch> read_batch(const Napi::Value& v, int layers) {
     const int rows = static_cast<int>(s.rows().source.size());
     e.begin = need_int(o.Get("begin"), "begin", 0, rows - 1);
     e.end = need_int(o.Get("end"), "end", e.begin + 1, std::min(rows, e.begin + kStageRows));
-    const int from = need_int(o.Get("from"), "from", 0, layers - 1), to = need_int(o.Get("to"), "to", from + 1, layers);
+    const int from = need_int(o.Get("from"), "from", 0, layers - 1), to = need_int(o.Get("to"), "to", from, layers);
     if (i > 0 && (from != batch->from || to != batch->to)) wrong(v.Env(), "batch", "the same layers for every entry");
     for (uint32_t j = 0; j < i; j++) {
       if (batch->sessions[j] == batch->sessions[i]) wrong(v.Env(), "batch", "every session once");
@@ -120,18 +120,65 @@ Napi::Value JsModel::advance(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-Napi::Value JsModel::look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> look) {
+template <class Result>
+Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> f, std::function<Napi::Value(Napi::Env, Result&)> finish) {
   const Napi::Env env = begin_work(info);
   const Napi::Object object = need_object(info[0], "session");
   std::shared_ptr<Session> session = JsSession::from(object)->share(env);
-  if (!session->running()) wrong(env, "session", "a session with a call under way");
   auto work = std::make_shared<Work>(env, busy_, std::vector<Napi::Object>{object}, std::vector<std::shared_ptr<Session>>{session});
-  auto* worker = new PromiseWorker<std::vector<float>>(
-      env, [stage = stage_, session, look = std::move(look)] { return look(*stage, *session); },
-      [](Napi::Env e, std::vector<float>& v) { return copy_array(e, v); }, {object}, [work] { work->done(); });
+  auto* worker = new PromiseWorker<Result>(env, [stage = stage_, session, f = std::move(f)] { return f(*stage, *session); }, std::move(finish), {object}, [work] { work->done(); });
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
+}
+
+// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head] } | { settle: true }.
+Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
+  if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
+  const Napi::Array list = info[1].As<Napi::Array>();
+  auto actions = std::make_shared<std::vector<std::function<void(Session&)>>>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Object o = need_object(list.Get(i), "action");
+    const bool repack = is_true(o.Get("repack"));
+    if (o.Has("drop")) {
+      actions->push_back([kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); });
+    } else if (o.Has("merge")) {
+      actions->push_back([into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); });
+    } else if (o.Has("evict")) {
+      const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);
+      if (!o.Get("evict").IsArray()) wrong(info.Env(), "evict", "an array");
+      const Napi::Array heads = o.Get("evict").As<Napi::Array>();
+      std::vector<std::vector<int32_t>> kept;
+      for (uint32_t h = 0; h < heads.Length(); h++) kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
+      actions->push_back([layer, kept = std::move(kept)](Session& s) { s.evict(layer, kept); });
+    } else {
+      actions->push_back([](Session& s) { s.settle(), s.cache().give_back(); });
+    }
+  }
+  return work_on<int>(
+      info, [actions](Stage&, Session& s) { for (const auto& action : *actions) action(s); return 0; }, [](Napi::Env env, int&) { return env.Undefined(); });
+}
+
+Napi::Value JsModel::save(const Napi::CallbackInfo& info) {
+  return work_on<std::string>(
+      info, [](Stage&, Session& s) { return s.save(); },
+      [](Napi::Env env, std::string& bytes) -> Napi::Value { return copy_array(env, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()); });
+}
+
+Napi::Value JsModel::restore(const Napi::CallbackInfo& info) {
+  const SessionOptions options = session_options(info[0], get(info.Env()).config);
+  auto saved = std::make_shared<std::vector<uint8_t>>(copy_of<uint8_t>(info[1], "saved"));
+  auto* worker = new PromiseWorker<std::unique_ptr<Session>>(
+      info.Env(), [model = model_, options, saved] { return Session::restore(model, options, saved->data(), saved->size()); },
+      [](Napi::Env env, std::unique_ptr<Session>& s) -> Napi::Value { return JsSession::make(env, std::move(s)); }, {});
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value JsModel::look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> f) {
+  if (!JsSession::from(info[0])->get(info.Env()).running()) wrong(info.Env(), "session", "a session with a call under way");
+  return work_on<std::vector<float>>(info, std::move(f), [](Napi::Env env, std::vector<float>& v) -> Napi::Value { return copy_array(env, v); });
 }
 
 Napi::Value JsModel::probe(const Napi::CallbackInfo& info) {

@@ -20,6 +20,8 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceMethod<&JsModel::restore>("restore"),
                          InstanceMethod<&JsModel::sampler>("sampler"),
                          InstanceMethod<&JsModel::advance>("advance"),
+                         InstanceMethod<&JsModel::apply>("apply"),
+                         InstanceMethod<&JsModel::save>("save"),
                          InstanceMethod<&JsModel::probe>("probe"),
                          InstanceMethod<&JsModel::probe_keys>("probeKeys"),
                          InstanceMethod<&JsModel::probe_rows>("probeRows"),
@@ -80,11 +82,6 @@ Napi::Value JsModel::row_bytes(const Napi::CallbackInfo& info) {
 Napi::Value JsModel::session(const Napi::CallbackInfo& info) {
   const SessionOptions options = session_options(info[0], get(info.Env()).config);
   return JsSession::make(info.Env(), guarded(info.Env(), [&] { return std::make_unique<Session>(model_, options); }));
-}
-Napi::Value JsModel::restore(const Napi::CallbackInfo& info) {
-  const SessionOptions options = session_options(info[0], get(info.Env()).config);
-  const std::vector<uint8_t> saved = copy_of<uint8_t>(info[1], "saved");
-  return JsSession::make(info.Env(), guarded(info.Env(), [&] { return Session::restore(model_, options, saved.data(), saved.size()); }));
 }
 Napi::Value JsModel::sampler(const Napi::CallbackInfo& info) {
   const Napi::Object o = need_object(info[0], "options");

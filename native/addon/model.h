@@ -30,11 +30,16 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value sampler(const Napi::CallbackInfo& info);
   Napi::Value advance(const Napi::CallbackInfo& info);
+  Napi::Value apply(const Napi::CallbackInfo& info);
+  Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value probe(const Napi::CallbackInfo& info);
   Napi::Value probe_keys(const Napi::CallbackInfo& info);
   Napi::Value probe_rows(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
+  // Work on one session, off the event loop, while it takes no other call.
+  template <class Result>
+  Napi::Value work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> work, std::function<Napi::Value(Napi::Env, Result&)> finish);
   Napi::Value look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> work);
   Napi::Env begin_work(const Napi::CallbackInfo& info);
 

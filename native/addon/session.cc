@@ -62,10 +62,10 @@ Napi::Function JsSession::define(Napi::Env env) {
   return DefineClass(env, "Session",
                      {
                          InstanceMethod<&JsSession::begin>("begin"),
+                         InstanceMethod<&JsSession::peek>("peek"),
+                         InstanceMethod<&JsSession::knows_last>("knowsLast"),
                          InstanceMethod<&JsSession::rows>("rows"),
                          InstanceMethod<&JsSession::hidden>("hidden"),
-                         InstanceMethod<&JsSession::drop>("drop"),
-                         InstanceMethod<&JsSession::merge>("merge"),
                          InstanceMethod<&JsSession::attention>("attention"),
                          InstanceMethod<&JsSession::commit>("commit"),
                          InstanceMethod<&JsSession::rollback>("rollback"),
@@ -76,13 +76,10 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::cache_keys>("cacheKeys"),
                          InstanceMethod<&JsSession::cache_values>("cacheValues"),
                          InstanceMethod<&JsSession::cache_key_norms>("cacheKeyNorms"),
-                         InstanceMethod<&JsSession::evict>("evict"),
                          InstanceMethod<&JsSession::set_rule>("setRule"),
-                         InstanceMethod<&JsSession::give_back>("giveBack"),
                          InstanceMethod<&JsSession::truncate>("truncate"),
                          InstanceMethod<&JsSession::reset>("reset"),
                          InstanceMethod<&JsSession::fork>("fork"),
-                         InstanceMethod<&JsSession::save>("save"),
                          InstanceMethod<&JsSession::stats>("stats"),
                          InstanceMethod<&JsSession::close>("close"),
                      });
@@ -137,18 +134,15 @@ void JsSession::begin(const Napi::CallbackInfo& info) {
   std::vector<Look> looks = read_looks(info[1], s.model().config.layers);
   guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), looks); });
 }
+void JsSession::peek(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), {}, true); });
+}
+Napi::Value JsSession::knows_last(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !idle(info.Env()).last_hidden().empty()); }
 Napi::Value JsSession::rows(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).rows().source); }
 Napi::Value JsSession::hidden(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   return copy_array(info.Env(), s.rows().hidden.as<float>(), s.rows().source.size() * static_cast<size_t>(s.model().config.hidden));
-}
-void JsSession::drop(const Napi::CallbackInfo& info) {
-  Session& s = idle(info.Env());
-  guarded(info.Env(), [&] { s.drop(copy_of<int32_t>(info[0], "kept"), is_true(info[1])); });
-}
-void JsSession::merge(const Napi::CallbackInfo& info) {
-  Session& s = idle(info.Env());
-  guarded(info.Env(), [&] { s.merge(copy_of<int32_t>(info[0], "into"), is_true(info[1])); });
 }
 Napi::Value JsSession::attention(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).attention(layer(info[0]), head(info[1]))); }
 void JsSession::commit(const Napi::CallbackInfo& info) {
@@ -190,20 +184,7 @@ Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
   return norms;
 }
 
-void JsSession::evict(const Napi::CallbackInfo& info) {
-  Session& s = idle(info.Env());
-  const int l = layer(info[0]);
-  if (!info[1].IsArray()) wrong(info.Env(), "keptPerHead", "an array");
-  const Napi::Array list = info[1].As<Napi::Array>();
-  std::vector<std::vector<int32_t>> kept;
-  for (uint32_t h = 0; h < list.Length(); h++) kept.push_back(copy_of<int32_t>(list.Get(h), "keptPerHead"));
-  guarded(info.Env(), [&] { s.evict(l, kept); });
-}
 void JsSession::set_rule(const Napi::CallbackInfo& info) { idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1])); }
-void JsSession::give_back(const Napi::CallbackInfo& info) {
-  idle(info.Env()).cache().give_back();
-  report();
-}
 void JsSession::truncate(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   guarded(info.Env(), [&] { s.truncate(need_int(info[0], "tokens", 0, 1 << 30)); });
@@ -217,11 +198,6 @@ void JsSession::reset(const Napi::CallbackInfo& info) {
 Napi::Value JsSession::fork(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   return make(info.Env(), guarded(info.Env(), [&] { return s.fork(); }));
-}
-Napi::Value JsSession::save(const Napi::CallbackInfo& info) {
-  Session& s = idle(info.Env());
-  const std::string bytes = guarded(info.Env(), [&] { return s.save(); });
-  return copy_array(info.Env(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 void JsSession::close(const Napi::CallbackInfo&) {
   if (session_) session_->stop() = true;

@@ -29,10 +29,10 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   int head(const Napi::Value& v);
 
   void begin(const Napi::CallbackInfo& info);
+  void peek(const Napi::CallbackInfo& info);
+  Napi::Value knows_last(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);
   Napi::Value hidden(const Napi::CallbackInfo& info);
-  void drop(const Napi::CallbackInfo& info);
-  void merge(const Napi::CallbackInfo& info);
   Napi::Value attention(const Napi::CallbackInfo& info);
   void commit(const Napi::CallbackInfo& info);
   void rollback(const Napi::CallbackInfo& info);
@@ -44,13 +44,10 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   Napi::Value cache_values(const Napi::CallbackInfo& info);
   Napi::Value cache_key_norms(const Napi::CallbackInfo& info);
   Napi::Float32Array cache_side(const Napi::CallbackInfo& info, kernels::Side side);
-  void evict(const Napi::CallbackInfo& info);
   void set_rule(const Napi::CallbackInfo& info);
-  void give_back(const Napi::CallbackInfo& info);
   void truncate(const Napi::CallbackInfo& info);
   void reset(const Napi::CallbackInfo& info);
   Napi::Value fork(const Napi::CallbackInfo& info);
-  Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

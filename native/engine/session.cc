@@ -29,7 +29,7 @@ CacheShape Session::cache_shape() const {
   return shape;
 }
 
-void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks) {
+void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bool peek) {
   const Config& c = model_->config;
   if (running_) throw Error(Code::internal, "[session] expected the last call to have ended");
   if (ids.empty()) throw Error(Code::internal, "[session] expected at least one token");
@@ -45,7 +45,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks) {
   rows.hidden = Buffer(n * static_cast<size_t>(c.hidden) * sizeof(float));
   for (size_t i = 0; i < n; i++) rows.source.push_back(tokens_ + static_cast<int32_t>(i)), rows.offset.push_back(static_cast<int32_t>(i));
   rows.extent = static_cast<int>(n);
-  std::unique_ptr<KvCache> backup = n > 1 ? cache_->clone() : nullptr;
+  std::unique_ptr<KvCache> backup = n > 1 || peek ? cache_->clone() : nullptr;
   std::vector<Observed> observed;
   for (const Look& look : looks) observed.push_back({look, 0, {}});
 
@@ -67,12 +67,15 @@ void Session::ran(int layer) {
   layer_ = layer + 1;
 }
 
-void Session::commit() {
-  for (size_t l = 0; l < next_position_.size(); l++) {
-    next_position_[l] += extents_[l];
-    cache_->settle(static_cast<int>(l));
-    trim_window(static_cast<int>(l));
+void Session::settle() {
+  for (int l = 0; l < model_->config.layers; l++) {
+    cache_->settle(l);
+    trim_window(l);
   }
+}
+
+void Session::commit() {
+  for (size_t l = 0; l < next_position_.size(); l++) next_position_[l] += extents_[l];
   tokens_ += static_cast<int>(ids_.size());
   running_ = false;
   backup_.reset();

@@ -58,13 +58,15 @@ class Session {
   std::atomic<bool>& stop() { return stop_; }
 
   // ---- a call
-  void begin(std::vector<int32_t> ids, const std::vector<Look>& looks);   // context_full, plan (an id outside the vocabulary)
+  // Throws context_full, plan (an id outside the vocabulary). peek: nothing will be kept, so that a single token can be taken back too.
+  void begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bool peek = false);
   bool running() const { return running_; }
   int call_tokens() const { return static_cast<int>(ids_.size()); }
   const std::vector<int32_t>& ids() const { return ids_; }
   Rows& rows() { return rows_; }
   void drop(const std::vector<int32_t>& kept, bool repack);               // sources; plan
   void merge(const std::vector<int32_t>& into, bool repack);
+  void settle();                                                          // after the last stage and all evictions: what the cache does when a call is done
   void commit();
   void rollback() noexcept;
 

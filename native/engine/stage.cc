@@ -140,6 +140,7 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   for (StageEntry* e : group) {
     if (e->session->call_tokens() > 1) continue;
     for (int l = 0; l < c.layers; l++) e->session->apply_rule(l);
+    e->session->settle();
   }
 }
 

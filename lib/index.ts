@@ -1,0 +1,26 @@
+// The public surface of the package.
+export type { Budget } from './budget.js'
+export { ERROR_CODES, type ErrorCode, TokensieveError } from './errors.js'
+export type { Generated, Piece, TextStream } from './generate.js'
+export { type AttentionOptions, type KernelOptions, kernels, type MatmulOptions, type RopeOptions } from './kernels.js'
+export {
+  type CacheSeen,
+  type Decision,
+  defineMethod,
+  type LayerSeen,
+  type Method,
+  type MethodInfo,
+  methods,
+  type Seen,
+  type Shape,
+} from './methods/index.js'
+export { type LoadOptions, type LoadProgress, load, type Model } from './model.js'
+export type { DType, ModelConfig } from './native.js'
+export type { PlanEntry } from './plan.js'
+export type { Prompt, PromptPart } from './prompt.js'
+export { type PullOptions, type PullProgress, pull } from './pull.js'
+export type { GenerateOptions } from './sampling.js'
+export type { Session, SessionOptions } from './session.js'
+export type { KvTypes } from './sizes.js'
+export type { SessionStats } from './stats.js'
+export type { ChatMessage, Tokenizer } from './tokenizer/index.js'

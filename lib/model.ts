@@ -1,0 +1,214 @@
+// A model: loaded once, immutable, shared by any number of sessions.
+import { stat } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
+import { restoreMethod } from './methods/index.js'
+import { type LoadOptions as NativeLoad, type ModelConfig, type NativeModel, native } from './native.js'
+import { checkSignal } from './sampling.js'
+import { readSaved } from './saved.js'
+import { Scheduler } from './scheduler.js'
+import { emptyMemory, nativeOptions, Session, type SessionOptions, settle } from './session.js'
+import { tokenizerOf } from './tokenizer-of.js'
+import type { Tokenizer } from './tokenizer/index.js'
+
+export interface LoadOptions {
+  /** 'auto' and 'cpu' run here; default: TOKENSIEVE_DEVICE or 'auto'. */
+  readonly device?: string
+  /** Default: TOKENSIEVE_THREADS or the physical cores. Results do not depend on it. */
+  readonly threads?: number
+  readonly onProgress?: (progress: LoadProgress) => void
+  readonly signal?: AbortSignal
+}
+
+export interface LoadProgress {
+  /** Bytes. */
+  readonly done: number
+  readonly total: number
+  readonly what: 'weights'
+}
+
+/** What sessions share of their model. */
+export interface ModelParts {
+  readonly native: NativeModel
+  readonly config: ModelConfig
+  readonly tokenizer: Tokenizer
+  readonly scheduler: Scheduler
+  readonly sessions: OpenSessions
+  /** Milliseconds. */
+  readonly loadTime: number
+}
+
+/** Open sessions, held so weakly that a forgotten one can be collected. */
+class OpenSessions {
+  readonly #all = new Set<WeakRef<Session>>()
+  readonly #gone = new FinalizationRegistry<WeakRef<Session>>((ref) => this.#all.delete(ref))
+
+  add(session: Session): void {
+    const ref = new WeakRef(session)
+    this.#all.add(ref)
+    this.#gone.register(session, ref, session)
+  }
+  delete(session: Session): void {
+    this.#gone.unregister(session)
+    for (const ref of this.#all) if (ref.deref() === session) this.#all.delete(ref)
+  }
+  closeAll(): Promise<unknown> {
+    return Promise.all([...this.#all].map((ref) => ref.deref()?.close()))
+  }
+}
+
+export class Model {
+  readonly #parts: ModelParts
+  readonly #file: number
+  #closed = false
+
+  /** @internal Models are made by load. */
+  constructor(parts: ModelParts, file: number) {
+    this.#parts = parts
+    this.#file = file
+  }
+
+  /** What the model is, read from its file. */
+  get config(): ModelConfig {
+    return this.#parts.config
+  }
+  get tokenizer(): Tokenizer {
+    return this.#parts.tokenizer
+  }
+  /** Which layers run where. */
+  get stages(): { readonly layers: readonly [number, number]; readonly device: string }[] {
+    return [{ layers: [0, this.config.layers], device: 'cpu' }]
+  }
+  /** weights: bytes of the packed weights in memory. mapped: of the file that is still mapped (none: it is closed when the weights are packed). file: of the file. */
+  get bytes(): { readonly weights: number; readonly mapped: number; readonly file: number } {
+    return { weights: this.#open().bytes, mapped: 0, file: this.#file }
+  }
+  /** The instruction set that its kernels use. */
+  get isa(): string {
+    return this.#open().isa
+  }
+
+  session(options?: SessionOptions): Session {
+    const model = this.#open()
+    const settings = settle(this.#parts, options)
+    const made = new Session(this.#parts, settings, guarded(() => model.session(nativeOptions(settings))), emptyMemory(settings))
+    this.#parts.sessions.add(made)
+    return made
+  }
+
+  /** A saved session again, with the options and methods it had; options override, and must name methods made by defineMethod. */
+  async restore(source: string | Readable, options: SessionOptions = {}): Promise<Session> {
+    const model = this.#open()
+    const saved = await readSaved(source, this.#parts)
+    const { methods, plan } = options
+    const kept = methods === undefined && plan === undefined ? { methods: saved.methods.map((one) => restoreMethod(one)) } : {}
+    const settings = settle(this.#parts, { ...saved.options, ...kept, ...options })
+    const made = await model.restore(nativeOptions(settings), saved.bytes).catch((error: unknown) => {
+      throw fromNative(error)
+    })
+    const session = new Session(this.#parts, settings, made, saved.memory)
+    this.#parts.sessions.add(session)
+    return session
+  }
+
+  /** Closes its sessions too; what is under way rejects with ERR_CLOSED. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#parts.sessions.closeAll()
+    this.#parts.native.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #open(): NativeModel {
+    if (this.#closed) throw new TokensieveError('ERR_CLOSED', 'Expected an open model, but this one was closed')
+    return this.#parts.native
+  }
+}
+
+/**
+ * Loads a GGUF file, or a folder with config.json, safetensors and tokenizer.json.
+ * @throws TokensieveError ERR_FILE_NOT_FOUND, ERR_FILE_FORMAT, ERR_FILE_TRUNCATED, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY, ERR_DEVICE
+ */
+export async function load(path: string, options: LoadOptions = {}): Promise<Model> {
+  if (typeof path !== 'string') throw typeError('a path', 'path', path)
+  const { threads, isa, onProgress, signal } = parseLoad(options)
+  const start = performance.now()
+  signal?.throwIfAborted()
+  try {
+    const folder = await stat(path).then((s) => s.isDirectory(), () => false)
+    const file = await native().open(path)
+    try {
+      const loading = native().load(file, { threads, isa }, onProgress ? (done, total) => onProgress({ done, total, what: 'weights' }) : null)
+      const cancel = () => loading.cancel()
+      signal?.addEventListener('abort', cancel, { once: true })
+      // The vocabulary is read while the weights are packed; both must end before the file is closed.
+      const [tokenizer, model] = await Promise.allSettled([tokenizerOf(path, folder, file), loading.model])
+      signal?.removeEventListener('abort', cancel)
+      if (model.status === 'rejected') throw model.reason
+      if (tokenizer.status === 'rejected') {
+        model.value.close()
+        throw tokenizer.reason
+      }
+      return modelOf(model.value, tokenizer.value, file.bytes, performance.now() - start)
+    } finally {
+      file.close()
+    }
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw fromNative(error)
+  }
+}
+
+function modelOf(made: NativeModel, tokenizer: Tokenizer, file: number, loadTime: number): Model {
+  const config = Object.freeze({ ...made.config, windows: Object.freeze(made.config.windows) })
+  if (tokenizer.vocabularySize > config.vocabularySize) {
+    made.close()
+    throw new TokensieveError('ERR_FILE_FORMAT', `[tokenizer] expected at most ${config.vocabularySize} tokens, as many as the model has rows for, but there are ${tokenizer.vocabularySize}`)
+  }
+  return new Model({ native: made, config, tokenizer, scheduler: new Scheduler(made), sessions: new OpenSessions(), loadTime }, file)
+}
+
+const OPTIONS = ['device', 'threads', 'vision', 'onProgress', 'signal']
+
+function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress' | 'signal'> {
+  if (typeof options !== 'object' || options === null) throw typeError('an object', 'options', options)
+  for (const name of Object.keys(options)) {
+    if (!OPTIONS.includes(name)) throw typeError(`one of the options ${OPTIONS.join(', ')}`, 'options', name)
+  }
+  const { device = process.env.TOKENSIEVE_DEVICE || 'auto', threads, vision, onProgress, signal } = options as { [name: string]: unknown }
+  checkDevice(device)
+  if (vision !== undefined) throw new TokensieveError('ERR_UNSUPPORTED', 'Expected no `vision`: this version reads text alone')
+  if (onProgress !== undefined && typeof onProgress !== 'function') throw typeError('a function', 'onProgress', onProgress)
+  checkSignal(signal)
+  return { threads: parseThreads(threads), isa: process.env.TOKENSIEVE_ISA || 'auto', onProgress: onProgress as LoadOptions['onProgress'], signal }
+}
+
+function checkDevice(device: unknown): void {
+  if (typeof device !== 'string' && !Array.isArray(device)) throw typeError("'auto' or 'cpu'", 'device', device)
+  const named = typeof device === 'string' ? [device] : device.map((part: { device?: unknown } | null) => part?.device)
+  for (const one of named) {
+    if (one !== 'auto' && one !== 'cpu')
+      throw new TokensieveError('ERR_DEVICE', `Expected the device 'auto' or 'cpu', which this build has, but received ${JSON.stringify(one)}`)
+  }
+}
+
+function parseThreads(given: unknown): number {
+  const variable = process.env.TOKENSIEVE_THREADS
+  const threads = given ?? (variable ? Number(variable) : native().physicalCores())
+  const name = given === undefined ? 'TOKENSIEVE_THREADS' : 'threads'
+  if (typeof threads !== 'number') throw typeError('a number', name, threads)
+  if (!(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) throw rangeError('a whole number from 1 to 1024', name, given ?? variable)
+  return threads
+}
+
+function guarded<T>(make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}

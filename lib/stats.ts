@@ -1,0 +1,72 @@
+// Numbers of a session, all measured.
+import type { ModelConfig, NativeSession } from './native.js'
+import { fullBytes } from './sizes.js'
+
+export interface SessionStats {
+  /** tokens: given; seen: ran layer by layer, a mean over layers; cached: taken from an earlier prefix. */
+  readonly prompt: { readonly tokens: number; readonly seen: number; readonly cached: number }
+  readonly generated: { readonly tokens: number; readonly proposed: number; readonly accepted: number }
+  readonly kv: {
+    readonly bytes: number
+    readonly fullBytes: number
+    readonly peakBytes: number
+    readonly layers: readonly { readonly rows: readonly number[]; readonly bytes: number }[]
+  }
+  /** Milliseconds; decide: spent in methods. */
+  readonly time: {
+    readonly load: number
+    readonly vision: number
+    readonly prefill: number
+    readonly decode: number
+    readonly decide: number
+  }
+  readonly tokensPerSecond: { readonly prefill: number; readonly decode: number }
+}
+
+/** What is counted while calls run. */
+export class Counters {
+  promptTokens = 0
+  /** Rows times layers. */
+  promptRows = 0
+  generated = 0
+  decodeSteps = 0
+  prefill = 0
+  decode = 0
+  decide = 0
+
+  copy(): Counters {
+    return Object.assign(new Counters(), this)
+  }
+
+  since(before: Counters): Counters {
+    const left = new Counters()
+    for (const key of Object.keys(left) as (keyof { [K in keyof Counters as Counters[K] extends number ? K : never]: 0 })[])
+      left[key] = this[key] - before[key]
+    return left
+  }
+}
+
+export interface KvPeak {
+  bytes: number
+}
+
+export function statsOf(
+  counters: Counters,
+  native: NativeSession,
+  config: ModelConfig,
+  tokens: number,
+  loadTime: number,
+  peak: KvPeak,
+): SessionStats {
+  const { bytes, layers } = native.stats()
+  peak.bytes = Math.max(peak.bytes, bytes)
+  const { promptTokens, promptRows, generated, decodeSteps, prefill, decode, decide } = counters
+  const rate = (count: number, time: number) => (time > 0 ? (count / time) * 1000 : 0)
+  return {
+    prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached: 0 },
+    generated: { tokens: generated, proposed: 0, accepted: 0 },
+    kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, layers },
+    time: { load: loadTime, vision: 0, prefill, decode, decide },
+    tokensPerSecond: { prefill: rate(promptTokens, prefill), decode: rate(decodeSteps, decode) },
+  }
+}
