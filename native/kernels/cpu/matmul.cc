@@ -9,10 +9,13 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
+constexpr int kSliceBlocks = 32;
+
 // A slice of a panel with one code a byte and its scales in f32.
 template <int bits, int zero, bool min, bool halves>
 struct Unpacked : Codes8 {
   static constexpr int kBits = bits;
+  static constexpr bool kUnpacked = true;
   static constexpr int kGroup = 1, kHead = 0, kBlock = 576 + (halves ? 64 : 0) + (min ? 64 : 0), kZero = zero;
   static constexpr bool kMin = min, kHalves = halves;
   static TS_INLINE F scale(const uint8_t*, const uint8_t* block, int half) {
@@ -31,10 +34,32 @@ TS_INLINE void unpack_codes(const uint8_t* from, uint8_t* to) {
   }
 }
 
-constexpr int kSliceBlocks = 32;
+// activation scale * float(sum of activations) of `count` blocks, which minima are multiplied with
+TS_INLINE void scale_block_sums(const float* scale, const int16_t* sum, int count, float* out) {
+  int b = 0;
+  for (; b + 16 <= count; b += 16) store(out + b, mul(load(scale + b), to_f32(pair_sums(sum + 2 * b))));
+  for (; b < count; b++) out[b] = scale[b] * static_cast<float>(sum[2 * b] + sum[2 * b + 1]);
+}
+
+template <bool kept>
+struct ScaledSums {
+  const float* scale_sums(const Prepared&, int, int, int, int) { return nullptr; }
+};
+template <>
+struct ScaledSums<true> {
+  alignas(64) float sums[kChunk][kSliceBlocks];
+  const float* scale_sums(const Prepared& x, int token, int tokens, int k, int depth) {
+    const size_t blocks = static_cast<size_t>(x.cols) / 32;
+    for (int t = 0; t < tokens; t++) {
+      const size_t at = blocks * static_cast<size_t>(token + t) + static_cast<size_t>(k) / 32;
+      scale_block_sums(x.scale + at, x.sum + 2 * at, depth / 32, sums[t]);
+    }
+    return sums[0];
+  }
+};
 
 template <class W>
-struct UnpackedSlice {
+struct UnpackedSlice : ScaledSums<W::kMin> {
   using Form = Unpacked<W::kBits, W::kZero, W::kMin, W::kHalves>;
   alignas(64) uint8_t blocks[2][kSliceBlocks * Form::kBlock];
   const uint8_t* panels[2] = {blocks[0], blocks[1]};
@@ -54,11 +79,6 @@ struct UnpackedSlice {
     if constexpr (W::kHalves) store(scales + 16, W::scale(head, block, 1));
     if constexpr (W::kMin) store(scales + 16, W::minimum(head, block));
   }
-};
-
-// Blocks that tiles read as they are.
-struct SameSlice {
-  const uint8_t* const* unpack(const uint8_t* const* packed, int, int) { return packed; }
 };
 
 template <class W>
@@ -131,13 +151,16 @@ TS_INLINE void add_scaled(const uint8_t* const* head, const uint8_t* const* bloc
   }
 }
 
+// scaled: of these tokens at this block, kSliceBlocks apart, or null
 template <class L, int P, int T>
-TS_INLINE void add_minima(const uint8_t* const* head, const uint8_t* const* block, const Activations& a, F (&f)[T][P]) {
+TS_INLINE void add_minima(const uint8_t* const* head, const uint8_t* const* block, const Activations& a,
+                          const float* scaled, F (&f)[T][P]) {
   F min[P];
   TS_UNROLL for (int p = 0; p < P; p++) min[p] = L::minimum(head[p], block[p]);
   TS_UNROLL for (int t = 0; t < T; t++) {
     const size_t at = a.blocks * static_cast<size_t>(t);
-    const F s = mul(set1(a.scale[at]), to_f32(half_sums(a.sum + 2 * at, 1, 1)));
+    const F s = L::kUnpacked ? set1(scaled[kSliceBlocks * t])
+                             : mul(set1(a.scale[at]), to_f32(half_sums(a.sum + 2 * at, 1, 1)));
     TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = fma(min[p], s, f[t][p]);
   }
 }
@@ -148,6 +171,8 @@ TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
   const size_t cols = static_cast<size_t>(x.cols), blocks = cols / 32;
   const size_t row = static_cast<size_t>(token), b0 = static_cast<size_t>(span.k) / 32;
   Activations a{x.q + cols * row + 32 * b0, x.scale + blocks * row + b0, x.sum + 2 * (blocks * row + b0), cols, blocks};
+  const float* scaled = nullptr;
+  if constexpr (L::kMin && L::kUnpacked) scaled = span.scaled + kSliceBlocks * (token - span.chunk);
   F f[T][P];
   TS_UNROLL for (int t = 0; t < T; t++) {
     TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = span.first ? zero() : load(sums + kStride * t + 16 * p);
@@ -164,7 +189,7 @@ TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
     } else {
       add_scaled<L, 0, 8, 0, P, T>(head, block, a, f);
     }
-    if constexpr (L::kMin) add_minima<L, P, T>(head, block, a, f);
+    if constexpr (L::kMin) add_minima<L, P, T>(head, block, a, L::kUnpacked ? scaled + b : nullptr, f);
   }
   TS_UNROLL for (int t = 0; t < T; t++) {
     TS_UNROLL for (int p = 0; p < P; p++) store(sums + kStride * t + 16 * p, f[t][p]);

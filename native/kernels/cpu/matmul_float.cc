@@ -18,10 +18,6 @@ struct BF16 {
   static TS_INLINE F weights(const uint8_t* p) { return load_bf16(p); }
 };
 
-struct SameSlice {
-  const uint8_t* const* unpack(const uint8_t* const* packed, int, int) { return packed; }
-};
-
 template <int P, int T>
 TS_INLINE void load_sums(const Span& span, const float* sums, F (&f)[T][P]) {
   TS_UNROLL for (int t = 0; t < T; t++) {

@@ -147,6 +147,9 @@ TS_INLINE int32_t reduce_addi(I x) {
   q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
 }
+TS_INLINE I pair_sums(const int16_t* p) {
+  return {_mm256_madd_epi16(load_256(p), _mm256_set1_epi16(1)), _mm256_madd_epi16(load_256(p + 16), _mm256_set1_epi16(1))};
+}
 TS_INLINE void store_i8(void* p, I x) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
   store_128(p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));

@@ -108,6 +108,7 @@ TS_INLINE int32_t reduce_addi(I a) {
   q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
 }
+TS_INLINE I pair_sums(const int16_t* p) { return {_mm512_madd_epi16(_mm512_loadu_si512(p), _mm512_set1_epi16(1))}; }
 TS_INLINE void store_i8(void* p, I a) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
 
 TS_INLINE B load_b(const void* p) { return {_mm512_loadu_si512(p)}; }

@@ -125,6 +125,7 @@ TS_INLINE I to_i32(F a) { TS_QUARTERS(I, vcvtnq_s32_f32(a.v[i])); }
 TS_INLINE int32_t reduce_addi(I a) {
   return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3])));
 }
+TS_INLINE I pair_sums(const int16_t* p) { TS_QUARTERS(I, vpaddlq_s16(vld1q_s16(p + 8 * i))); }
 TS_INLINE void store_i8(void* p, I a) {
   const int16x8_t low = vcombine_s16(vmovn_s32(a.v[0]), vmovn_s32(a.v[1]));
   const int16x8_t high = vcombine_s16(vmovn_s32(a.v[2]), vmovn_s32(a.v[3]));

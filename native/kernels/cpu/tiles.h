@@ -34,7 +34,9 @@ struct Span {
   int from;
   const Prepared* x;
   int k, depth;
-  bool first;  // sums start at zero
+  bool first;           // sums start at zero
+  int chunk;            // the first token of the chunk
+  const float* scaled;  // what the form keeps of the chunk's activations, or null
 };
 
 // Tokens [token, token + count) in tiles of T, the rest in one smaller tile.
@@ -64,6 +66,12 @@ inline void finish(const Call& c, int row, int rows, int token, int tokens, cons
   }
 }
 
+// Forms that tiles read as they are.
+struct SameSlice {
+  const uint8_t* const* unpack(const uint8_t* const* packed, int, int) { return packed; }
+  const float* scale_sums(const Prepared&, int, int, int, int) { return nullptr; }
+};
+
 struct Cut {
   const Call* call;
   size_t panel_bytes;
@@ -80,7 +88,7 @@ void run_few(void* context, int index, int) {
   for (int i = from; i < to; i++) {
     alignas(64) float sums[M::kFew * kStride];
     const uint8_t* panel = c.w->data + cut.panel_bytes * static_cast<size_t>(i);
-    run_tiles<M, typename M::Packed, 1, M::kFew>({&panel, 0, c.x, 0, c.w->cols, true}, 0, c.x->n, sums);
+    run_tiles<M, typename M::Packed, 1, M::kFew>({&panel, 0, c.x, 0, c.w->cols, true, 0, nullptr}, 0, c.x->n, sums);
     finish(c, 16 * i, c.w->rows - 16 * i < 16 ? c.w->rows - 16 * i : 16, 0, c.x->n, sums);
   }
 }
@@ -93,7 +101,8 @@ void run_pair(const Call& c, const uint8_t* const* panels, int row, int token, i
   for (int k = 0; k < c.w->cols; k += M::kSlice) {
     const int depth = c.w->cols - k < M::kSlice ? c.w->cols - k : M::kSlice;
     const uint8_t* const* sliced = scratch.unpack(panels, k, depth);
-    const Span span{sliced, sliced == panels ? k : 0, c.x, k, depth, k == 0};
+    const float* scaled = scratch.scale_sums(*c.x, token, tokens, k, depth);
+    const Span span{sliced, sliced == panels ? k : 0, c.x, k, depth, k == 0, token, scaled};
     for (int p = 0; p < 2; p += M::kPanels) {
       Span part = span;
       part.panels += p;
