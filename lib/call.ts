@@ -38,7 +38,6 @@ export async function runCall(context: CallContext, tokens: Tokens, head: Advanc
   native.begin(tokens.ids, schedule.observations(single ? 'decode' : 'prompt', step))
   try {
     const result = single ? await runStep(context, head) : await runPrompt(context, tokens, head)
-    native.commit()
     const time = performance.now() - start
     if (single) {
       context.counters.decode += time
@@ -57,7 +56,7 @@ async function runStep(context: CallContext, head: Advance['head']): Promise<Run
   const { native, scheduler, shape } = context
   context.check()
   const last = await scheduler.step({ session: native, from: 0, to: shape.layers, begin: 0, end: 1, head })
-  return { last, pieces: last.logits ? [last.logits] : [], plan: await lookAtCaches(context, 'decode', 1) }
+  return { last, pieces: last.logits ? [last.logits] : [], plan: await finishCall(context, 'decode', 1) }
 }
 
 async function runPrompt(context: CallContext, tokens: Tokens, head: Advance['head']): Promise<Running> {
@@ -81,7 +80,7 @@ async function runPrompt(context: CallContext, tokens: Tokens, head: Advance['he
     context.counters.promptRows += rows * (to - from)
     from = to
   }
-  plan.push(...(await lookAtCaches(context, 'prompt', tokens.ids.length)))
+  plan.push(...(await finishCall(context, 'prompt', tokens.ids.length)))
   context.counters.promptTokens += tokens.ids.length
   return running
 }
@@ -166,8 +165,8 @@ function meanOverHeads(native: NativeSession, layer: number, kvHeads: number, ro
   return mean
 }
 
-/** All layers decide before the first one is touched: a decision that does not fit changes nothing. count: tokens of the call. */
-async function lookAtCaches(context: CallContext, at: 'prompt' | 'decode', count: number): Promise<PlanEntry[]> {
+/** Decisions on the caches, and the end of the call. All layers decide before the first one is touched: a decision that does not fit changes nothing. count: tokens of the call. */
+async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: number): Promise<PlanEntry[]> {
   const { native, schedule, scheduler, step, trace } = context
   const start = performance.now()
   const decided: Decided[] = []
@@ -180,7 +179,9 @@ async function lookAtCaches(context: CallContext, at: 'prompt' | 'decode', count
     turn = performance.now()
   }
   const actions = decided.flatMap(({ decision }) => actionOf(decision))
-  if (count > 1 || actions.length > 0) await scheduler.job((m) => m.apply(native, [...actions, { settle: true }]))
+  if (count > 1 || actions.length > 0) await scheduler.job((m) => m.apply(native, [...actions, { commit: true }]))
+  else native.commit()
+  for (const { decision } of decided) if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
   if (decided.length > 0) context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
 }

@@ -65,13 +65,13 @@ export interface NativeStats {
 
 /**
  * What a plan does to a session. drop: sources of the rows that go on. merge: row i of the call folds into the row of source merge[i] (which holds itself); the mean is weighted by
- * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each. settle ends a call of several tokens: quantization, windows, memory given back.
+ * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
  */
 export type Action =
   | { drop: Int32Array; repack: boolean }
   | { merge: Int32Array; repack: boolean }
   | { layer: number; evict: Int32Array[] }
-  | { settle: true }
+  | { commit: true }
 
 export interface SamplerOptions {
   temperature: number

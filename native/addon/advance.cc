@@ -132,7 +132,7 @@ Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Resul
   return promise;
 }
 
-// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head] } | { settle: true }.
+// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head] } | { commit: true }.
 Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
   const Napi::Array list = info[1].As<Napi::Array>();
@@ -152,7 +152,7 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
       for (uint32_t h = 0; h < heads.Length(); h++) kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
       actions->push_back([layer, kept = std::move(kept)](Session& s) { s.evict(layer, kept); });
     } else {
-      actions->push_back([](Session& s) { s.settle(), s.cache().give_back(); });
+      actions->push_back([](Session& s) { s.commit(); });
     }
   }
   return work_on<int>(

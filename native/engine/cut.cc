@@ -87,6 +87,7 @@ void Session::evict(int layer, const std::vector<std::vector<int32_t>>& kept) {
   if (kept.size() != static_cast<size_t>(shape.kv_heads)) throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(shape.kv_heads) + " KV heads, got " + std::to_string(kept.size()));
   std::vector<std::vector<int32_t>> index;
   for (int h = 0; h < shape.kv_heads; h++) index.push_back(places(cache_->head(layer, h).source, kept[static_cast<size_t>(h)], "cache rows"));
+  evicted_ = true;
   for (int h = 0; h < shape.kv_heads; h++) {
     const std::vector<int32_t>& rows = index[static_cast<size_t>(h)];
     if (static_cast<int>(rows.size()) < cache_->rows(layer, h)) cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));

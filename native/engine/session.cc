@@ -59,6 +59,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
   fates_.resize(fates_.size() + n, Fate{static_cast<uint16_t>(c.layers), true});
   layer_ = 0;
   stop_ = false;
+  evicted_ = false;
   running_ = true;
 }
 
@@ -75,12 +76,14 @@ void Session::settle() {
 }
 
 void Session::commit() {
+  if (ids_.size() > 1) settle();
   for (size_t l = 0; l < next_position_.size(); l++) next_position_[l] += extents_[l];
   tokens_ += static_cast<int>(ids_.size());
   running_ = false;
   backup_.reset();
   rows_ = Rows();
   observed_.clear();
+  if (evicted_) cache_->give_back();
 }
 
 void Session::rollback() noexcept {

@@ -66,8 +66,8 @@ class Session {
   Rows& rows() { return rows_; }
   void drop(const std::vector<int32_t>& kept, bool repack);               // sources; plan
   void merge(const std::vector<int32_t>& into, bool repack);
-  void settle();                                                          // after the last stage and all evictions: what the cache does when a call is done
-  void commit();
+  void settle();   // after the last stage and all evictions: what the cache does when a call is done; a decode step has done so
+  void commit();   // of a prompt: settles first, and gives back the memory of what was evicted
   void rollback() noexcept;
 
   // ---- observations: mean over the group, summed over the looked rows; [rows of that head], empty where nobody looked
@@ -128,6 +128,7 @@ class Session {
   std::unique_ptr<KvCache> backup_;     // of calls of more than one token
   std::vector<float> backup_hidden_;
   size_t backup_fates_ = 0;
+  bool evicted_ = false;                // rows went in this call
 };
 
 }  // namespace tokensieve
