@@ -24,20 +24,21 @@ export function asPrompt(seen: CacheSeen): CacheSeen {
 
 /** What is seen once `decision` is carried out: of the rows that are left, with what was observed before it. */
 export function after(seen: Seen, decision: Decision): Seen {
-  if (seen.at === 'layer' && decision.action === 'drop') return afterCut(seen, new Set(Array.from(decision.kept)))
-  if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, new Set(Array.from(decision.into)))
+  if (seen.at === 'layer' && decision.action === 'drop') return afterCut(seen, decision.kept)
+  if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, holders(seen, decision.into))
   if ((seen.at === 'prompt' || seen.at === 'decode') && decision.action === 'evict') {
-    const places = decision.keptPerHead.map((kept, head) => placesOf(seen.sources(head), new Set(Array.from(kept))))
-    return perHead(seen, (values, head) => gather(values, places[head] ?? new Int32Array(0), seen.sources(head).length))
+    const places = onceEach((head) => placesOf(seen.sources(head), decision.keptPerHead[head] ?? []))
+    return perHead(seen, (values, head) => gather(values, places(head), seen.sources(head).length))
   }
   return seen
 }
 
-function afterCut(seen: LayerSeen, kept: ReadonlySet<number>): LayerSeen {
+function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
   const { at, given, layer, shape, step } = seen
   const rows = seen.sources.length
   const places = placesOf(seen.sources, kept)
-  const droppable = new Set(seen.droppable)
+  const free = new Uint8Array(rows)
+  for (const place of seen.droppable) free[place] = 1
   return {
     at,
     given,
@@ -45,11 +46,16 @@ function afterCut(seen: LayerSeen, kept: ReadonlySet<number>): LayerSeen {
     shape,
     step,
     sources: gather(seen.sources, places, rows),
-    droppable: Int32Array.from(places.keys()).filter((place) => droppable.has(places[place] as number)),
+    droppable: Int32Array.from(places.keys()).filter((place) => free[places[place] as number] === 1),
     attention: once(() => gather(seen.attention(), places, rows)),
     keys: once(() => gather(seen.keys(), places, rows)),
     hidden: once(() => gather(seen.hidden(), places, rows)),
   }
+}
+
+/** Rows that hold themselves once `into` is carried out. */
+function holders({ sources }: LayerSeen, into: ArrayLike<number>): Int32Array {
+  return sources.filter((source, place) => into[place] === source)
 }
 
 type Read = <A extends Float32Array | Int32Array>(values: A, head: number) => A
@@ -71,15 +77,25 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
   }
 }
 
-function placesOf(sources: Int32Array, kept: ReadonlySet<number>): Int32Array {
-  return Int32Array.from(sources.keys()).filter((place) => kept.has(sources[place] as number))
+/** Places of `kept` in `sources`, both ascending. */
+function placesOf(sources: Int32Array, kept: ArrayLike<number>): Int32Array {
+  const places = new Int32Array(kept.length)
+  for (let i = 0, place = 0; i < kept.length; i++, place++) {
+    while (place < sources.length && sources[place] !== kept[i]) place++
+    places[i] = place
+  }
+  return places
 }
 
 /** Lines of [rows × size] values, whatever the size. */
 function gather<A extends Float32Array | Int32Array>(values: A, places: Int32Array, rows: number): A {
   const size = rows > 0 ? values.length / rows : 0
   const kept = values.slice(0, places.length * size) as A
-  for (const [to, from] of places.entries()) kept.set(values.subarray(from * size, (from + 1) * size), to * size)
+  for (let i = 0; i < places.length; i++) {
+    const from = (places[i] as number) * size
+    if (size === 1) kept[i] = values[from] as number
+    else kept.set(values.subarray(from, from + size), i * size)
+  }
   return kept
 }
 

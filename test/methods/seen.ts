@@ -53,7 +53,7 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
   const read = (values: ArrayLike<number>[] | undefined, what: string) => (head: number) => {
     const found = values?.[head]
     if (found === undefined) throw new Error(`${what} of head ${head} was not asked for`)
-    return Float32Array.from(found)
+    return new Float32Array(found)
   }
   return {
     at: given.at ?? 'prompt',
@@ -61,7 +61,7 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
     layer: given.layer ?? 0,
     step: given.step ?? 0,
     tokens: given.tokens ?? Math.max(...sources.map((one) => (one[one.length - 1] ?? -1) + 1)),
-    sources: (head) => Int32Array.from(sources[head] as ArrayLike<number>),
+    sources: (head) => new Int32Array(sources[head] as ArrayLike<number>),
     attention: read(given.attention, 'attention'),
     columnSums: read(given.columnSums, 'columnSums'),
     keyNorms: read(given.keyNorms, 'keyNorms'),

@@ -46,7 +46,9 @@ function rank({ recent, seed, sinks }: { recent: number; seed: number; sinks: nu
 /** [rows]: a number in [0, 1) for each row, by a 32-bit mix of seed, layer, head and source. */
 function lots(seed: number, layer: number, head: number, sources: Int32Array): Float64Array {
   const start = mix(mix(mix(seed) ^ layer) ^ head)
-  return Float64Array.from(sources, (source) => mix(start ^ source) / 2 ** 32)
+  const drawn = new Float64Array(sources.length)
+  for (let i = 0; i < drawn.length; i++) drawn[i] = mix(start ^ (sources[i] as number)) / 2 ** 32
+  return drawn
 }
 
 function mix(value: number): number {
