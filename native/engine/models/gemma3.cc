@@ -39,14 +39,16 @@ void describe_gemma3(Loader& loader) {
   const Weights& w = loader.weights();
   c.activation = kernels::Activation::gelu_tanh;
   c.embedding_scale = std::sqrt(static_cast<float>(c.hidden));
-  const double scalar = get_double(w, loader.key("attention.query_pre_attn_scalar"), c.head_size);
-  if (!(scalar > 0)) throw Error(Code::file_format, "[config] expected a positive query_pre_attn_scalar");
-  c.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
+  // The 62-layer model scales by hidden / heads instead of the head size, which its GGUF does not say.
+  const double usual = 1 / std::sqrt(c.layers == 62 ? static_cast<double>(c.hidden) / c.heads : c.head_size);
+  const double scale = get_double(w, loader.key("attention.scale"), usual);
+  if (!(scale > 0)) throw Error(Code::file_format, "[config] expected a positive attention.scale");
+  c.attention_scale = static_cast<float>(scale);
 
   Rotary full, sliding;
   full.rotated = sliding.rotated = c.head_size;
   full.base = get_double(w, loader.key("rope.freq_base"), 1e6);
-  sliding.base = get_double(w, loader.key("rope.local.freq_base"), 1e4);
+  sliding.base = get_double(w, loader.key("rope.freq_base_swa"), 1e4);
   if (get_string(w, loader.key("rope.scaling.type"), "none") == "linear") full.linear = get_double(w, loader.key("rope.scaling.factor"), 1);
   if (!(full.base > 1) || !(sliding.base > 1) || !(full.linear > 0)) throw Error(Code::file_format, "[config] expected rope bases above 1 and a positive scaling factor");
   m.rotaries = {full, sliding};
