@@ -1,5 +1,5 @@
-// Kernels matmul, prepare, pack and embedding of every runnable instruction set, against plain loops over the dequantized
-// GGUF rows. Blocks are random bytes, so that every code occurs, -128 among them.
+// Kernels matmul, prepare, pack and embedding of every runnable instruction set, against plain loops over the
+// dequantized GGUF rows. Blocks are random bytes, so that every code occurs, -128 among them.
 #include <memory>
 
 #include "core/half.h"
@@ -134,7 +134,9 @@ bool same(const std::vector<float>& a, const std::vector<float>& b, size_t count
   return std::memcmp(a.data(), b.data(), count * sizeof(float)) == 0;
 }
 
-int columns(DType type, int wanted) { return (wanted + traits(type).block - 1) / traits(type).block * traits(type).block; }
+int columns(DType type, int wanted) {
+  return (wanted + traits(type).block - 1) / traits(type).block * traits(type).block;
+}
 
 // Against a plain loop over the activations as prepared (rounding of f32 sums only) and as given (their rounding too).
 void compare(const Matrix& m, const Input& in, Kind kind, const std::vector<float>& out) {
@@ -149,7 +151,8 @@ void compare(const Matrix& m, const Input& in, Kind kind, const std::vector<floa
         exact += w * given;
         size += std::fabs(w * x);
         if (kind == Kind::bf16) slack += std::fabs(w * given) / 256;
-        if (kind == Kind::int8) slack += std::fabs(w) * in.scale[static_cast<size_t>(t) * (cols / 32) + static_cast<size_t>(k) / 32] * 0.51;
+        if (kind == Kind::int8)
+          slack += std::fabs(w) * in.scale[static_cast<size_t>(t) * (cols / 32) + static_cast<size_t>(k) / 32] * 0.51;
       }
       const float got = out[ldo * static_cast<size_t>(t) + static_cast<size_t>(r)];
       CHECK_NEAR(got, sum, 3e-6 * size + 1e-9);
@@ -162,7 +165,8 @@ TEST("matmul equals a plain loop for every type and shape") {
   struct Shape {
     int rows, cols, n;
   };
-  const Shape shapes[] = {{1, 32, 1}, {16, 64, 2}, {17, 96, 7}, {50, 256, 13}, {33, 1056, 5}, {31, 2048, 3}, {40, 31, 6}, {5, 1, 14}};
+  const Shape shapes[] = {{1, 32, 1},    {16, 64, 2},   {17, 96, 7}, {50, 256, 13},
+                          {33, 1056, 5}, {31, 2048, 3}, {40, 31, 6}, {5, 1, 14}};
   for (const Backend* backend : backends()) {
     for (const DType type : kTypes) {
       for (const Shape& s : shapes) {
@@ -244,7 +248,8 @@ TEST("embedding gives the bits of the dequantized row") {
           Team team(2);
           backend->embedding(m.packed, ids, 6, scale, out.data(), team);
           for (size_t i = 0; i < 6; i++) {
-            for (size_t k = 0; k < cols; k++) CHECK_EQ(out[i * cols + k], m.plain[static_cast<size_t>(ids[i]) * cols + k] * scale);
+            for (size_t k = 0; k < cols; k++)
+              CHECK_EQ(out[i * cols + k], m.plain[static_cast<size_t>(ids[i]) * cols + k] * scale);
           }
         }
       }

@@ -1,4 +1,4 @@
-// Kernels quantize and dequantize: the values of another implementation (test/fixtures/quantize), every f16 and bf16 by its
+// Kernels quantize and dequantize: the values of another implementation (test/fixtures/quantize), every f16 by its
 // formula, and all backends alike bit for bit.
 #include <fstream>
 
@@ -107,7 +107,8 @@ TEST("f16 and bf16 round to nearest, ties to even") {
 TEST("all backends give the reference's bits, at every length and address") {
   check::Random random(5);
   for (const Backend* backend : backends()) {
-    for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
+    for (const DType type :
+         {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
       for (const int blocks : {1, 2, 15, 16, 17, 100}) {
         const size_t n = static_cast<size_t>(blocks * traits(type).block), bytes = row_bytes(type, n);
         std::vector<float> x = random.normals(n + 1);
@@ -134,7 +135,8 @@ TEST("a quantized value is within half a step") {
   check::Random random(6);
   const std::vector<float> x = random.normals(3200);
   for (const Backend* backend : backends()) {
-    for (const Case& c : {Case{DType::q8_0, 254}, {DType::q4_0, 16}, {DType::q5_0, 32}, {DType::q4_1, 15}, {DType::q5_1, 31}}) {
+    for (const Case& c :
+         {Case{DType::q8_0, 254}, {DType::q4_0, 16}, {DType::q5_0, 32}, {DType::q4_1, 15}, {DType::q5_1, 31}}) {
       std::vector<uint8_t> block(row_bytes(c.type, 32));
       std::vector<float> y(32);
       for (size_t at = 0; at < x.size(); at += 32) {

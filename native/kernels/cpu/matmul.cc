@@ -121,9 +121,7 @@ TS_INLINE void dot_groups(const uint8_t* const* block, const Activations& a, I (
     using D = Dots<L::kBits>;
     constexpr int next = g + D::kRun < end ? g + D::kRun : end;
     typename D::S s[T][P];
-    TS_UNROLL for (int t = 0; t < T; t++) {
-      TS_UNROLL for (int p = 0; p < P; p++) s[t][p] = D::begin(acc[t][p]);
-    }
+    TS_UNROLL for (int t = 0; t < T; t++) { TS_UNROLL for (int p = 0; p < P; p++) s[t][p] = D::begin(acc[t][p]); }
     dot_run<L, g, next, P, T>(block, a, s);
     TS_UNROLL for (int t = 0; t < T; t++) {
       TS_UNROLL for (int p = 0; p < P; p++) acc[t][p] = D::end(acc[t][p], s[t][p]);
@@ -159,8 +157,8 @@ TS_INLINE void add_minima(const uint8_t* const* head, const uint8_t* const* bloc
   TS_UNROLL for (int p = 0; p < P; p++) min[p] = L::minimum(head[p], block[p]);
   TS_UNROLL for (int t = 0; t < T; t++) {
     const size_t at = a.blocks * static_cast<size_t>(t);
-    const F s = L::kUnpacked ? set1(scaled[kSliceBlocks * t])
-                             : mul(set1(a.scale[at]), to_f32(half_sums(a.sum + 2 * at, 1, 1)));
+    const F s =
+        L::kUnpacked ? set1(scaled[kSliceBlocks * t]) : mul(set1(a.scale[at]), to_f32(half_sums(a.sum + 2 * at, 1, 1)));
     TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = fma(min[p], s, f[t][p]);
   }
 }

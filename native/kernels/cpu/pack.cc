@@ -11,7 +11,9 @@ TS_INLINE uint32_t word(const uint8_t* p) {
   return w;
 }
 TS_INLINE void put(uint8_t* group, int lane, uint32_t w) { __builtin_memcpy(group + 4 * lane, &w, 4); }
-TS_INLINE void put_half(uint8_t* halves, int lane, const uint8_t* from) { __builtin_memcpy(halves + 2 * lane, from, 2); }
+TS_INLINE void put_half(uint8_t* halves, int lane, const uint8_t* from) {
+  __builtin_memcpy(halves + 2 * lane, from, 2);
+}
 
 TS_INLINE void copy_nibbles(uint8_t* block, int lane, const uint8_t* from) {
   for (int g = 0; g < 4; g++) put(block + 64 * g, lane, word(from + 4 * g));
@@ -204,7 +206,8 @@ void pack(DType type, const void* src, int rows, int cols, const int32_t* map, i
     Rows panel;
     for (int lane = 0; lane < 16; lane++) {
       const int r = row + lane;
-      panel.at[lane] = r >= rows ? nullptr : static_cast<const uint8_t*>(src) + source * static_cast<size_t>(map ? map[r] : r);
+      panel.at[lane] =
+          r >= rows ? nullptr : static_cast<const uint8_t*>(src) + source * static_cast<size_t>(map ? map[r] : r);
     }
     uint8_t* to = out + bytes * static_cast<size_t>(row / 16);
     if (row + 16 > rows || cols % 2) __builtin_memset(to, 0, bytes);

@@ -14,9 +14,11 @@
 //   q5_0     codes, f16 d[16]                        352                     d (code - 16)
 //   q4_1     codes, f16 d[16], f16 m[16]             320                     d code + m
 //   q5_1     codes, f16 d[16], f16 m[16]             384                     d code + m
-//   q4_k     of 8 blocks: f16 d[16], f16 dmin[16], then each block: codes, u8 scale[16], u8 min[16]: d scale code - dmin min
+//   q4_k     of 8 blocks: f16 d[16], f16 dmin[16], then each block: codes, u8 scale[16], u8 min[16]:
+//                                                                        value d scale code - dmin min
 //   q5_k     the same with 5 bits
-//   q6_k     of 8 blocks: f16 d[16], then each block: codes, i8 scale[2][16], one a half: d scale (code - 32)
+//   q6_k     of 8 blocks: f16 d[16], then each block: codes, i8 scale[2][16], one a half:
+//                                                                        value d scale (code - 32)
 // Scales and minima are kept as the file has them, so a packed row dequantizes to the same bits as a GGUF row.
 #pragma once
 

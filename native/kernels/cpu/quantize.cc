@@ -1,5 +1,5 @@
-// GGUF blocks from and to f32, 16 elements at a time: the arithmetic and the bits of reference/quantize.cc, which describes
-// the layouts.
+// GGUF blocks from and to f32, 16 elements at a time: the arithmetic and the bits of reference/quantize.cc, which
+// describes the layouts.
 #include "kernels/cpu/functions.h"
 #include "kernels/cpu/simd.h"
 

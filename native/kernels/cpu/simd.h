@@ -2,7 +2,7 @@
 // this is compiled with its own flags; everything here is in an anonymous namespace inside namespace TS_ISA, so that no
 // unit can share code with another (the linker would merge it). No std:: here, nor in the units that include this.
 //
-//   F  16 f32    zero() set1(x) load(p) store(p, v) load_part(p, n) store_part(p, v, n)   n < 16 lanes, the others are 0
+//   F  16 f32    zero() set1(x) load(p) store(p, v) load_part(p, n) store_part(p, v, n)   n < 16 lanes, others 0
 //                add sub mul div min max abs sqrt  fma(a, b, c) = a b + c  fnma(a, b, c) = c - a b  round (to even)
 //                select_less(a, b, x, y): a < b ? x : y      reduce_add reduce_max reduce_min (a fixed tree)
 //                load_f16 load_bf16 load_i8 load_u8 (16 values of memory)  load_u4lo load_u4hi (nibbles of 16 bytes)
@@ -12,8 +12,8 @@
 //                pair_sums(p): of 32 int16  reduce_addi  store_i8(p, I), |lane| <= 127
 //   B  64 bytes  load_b(p) set1b(byte) and_b or_b  shr_b<n> shl_b<n> (of 16-bit units: mask what crosses a byte)
 //   X  4 int8 activations in every lane: broadcast4(p)
-//                Dots<bits>: exact sums of code times activation over groups of 4 columns, four in every lane. S begin(I acc),
-//                S add(S, B w, X x) for at most kRun groups, I end(I acc, S): acc[lane] += sum w[4 lane + j] x[j].
+//                Dots<bits>: exact sums of code times activation, four products in every lane. S begin(I acc), then
+//                S add(S, B w, X x) at most kRun times, then I end(I acc, S): acc[lane] += sum w[4 lane + j] x[j].
 //                bits 4, 5, 6: w in 0..2^bits - 1; 8: w is q + kBias8 (0 where the machine multiplies signed bytes), q
 //                int8, and the sum is that of (q + kBias8) x. x >= -127.
 //                half_sums(p, a, b): every lane = a p[0] + b p[1], p two int16 (sums of two halves of a block)

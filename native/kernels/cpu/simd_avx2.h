@@ -6,10 +6,18 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
-struct F { __m256 a, b; };
-struct I { __m256i a, b; };
-struct B { __m256i a, b; };
-struct X { __m256i v; };
+struct F {
+  __m256 a, b;
+};
+struct I {
+  __m256i a, b;
+};
+struct B {
+  __m256i a, b;
+};
+struct X {
+  __m256i v;
+};
 
 // -1 in the first n of 16 lanes.
 TS_INLINE __m256i first_lanes(int n, int from) {
@@ -92,9 +100,7 @@ TS_INLINE float f16_at(const void* p) {
   return _cvtsh_ss(h);
 }
 TS_INLINE F load_f16(const void* p) { return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(at(p, 16)))}; }
-TS_INLINE __m256 widen_bf16(__m128i h) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
-}
+TS_INLINE __m256 widen_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 TS_INLINE F load_bf16(const void* p) { return {widen_bf16(load_128(p)), widen_bf16(load_128(at(p, 16)))}; }
 TS_INLINE F widen_i8(__m128i x) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
@@ -148,7 +154,8 @@ TS_INLINE int32_t reduce_addi(I x) {
   return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
 }
 TS_INLINE I pair_sums(const int16_t* p) {
-  return {_mm256_madd_epi16(load_256(p), _mm256_set1_epi16(1)), _mm256_madd_epi16(load_256(p + 16), _mm256_set1_epi16(1))};
+  return {_mm256_madd_epi16(load_256(p), _mm256_set1_epi16(1)),
+          _mm256_madd_epi16(load_256(p + 16), _mm256_set1_epi16(1))};
 }
 TS_INLINE void store_i8(void* p, I x) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
@@ -164,9 +171,13 @@ TS_INLINE B set1b(int x) { return {_mm256_set1_epi8(static_cast<char>(x)), _mm25
 TS_INLINE B and_b(B x, B y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 TS_INLINE B or_b(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 template <int n>
-TS_INLINE B shr_b(B x) { return {_mm256_srli_epi16(x.a, n), _mm256_srli_epi16(x.b, n)}; }
+TS_INLINE B shr_b(B x) {
+  return {_mm256_srli_epi16(x.a, n), _mm256_srli_epi16(x.b, n)};
+}
 template <int n>
-TS_INLINE B shl_b(B x) { return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)}; }
+TS_INLINE B shl_b(B x) {
+  return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)};
+}
 
 constexpr int kBias8 = 0;
 
@@ -188,7 +199,9 @@ TS_INLINE void keep_order(S& s) {
 // 2 (2 * 63 * 127) of them are below 2^15.
 template <int bits>
 struct Dots {
-  struct S { __m256i a, b; };
+  struct S {
+    __m256i a, b;
+  };
   static constexpr int kRun = 1 << (7 - bits);
   static TS_INLINE S begin(I) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   static TS_INLINE S add(S s, B w, X x) {

@@ -10,10 +10,18 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
-struct F { __m512 v; };
-struct I { __m512i v; };
-struct B { __m512i v; };
-struct X { __m512i v; };
+struct F {
+  __m512 v;
+};
+struct I {
+  __m512i v;
+};
+struct B {
+  __m512i v;
+};
+struct X {
+  __m512i v;
+};
 
 TS_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 
@@ -117,9 +125,13 @@ TS_INLINE B set1b(int x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
 TS_INLINE B and_b(B a, B b) { return {_mm512_and_si512(a.v, b.v)}; }
 TS_INLINE B or_b(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
 template <int n>
-TS_INLINE B shr_b(B a) { return {_mm512_srli_epi16(a.v, n)}; }
+TS_INLINE B shr_b(B a) {
+  return {_mm512_srli_epi16(a.v, n)};
+}
 template <int n>
-TS_INLINE B shl_b(B a) { return {_mm512_slli_epi16(a.v, n)}; }
+TS_INLINE B shl_b(B a) {
+  return {_mm512_slli_epi16(a.v, n)};
+}
 
 constexpr int kBias8 = 128;  // vpdpbusd takes its weights unsigned
 
@@ -143,7 +155,9 @@ TS_INLINE I half_sums(const int16_t* p, int a, int b) {
 }
 
 #if defined(TS_ISA_BF16)
-struct H { __m512bh v; };
+struct H {
+  __m512bh v;
+};
 TS_INLINE H load_h(const void* p) { return {(__m512bh)_mm512_loadu_si512(p)}; }
 TS_INLINE H broadcast_h(const void* p) { return {(__m512bh)_mm512_set1_epi32(four_bytes(p))}; }
 TS_INLINE F dot_bf16(F acc, H w, H x) { return {_mm512_dpbf16_ps(acc.v, w.v, x.v)}; }

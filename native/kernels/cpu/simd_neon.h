@@ -6,22 +6,28 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
-struct F { float32x4_t v[4]; };
-struct I { int32x4_t v[4]; };
-struct B { uint8x16_t v[4]; };
-struct X { int8x16_t v; };
+struct F {
+  float32x4_t v[4];
+};
+struct I {
+  int32x4_t v[4];
+};
+struct B {
+  uint8x16_t v[4];
+};
+struct X {
+  int8x16_t v;
+};
 
-#define TS_QUARTERS(type, expression)           \
-  type r;                                       \
+#define TS_QUARTERS(type, expression)                        \
+  type r;                                                    \
   TS_UNROLL for (int i = 0; i < 4; i++) r.v[i] = expression; \
   return r
 
 TS_INLINE F zero() { TS_QUARTERS(F, vdupq_n_f32(0)); }
 TS_INLINE F set1(float x) { TS_QUARTERS(F, vdupq_n_f32(x)); }
 TS_INLINE F load(const float* p) { TS_QUARTERS(F, vld1q_f32(p + 4 * i)); }
-TS_INLINE void store(float* p, F a) {
-  TS_UNROLL for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, a.v[i]);
-}
+TS_INLINE void store(float* p, F a) { TS_UNROLL for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, a.v[i]); }
 TS_INLINE F load_part(const float* p, int n) {
   float all[16] = {};
   for (int i = 0; i < n; i++) all[i] = p[i];
@@ -43,20 +49,14 @@ TS_INLINE F sqrt(F a) { TS_QUARTERS(F, vsqrtq_f32(a.v[i])); }
 TS_INLINE F fma(F a, F b, F c) { TS_QUARTERS(F, vfmaq_f32(c.v[i], a.v[i], b.v[i])); }
 TS_INLINE F fnma(F a, F b, F c) { TS_QUARTERS(F, vfmsq_f32(c.v[i], a.v[i], b.v[i])); }
 TS_INLINE F round(F a) { TS_QUARTERS(F, vrndnq_f32(a.v[i])); }
-TS_INLINE F select_less(F a, F b, F x, F y) {
-  TS_QUARTERS(F, vbslq_f32(vcltq_f32(a.v[i], b.v[i]), x.v[i], y.v[i]));
-}
+TS_INLINE F select_less(F a, F b, F x, F y) { TS_QUARTERS(F, vbslq_f32(vcltq_f32(a.v[i], b.v[i]), x.v[i], y.v[i])); }
 TS_INLINE float reduce_add(F a) {
   const float32x4_t q = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));
   const float32x2_t d = vadd_f32(vget_low_f32(q), vget_high_f32(q));
   return vget_lane_f32(d, 0) + vget_lane_f32(d, 1);
 }
-TS_INLINE float reduce_max(F a) {
-  return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3])));
-}
-TS_INLINE float reduce_min(F a) {
-  return vminvq_f32(vminq_f32(vminq_f32(a.v[0], a.v[2]), vminq_f32(a.v[1], a.v[3])));
-}
+TS_INLINE float reduce_max(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
+TS_INLINE float reduce_min(F a) { return vminvq_f32(vminq_f32(vminq_f32(a.v[0], a.v[2]), vminq_f32(a.v[1], a.v[3]))); }
 // x 2^n in two steps, so that results below the normal range and above the largest come out as they should.
 TS_INLINE float32x4_t scale_by_power(float32x4_t x, float32x4_t n) {
   const int32x4_t power = vcvtq_s32_f32(n), half = vshrq_n_s32(power, 1), one = vdupq_n_s32(127);
@@ -74,9 +74,7 @@ TS_INLINE float f16_at(const void* p) {
   __builtin_memcpy(&h, p, 2);
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
 }
-TS_INLINE F load_f16(const void* p) {
-  TS_QUARTERS(F, vcvt_f32_f16(vreinterpret_f16_u16(load_u16x4(at(p, 8 * i)))));
-}
+TS_INLINE F load_f16(const void* p) { TS_QUARTERS(F, vcvt_f32_f16(vreinterpret_f16_u16(load_u16x4(at(p, 8 * i))))); }
 TS_INLINE F load_bf16(const void* p) {
   TS_QUARTERS(F, vreinterpretq_f32_u32(vshll_n_u16(load_u16x4(at(p, 8 * i)), 16)));
 }
@@ -95,9 +93,7 @@ TS_INLINE F load_u8(const void* p) { return widen_u8(vld1q_u8(at(p, 0))); }
 TS_INLINE F load_u4lo(const void* p) { return widen_u8(vandq_u8(vld1q_u8(at(p, 0)), vdupq_n_u8(15))); }
 TS_INLINE F load_u4hi(const void* p) { return widen_u8(vshrq_n_u8(vld1q_u8(at(p, 0)), 4)); }
 TS_INLINE void store_f16(void* p, F a) {
-  TS_UNROLL for (int i = 0; i < 4; i++) {
-    vst1_u8(at(p, 8 * i), vreinterpret_u8_f16(vcvt_f16_f32(a.v[i])));
-  }
+  TS_UNROLL for (int i = 0; i < 4; i++) { vst1_u8(at(p, 8 * i), vreinterpret_u8_f16(vcvt_f16_f32(a.v[i]))); }
 }
 TS_INLINE uint16x4_t narrow_bf16(float32x4_t x) {
   const uint32x4_t bits = vreinterpretq_u32_f32(x), high = vshrq_n_u32(bits, 16);
@@ -112,9 +108,7 @@ TS_INLINE void store_bf16(void* p, F a) {
 TS_INLINE I zeroi() { TS_QUARTERS(I, vdupq_n_s32(0)); }
 TS_INLINE I set1i(int32_t x) { TS_QUARTERS(I, vdupq_n_s32(x)); }
 TS_INLINE I loadi(const int32_t* p) { TS_QUARTERS(I, vld1q_s32(p + 4 * i)); }
-TS_INLINE void storei(int32_t* p, I a) {
-  TS_UNROLL for (int i = 0; i < 4; i++) vst1q_s32(p + 4 * i, a.v[i]);
-}
+TS_INLINE void storei(int32_t* p, I a) { TS_UNROLL for (int i = 0; i < 4; i++) vst1q_s32(p + 4 * i, a.v[i]); }
 TS_INLINE I addi(I a, I b) { TS_QUARTERS(I, vaddq_s32(a.v[i], b.v[i])); }
 TS_INLINE I subi(I a, I b) { TS_QUARTERS(I, vsubq_s32(a.v[i], b.v[i])); }
 TS_INLINE I muli(I a, I b) { TS_QUARTERS(I, vmulq_s32(a.v[i], b.v[i])); }
@@ -133,9 +127,7 @@ TS_INLINE void store_i8(void* p, I a) {
 }
 
 TS_INLINE B load_b(const void* p) { TS_QUARTERS(B, vld1q_u8(at(p, 16 * i))); }
-TS_INLINE void store_b(void* p, B a) {
-  TS_UNROLL for (int i = 0; i < 4; i++) vst1q_u8(at(p, 16 * i), a.v[i]);
-}
+TS_INLINE void store_b(void* p, B a) { TS_UNROLL for (int i = 0; i < 4; i++) vst1q_u8(at(p, 16 * i), a.v[i]); }
 TS_INLINE B set1b(int x) { TS_QUARTERS(B, vdupq_n_u8(static_cast<uint8_t>(x))); }
 TS_INLINE B and_b(B a, B b) { TS_QUARTERS(B, vandq_u8(a.v[i], b.v[i])); }
 TS_INLINE B or_b(B a, B b) { TS_QUARTERS(B, vorrq_u8(a.v[i], b.v[i])); }
@@ -148,7 +140,9 @@ TS_INLINE B shr_b(B a) {
   }
 }
 template <int n>
-TS_INLINE B shl_b(B a) { TS_QUARTERS(B, vreinterpretq_u8_u16(vshlq_n_u16(vreinterpretq_u16_u8(a.v[i]), n))); }
+TS_INLINE B shl_b(B a) {
+  TS_QUARTERS(B, vreinterpretq_u8_u16(vshlq_n_u16(vreinterpretq_u16_u8(a.v[i]), n)));
+}
 
 constexpr int kBias8 = 0;
 
@@ -170,7 +164,9 @@ struct Dots {
 // Products stay in 16 bits for a run of groups: 8 * 31 * 127, 4 * 63 * 127 and 2 * 128 * 127 are below 2^15.
 template <int bits>
 struct Dots {
-  struct S { int16x8_t low[4], high[4]; };
+  struct S {
+    int16x8_t low[4], high[4];
+  };
   static constexpr int kRun = bits == 8 ? 2 : bits == 6 ? 4 : 8;
   static TS_INLINE S begin(I) {
     S s;

@@ -2,9 +2,9 @@
 //
 // Few tokens (decode): a task is a range of panels, each read once, straight from its stream.
 // Many (prefill): a task is a few pairs of panels (32 rows) and up to kTaskTokens tokens. Chunks of kChunk tokens go
-// through slices of the columns; a slice of the pair is unpacked once a chunk, where the form needs it, and stays in the
-// first-level cache while the chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output is
-// one chain of additions in ascending order of the column, whatever the path.
+// through slices of the columns; a slice of the pair is unpacked once a chunk, where the form needs it, and stays near
+// while the chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output is one chain of
+// additions in ascending order of the column, whatever the path.
 #pragma once
 
 #include "kernels/cpu/panel.h"
@@ -62,7 +62,8 @@ TS_INLINE void finish_row(const Call& c, float* out, int row, int count, F sum) 
 inline void finish(const Call& c, int row, int rows, int token, int tokens, const float* sums) {
   for (int t = 0; t < tokens; t++) {
     float* out = c.out + c.ldo * static_cast<size_t>(token + t);
-    for (int p = 0; 16 * p < rows; p++) finish_row(c, out, row + 16 * p, rows - 16 * p, load(sums + kStride * t + 16 * p));
+    for (int p = 0; 16 * p < rows; p++)
+      finish_row(c, out, row + 16 * p, rows - 16 * p, load(sums + kStride * t + 16 * p));
   }
 }
 

@@ -129,9 +129,8 @@ void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool ac
             Team& team) noexcept {
   const Call call{w, x, bias, accumulate, out, ldo};
   const int row_blocks = (w.rows + kRows - 1) / kRows, token_blocks = (x.n + kTokens - 1) / kTokens;
-  team.each(row_blocks * token_blocks, [&](int index, int) {
-    run_block(call, index % row_blocks * kRows, index / row_blocks * kTokens);
-  });
+  team.each(row_blocks * token_blocks,
+            [&](int index, int) { run_block(call, index % row_blocks * kRows, index / row_blocks * kTokens); });
 }
 
 void embedding(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team&) noexcept {

@@ -16,7 +16,7 @@ void put_f16(uint8_t* p, float x) {
 }
 
 // ---- dequantize: one block at a time -------------------------------------------------------------------------------
-// q8_0: f16 d, int8 q[32]. q4_0: f16 d, 16 bytes: element j in the low nibble of byte j, element j + 16 in the high one.
+// q8_0: f16 d, int8 q[32]. q4_0: f16 d, 16 bytes: element j in the low nibble of byte j, j + 16 in the high one.
 // q4_1: f16 d, f16 m, 16 bytes. q5_0, q5_1: as q4 with 32 fifth bits (bit j: element j) before the nibbles.
 void q8_0(const uint8_t* b, float* y) {
   const float d = f16(b);
