@@ -21,7 +21,7 @@ void check_problem(Problem& problem, const Backend& backend, const std::string& 
   const Answer got = problem.run(backend, team);
   const std::string what = std::string(backend.name) + " " + spec.text() + " " + note;
   const bool coarse = rounds(backend, spec);
-  check_close(got.out, want.out, 0, coarse ? 4e-2 : 1e-5, what);
+  check_close(got.out, want.out, 0, coarse ? 2e-2 : 4e-6, what);
   check_close(got.lse, want.lse, coarse ? 4e-3 : 2e-6, coarse ? 2e-2 : 3e-6, what + " lse");
   for (size_t h = 0; h < got.mass.size(); ++h) {
     for (size_t j = 0; j < got.mass[h].size(); ++j) CHECK_NEAR(got.mass[h][j], want.mass[h][j], 2e-6);

@@ -147,21 +147,20 @@ void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int s
   add_values(plan, head, desk, values, r0, lo, hi, after, out);
 }
 
-// Turns a row's maxima into the weights of its splits, 0 where nothing was seen; returns the maximum, sets the sum.
+// Turns a row's maxima into the weights of its splits (where nothing was seen, sum and output are 0); returns the
+// maximum, sets the sum.
 float weigh_splits(const DecodeHead& head, int row, float* sum) {
   float* top = head.top + static_cast<size_t>(row) * splits_row(head);
   const float* sums = head.sum + static_cast<size_t>(row) * splits_row(head);
   float highest = kLowest, total = 0;
-  for (int s = 0; s < head.splits; s++) {
-    if (sums[s] > 0 && top[s] > highest) highest = top[s];
-  }
+  for (int s = 0; s < head.splits; s++) highest = top[s] > highest ? top[s] : highest;
   for (int s = 0; s < head.splits; s += 16) {
     float weight[16];
     const int n = head.splits - s < 16 ? head.splits - s : 16;
     store(weight, exp2(sub(load_part(top + s, n), set1(highest))));
     for (int i = 0; i < n; i++) {
-      top[s + i] = sums[s + i] > 0 ? weight[i] : 0;
-      total += top[s + i] * sums[s + i];
+      top[s + i] = weight[i];
+      total += weight[i] * sums[s + i];
     }
   }
   *sum = total;
@@ -181,9 +180,7 @@ void merge_row(const Plan& plan, const DecodeHead& head, int row) {
   for (int c = 0; c < d; c += 16) {
     const float* part = head.out + row * d + c;
     F total = zero();
-    for (int s = 0; s < head.splits; s++, part += step) {
-      if (weight[s] > 0) total = fma(set1(weight[s]), load(part), total);
-    }
+    for (int s = 0; s < head.splits; s++, part += step) total = fma(set1(weight[s]), load(part), total);
     store(y + c, total);
   }
 }

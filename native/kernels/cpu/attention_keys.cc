@@ -142,12 +142,11 @@ void page_scores(Keys k, int first, int count, float* s) {
     } else {
       block_scores<type, R, 1>(k, y, ld);
     }
-    const int lanes = (both ? 32 : 16) - lead, take = lanes < count ? lanes : count;
+    const int lanes = (both ? 32 : 16) - lead;
     for (int r = 0; lead && r < R; r++) {
-      __builtin_memcpy(s + kScoreRow * static_cast<size_t>(r), apart[r] + lead, 4 * static_cast<size_t>(take));
+      __builtin_memcpy(s + kScoreRow * static_cast<size_t>(r), apart[r] + lead, 4 * static_cast<size_t>(lanes));
     }
-    s += take;
-    count -= take;
+    s += lanes;
     lead = 0;
   }
 }
