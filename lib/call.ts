@@ -1,6 +1,7 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
+
+import type { CacheSeen, Decided, Decision, LayerSeen, Schedule, Shape } from './methods/index.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
-import type { CacheSeen, Decision, Decided, LayerSeen, Schedule, Shape } from './methods/index.js'
 import type { PlanEntry } from './plan.js'
 import type { Tokens } from './prompt.js'
 import type { Scheduler } from './scheduler.js'
@@ -74,7 +75,8 @@ async function runPrompt(context: CallContext, tokens: Tokens, head: Advance['he
       const probe = schedule.probes.get(from)
       if (schedule.decidesBefore(from)) plan.push(...(await decideBefore(context, from, droppable, probed)))
       rows = context.native.rows().length
-      probed = probe === undefined ? undefined : await context.scheduler.job((m) => m.probe(context.native, from, probe))
+      probed =
+        probe === undefined ? undefined : await context.scheduler.job((m) => m.probe(context.native, from, probe))
     }
     await runStage(context, from, to, rows, head, running)
     context.counters.promptRows += rows * (to - from)
@@ -145,7 +147,13 @@ async function decideBefore(
     hidden: () => native.hidden(),
   }
   const decided = schedule.decide(seen, { trace: context.trace })
-  if (decided.length > 0) await scheduler.job((m) => m.apply(native, decided.flatMap(({ decision }) => actionOf(decision))))
+  if (decided.length > 0)
+    await scheduler.job((m) =>
+      m.apply(
+        native,
+        decided.flatMap(({ decision }) => actionOf(decision)),
+      ),
+    )
   context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
 }

@@ -126,7 +126,10 @@ export class TextStream implements AsyncIterable<Piece> {
   #wake: () => void = () => {}
   #ended = false
 
-  constructor(signal: AbortSignal | undefined, run: (emit: (piece: Piece) => void, signal: AbortSignal) => Promise<Generated>) {
+  constructor(
+    signal: AbortSignal | undefined,
+    run: (emit: (piece: Piece) => void, signal: AbortSignal) => Promise<Generated>,
+  ) {
     const either = signal ? AbortSignal.any([signal, this.#left.signal]) : this.#left.signal
     const emit = (piece: Piece) => {
       this.#pieces.push(piece)

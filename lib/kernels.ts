@@ -9,7 +9,17 @@ export interface KernelOptions {
 
 /** Types that weights and cache rows may have; a block of so many numbers is stored together. */
 const BLOCKS: Readonly<Record<string, number>> = {
-  f32: 1, f16: 1, bf16: 1, q8_0: 32, q4_0: 32, q4_1: 32, q5_0: 32, q5_1: 32, q4_k: 256, q5_k: 256, q6_k: 256,
+  f32: 1,
+  f16: 1,
+  bf16: 1,
+  q8_0: 32,
+  q4_0: 32,
+  q4_1: 32,
+  q5_0: 32,
+  q5_1: 32,
+  q4_k: 256,
+  q5_k: 256,
+  q6_k: 256,
 }
 
 function run<T>({ backend = 'cpu' }: KernelOptions, work: (kernels: NativeKernels, backend: string) => T): T {
@@ -29,7 +39,8 @@ function floats(value: unknown, name: string, multiple = 1): Float32Array {
 
 function whole(value: unknown, name: string, min: number, max = 2 ** 30): number {
   if (typeof value !== 'number') throw typeError('a number', name, value)
-  if (!(Number.isInteger(value) && value >= min && value <= max)) throw rangeError(`a whole number from ${min} to ${max}`, name, value)
+  if (!(Number.isInteger(value) && value >= min && value <= max))
+    throw rangeError(`a whole number from ${min} to ${max}`, name, value)
   return value
 }
 
@@ -83,7 +94,11 @@ function attention(o: AttentionOptions, options: KernelOptions = {}): { output: 
   return scores ? { output, scores } : { output }
 }
 
-function ranges({ causal = true, positions }: AttentionOptions, n: number, rows: number): { first: Int32Array; end: Int32Array } {
+function ranges(
+  { causal = true, positions }: AttentionOptions,
+  n: number,
+  rows: number,
+): { first: Int32Array; end: Int32Array } {
   const first = new Int32Array(n)
   if (!causal) return { first, end: new Int32Array(n).fill(rows) }
   if (n > rows) throw rangeError(`at most ${rows} rows, as many as k has,`, 'q', n)
@@ -91,7 +106,8 @@ function ranges({ causal = true, positions }: AttentionOptions, n: number, rows:
   if (positions === undefined) return { first, end }
   if (positions.length !== rows) throw rangeError(`${rows} numbers, one a row,`, 'positions', positions.length)
   const at = (row: number) => positions[row] as number
-  for (let row = 1; row < rows; row++) if (at(row) < at(row - 1)) throw rangeError('ascending numbers', 'positions', at(row))
+  for (let row = 1; row < rows; row++)
+    if (at(row) < at(row - 1)) throw rangeError('ascending numbers', 'positions', at(row))
   for (let i = 0; i < n; i++) {
     let last = rows - n + i
     while (last + 1 < rows && at(last + 1) === at(rows - n + i)) last++
@@ -128,13 +144,18 @@ export interface MatmulOptions {
 /** x Wᵀ: [n × rows]. The cpu backend rounds x to 8 bits in blocks of 32 where W is quantized, the reference never. */
 function matmul({ weights, dtype, rows, cols, x }: MatmulOptions, options: KernelOptions = {}): Float32Array {
   whole(rows, 'rows', 1, 2 ** 24)
-  if (whole(cols, 'cols', 1, 2 ** 24) % blockOf(dtype) !== 0) throw rangeError(`a multiple of ${blockOf(dtype)}`, 'cols', cols)
+  if (whole(cols, 'cols', 1, 2 ** 24) % blockOf(dtype) !== 0)
+    throw rangeError(`a multiple of ${blockOf(dtype)}`, 'cols', cols)
   floats(x, 'x', cols)
   return run(options, (kernels, backend) => kernels.matmul(backend, weights, dtype, rows, cols, x))
 }
 
 /** Rows of `size` numbers, each divided by the root of its mean square, times weight. */
-function rmsNorm(x: Float32Array, size: number, { weight, eps = 1e-5, ...options }: KernelOptions & { weight?: Float32Array; eps?: number } = {}): Float32Array {
+function rmsNorm(
+  x: Float32Array,
+  size: number,
+  { weight, eps = 1e-5, ...options }: KernelOptions & { weight?: Float32Array; eps?: number } = {},
+): Float32Array {
   floats(x, 'x', whole(size, 'size', 1))
   return run(options, (kernels, backend) => kernels.rmsNorm(backend, x, weight ?? null, size, eps))
 }
@@ -150,19 +171,33 @@ export interface RopeOptions {
 }
 
 /** x with its rotary positions. */
-function rope(x: Float32Array, { heads, headSize, positions, base = 10000, rotated = headSize }: RopeOptions, options: KernelOptions = {}): Float32Array {
+function rope(
+  x: Float32Array,
+  { heads, headSize, positions, base = 10000, rotated = headSize }: RopeOptions,
+  options: KernelOptions = {},
+): Float32Array {
   floats(x, 'x', whole(heads, 'heads', 1) * whole(headSize, 'headSize', 2))
-  return run(options, (kernels, backend) => kernels.rope(backend, x, heads, headSize, rotated, Float64Array.from(positions), base))
+  return run(options, (kernels, backend) =>
+    kernels.rope(backend, x, heads, headSize, rotated, Float64Array.from(positions), base),
+  )
 }
 
 /** Indices of the k largest numbers, ascending, or by value from the largest on; of equal numbers the lower index. */
-function topK(x: Float32Array, k: number, { order = 'index', ...options }: KernelOptions & { order?: 'index' | 'value' } = {}): Int32Array {
+function topK(
+  x: Float32Array,
+  k: number,
+  { order = 'index', ...options }: KernelOptions & { order?: 'index' | 'value' } = {},
+): Int32Array {
   whole(k, 'k', 0, floats(x, 'x').length)
   return run(options, (kernels, backend) => kernels.topK(backend, x, k, order === 'value'))
 }
 
 /** Rows of `size` numbers folded into groups: row i goes into group into[i] (-1: nowhere), weighted by sizes (default 1). */
-function merge(x: Float32Array, size: number, { into, sizes, ...options }: KernelOptions & { into: Int32Array; sizes?: Float32Array }): { rows: Float32Array; sizes: Float32Array } {
+function merge(
+  x: Float32Array,
+  size: number,
+  { into, sizes, ...options }: KernelOptions & { into: Int32Array; sizes?: Float32Array },
+): { rows: Float32Array; sizes: Float32Array } {
   floats(x, 'x', whole(size, 'size', 1))
   if (!(into instanceof Int32Array)) throw typeError('an Int32Array', 'into', into)
   return run(options, (kernels, backend) => kernels.merge(backend, x, size, into, sizes ?? null))
@@ -184,4 +219,15 @@ function backends(): { name: string; isa: string; threads: number }[] {
   return run({}, (kernels) => kernels.backends())
 }
 
-export const kernels = Object.freeze({ attention, quantize, dequantize, matmul, rmsNorm, rope, topK, merge, evict, backends })
+export const kernels = Object.freeze({
+  attention,
+  quantize,
+  dequantize,
+  matmul,
+  rmsNorm,
+  rope,
+  topK,
+  merge,
+  evict,
+  backends,
+})

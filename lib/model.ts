@@ -3,13 +3,13 @@ import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
 import { restoreMethod } from './methods/index.js'
-import { type LoadOptions as NativeLoad, type ModelConfig, type NativeModel, native } from './native.js'
+import { type ModelConfig, type LoadOptions as NativeLoad, type NativeModel, native } from './native.js'
 import { checkSignal } from './sampling.js'
 import { readSaved } from './saved.js'
 import { Scheduler } from './scheduler.js'
 import { emptyMemory, nativeOptions, Session, type SessionOptions, settle } from './session.js'
-import { tokenizerOf } from './tokenizer-of.js'
 import type { Tokenizer } from './tokenizer/index.js'
+import { tokenizerOf } from './tokenizer-of.js'
 
 export interface LoadOptions {
   /** 'auto' and 'cpu' run here; default: TOKENSIEVE_DEVICE or 'auto'. */
@@ -91,7 +91,12 @@ export class Model {
   session(options?: SessionOptions): Session {
     const model = this.#open()
     const settings = settle(this.#parts, options)
-    const made = new Session(this.#parts, settings, guarded(() => model.session(nativeOptions(settings))), emptyMemory(settings))
+    const made = new Session(
+      this.#parts,
+      settings,
+      guarded(() => model.session(nativeOptions(settings))),
+      emptyMemory(settings),
+    )
     this.#parts.sessions.add(made)
     return made
   }
@@ -101,7 +106,8 @@ export class Model {
     const model = this.#open()
     const saved = await readSaved(source, this.#parts)
     const { methods, plan } = options
-    const kept = methods === undefined && plan === undefined ? { methods: saved.methods.map((one) => restoreMethod(one)) } : {}
+    const kept =
+      methods === undefined && plan === undefined ? { methods: saved.methods.map((one) => restoreMethod(one)) } : {}
     const settings = settle(this.#parts, { ...saved.options, ...kept, ...options })
     const made = await model.restore(nativeOptions(settings), saved.bytes).catch((error: unknown) => {
       throw fromNative(error)
@@ -139,10 +145,17 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Mod
   const start = performance.now()
   signal?.throwIfAborted()
   try {
-    const folder = await stat(path).then((s) => s.isDirectory(), () => false)
+    const folder = await stat(path).then(
+      (s) => s.isDirectory(),
+      () => false,
+    )
     const file = await native().open(path)
     try {
-      const loading = native().load(file, { threads, isa }, onProgress ? (done, total) => onProgress({ done, total, what: 'weights' }) : null)
+      const loading = native().load(
+        file,
+        { threads, isa },
+        onProgress ? (done, total) => onProgress({ done, total, what: 'weights' }) : null,
+      )
       const cancel = () => loading.cancel()
       signal?.addEventListener('abort', cancel, { once: true })
       // The vocabulary is read while the weights are packed; both must end before the file is closed.
@@ -167,9 +180,15 @@ function modelOf(made: NativeModel, tokenizer: Tokenizer, file: number, loadTime
   const config = Object.freeze({ ...made.config, windows: Object.freeze(made.config.windows) })
   if (tokenizer.vocabularySize > config.vocabularySize) {
     made.close()
-    throw new TokensieveError('ERR_FILE_FORMAT', `[tokenizer] expected at most ${config.vocabularySize} tokens, as many as the model has rows for, but there are ${tokenizer.vocabularySize}`)
+    throw new TokensieveError(
+      'ERR_FILE_FORMAT',
+      `[tokenizer] expected at most ${config.vocabularySize} tokens, as many as the model has rows for, but there are ${tokenizer.vocabularySize}`,
+    )
   }
-  return new Model({ native: made, config, tokenizer, scheduler: new Scheduler(made), sessions: new OpenSessions(), loadTime }, file)
+  return new Model(
+    { native: made, config, tokenizer, scheduler: new Scheduler(made), sessions: new OpenSessions(), loadTime },
+    file,
+  )
 }
 
 const OPTIONS = ['device', 'threads', 'vision', 'onProgress', 'signal']
@@ -179,12 +198,25 @@ function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress
   for (const name of Object.keys(options)) {
     if (!OPTIONS.includes(name)) throw typeError(`one of the options ${OPTIONS.join(', ')}`, 'options', name)
   }
-  const { device = process.env.TOKENSIEVE_DEVICE || 'auto', threads, vision, onProgress, signal } = options as { [name: string]: unknown }
+  const {
+    device = process.env.TOKENSIEVE_DEVICE || 'auto',
+    threads,
+    vision,
+    onProgress,
+    signal,
+  } = options as { [name: string]: unknown }
   checkDevice(device)
-  if (vision !== undefined) throw new TokensieveError('ERR_UNSUPPORTED', 'Expected no `vision`: this version reads text alone')
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw typeError('a function', 'onProgress', onProgress)
+  if (vision !== undefined)
+    throw new TokensieveError('ERR_UNSUPPORTED', 'Expected no `vision`: this version reads text alone')
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw typeError('a function', 'onProgress', onProgress)
   checkSignal(signal)
-  return { threads: parseThreads(threads), isa: process.env.TOKENSIEVE_ISA || 'auto', onProgress: onProgress as LoadOptions['onProgress'], signal }
+  return {
+    threads: parseThreads(threads),
+    isa: process.env.TOKENSIEVE_ISA || 'auto',
+    onProgress: onProgress as LoadOptions['onProgress'],
+    signal,
+  }
 }
 
 function checkDevice(device: unknown): void {
@@ -192,7 +224,10 @@ function checkDevice(device: unknown): void {
   const named = typeof device === 'string' ? [device] : device.map((part: { device?: unknown } | null) => part?.device)
   for (const one of named) {
     if (one !== 'auto' && one !== 'cpu')
-      throw new TokensieveError('ERR_DEVICE', `Expected the device 'auto' or 'cpu', which this build has, but received ${JSON.stringify(one)}`)
+      throw new TokensieveError(
+        'ERR_DEVICE',
+        `Expected the device 'auto' or 'cpu', which this build has, but received ${JSON.stringify(one)}`,
+      )
   }
 }
 
@@ -201,7 +236,8 @@ function parseThreads(given: unknown): number {
   const threads = given ?? (variable ? Number(variable) : native().physicalCores())
   const name = given === undefined ? 'TOKENSIEVE_THREADS' : 'threads'
   if (typeof threads !== 'number') throw typeError('a number', name, threads)
-  if (!(Number.isInteger(threads) && threads >= 1 && threads <= 1024)) throw rangeError('a whole number from 1 to 1024', name, given ?? variable)
+  if (!(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
+    throw rangeError('a whole number from 1 to 1024', name, given ?? variable)
   return threads
 }
 

@@ -108,6 +108,8 @@ export interface Advanced {
   logits?: Float32Array
   token?: number
   logprob?: number
+  /** Why this session's part failed; nothing else is there then. The others have gone on. */
+  error?: Error
 }
 
 export interface NativeSampler {
@@ -136,6 +138,8 @@ export interface NativeSession {
   /** Makes the stage call that runs stop soon; it rejects with code ERR_ABORTED. */
   interrupt(): void
 
+  /** Rows of the KV head that holds the most. */
+  liveRows(): number
   /** Cache of a layer. A head's rows are in order of source. */
   cacheRows(layer: number, head: number): number
   cacheSources(layer: number, head: number): Int32Array
@@ -196,11 +200,32 @@ export interface NativeKernels {
   backends(): { name: string; isa: string; threads: number }[]
   quantize(backend: string, x: Float32Array, dtype: string): Uint8Array
   dequantize(backend: string, bytes: Uint8Array, dtype: string, n: number): Float32Array
-  matmul(backend: string, weights: Uint8Array | Float32Array, dtype: string, rows: number, cols: number, x: Float32Array): Float32Array
+  matmul(
+    backend: string,
+    weights: Uint8Array | Float32Array,
+    dtype: string,
+    rows: number,
+    cols: number,
+    x: Float32Array,
+  ): Float32Array
   rmsNorm(backend: string, x: Float32Array, weight: Float32Array | null, d: number, eps: number): Float32Array
-  rope(backend: string, x: Float32Array, heads: number, headSize: number, rotated: number, positions: Float64Array, base: number): Float32Array
+  rope(
+    backend: string,
+    x: Float32Array,
+    heads: number,
+    headSize: number,
+    rotated: number,
+    positions: Float64Array,
+    base: number,
+  ): Float32Array
   topK(backend: string, x: Float32Array, k: number, byValue: boolean): Int32Array
-  merge(backend: string, x: Float32Array, d: number, into: Int32Array, sizes: Float32Array | null): { rows: Float32Array; sizes: Float32Array }
+  merge(
+    backend: string,
+    x: Float32Array,
+    d: number,
+    into: Int32Array,
+    sizes: Float32Array | null,
+  ): { rows: Float32Array; sizes: Float32Array }
   /** q [n × heads × headSize], k and v [rows × kvHeads × headSize]; query row i sees rows [first[i], end[i]) that keep has not at 0; scores [heads × rows], summed over q's rows. */
   attention(
     backend: string,
@@ -224,7 +249,11 @@ export interface Addon {
   /** progress is called from the event loop with done and total bytes. */
   open(path: string): Promise<NativeFile>
   /** The file may be closed when the model is there. */
-  load(file: NativeFile, options: LoadOptions, progress: ((done: number, total: number) => void) | null): { model: Promise<NativeModel>; cancel(): void }
+  load(
+    file: NativeFile,
+    options: LoadOptions,
+    progress: ((done: number, total: number) => void) | null,
+  ): { model: Promise<NativeModel>; cancel(): void }
   physicalCores(): number
   readonly kernels: NativeKernels
 }

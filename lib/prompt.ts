@@ -23,7 +23,11 @@ export interface Tokens {
 }
 
 export function isMessages(prompt: unknown): prompt is readonly ChatMessage[] {
-  return Array.isArray(prompt) && prompt.length > 0 && prompt.every((p) => typeof p === 'object' && p !== null && 'role' in p)
+  return (
+    Array.isArray(prompt) &&
+    prompt.length > 0 &&
+    prompt.every((p) => typeof p === 'object' && p !== null && 'role' in p)
+  )
 }
 
 /** empty: whether the session holds no token yet, so that a begin token may come in front. */
@@ -44,7 +48,10 @@ function readPart(part: unknown, name: string, tokenizer: Tokenizer, first: bool
   if (ids instanceof Int32Array) return { ids, droppable }
   if (Array.isArray(ids) && ids.every((id) => Number.isInteger(id))) return { ids: Int32Array.from(ids), droppable }
   if ('image' in part || 'video' in part)
-    throw new TokensieveError('ERR_UNSUPPORTED', `Expected a model with a vision tower for \`${name}\`, this one reads text`)
+    throw new TokensieveError(
+      'ERR_UNSUPPORTED',
+      `Expected a model with a vision tower for \`${name}\`, this one reads text`,
+    )
   throw typeError('{ text } or { ids }', name, part)
 }
 

@@ -5,7 +5,7 @@ import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Conversation } from './conversation.js'
 import { TokensieveError, typeError } from './errors.js'
-import { packMethod, type PackedMethod } from './methods/index.js'
+import { type PackedMethod, packMethod } from './methods/index.js'
 import type { ModelParts } from './model.js'
 import type { DType } from './native.js'
 import type { PlanEntry } from './plan.js'
@@ -116,5 +116,8 @@ async function bytesOf(source: string | Readable): Promise<Buffer> {
 }
 
 function damaged(what: string): TokensieveError {
-  return new TokensieveError('ERR_FILE_FORMAT', `[session] expected ${what}, but the bytes are others: damaged or no saved session`)
+  return new TokensieveError(
+    'ERR_FILE_FORMAT',
+    `[session] expected ${what}, but the bytes are others: damaged or no saved session`,
+  )
 }

@@ -4,7 +4,17 @@ import { runCall } from './call.js'
 import { Conversation } from './conversation.js'
 import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
 import { type Generated, generate, type Piece, TextStream } from './generate.js'
-import { asMethod, type Decided, makeSchedule, type Method, type MethodLike, methodFromPlan, type Schedule, type Shape } from './methods/index.js'
+import {
+  asMethod,
+  type Decided,
+  type Method,
+  type MethodLike,
+  makeSchedule,
+  methodFromPlan,
+  type Schedule,
+  type Shape,
+} from './methods/index.js'
+import type { ModelParts } from './model.js'
 import type { Advance, DType, NativeSession } from './native.js'
 import type { PlanEntry } from './plan.js'
 import { isMessages, type Prompt, readPrompt, type Tokens } from './prompt.js'
@@ -12,7 +22,6 @@ import { checkSignal, type GenerateOptions, parseSampling } from './sampling.js'
 import { writeSaved } from './saved.js'
 import { contextOf, type KvTypes, parseKv, shapeOf } from './sizes.js'
 import { Counters, type KvPeak, type SessionStats, statsOf } from './stats.js'
-import type { ModelParts } from './model.js'
 
 export interface SessionOptions {
   /** Rows that may be live at once; default: the model's own, bounded by memory. */
@@ -52,7 +61,10 @@ export function settle(parts: ModelParts, options: unknown = {}): Settings {
   if (plan !== undefined && methods !== undefined) throw typeError('a plan or methods, not both,', 'plan', plan)
   const types = parseKv(kv)
   const shape = shapeOf(parts.native, parts.config, types)
-  const made = plan === undefined ? (methods ?? []).map((m: unknown, i: number) => asMethod(m, `methods[${i}]`)) : [methodFromPlan(plan)]
+  const made =
+    plan === undefined
+      ? (methods ?? []).map((m: unknown, i: number) => asMethod(m, `methods[${i}]`))
+      : [methodFromPlan(plan)]
   const schedule = makeSchedule(made, shape)
   return {
     contextLength: contextOf(contextLength, parts.config, shape),
@@ -91,7 +103,13 @@ export interface Memory {
 }
 
 export function emptyMemory(settings: Settings): Memory {
-  return { ids: [], waiting: false, calls: 0, plan: settings.standing.map(({ entry }) => entry), conversation: new Conversation() }
+  return {
+    ids: [],
+    waiting: false,
+    calls: 0,
+    plan: settings.standing.map(({ entry }) => entry),
+    conversation: new Conversation(),
+  }
 }
 
 /** What a call needs beside its tokens. */
@@ -156,9 +174,13 @@ export class Session {
   }
 
   /** Appends the prompt; logits of the last row, of all rows or of none: [rows × vocabularySize]. */
-  async forward(prompt: Prompt, options: { logits?: 'last' | 'all' | 'none' } & CallOptions = {}): Promise<Float32Array> {
+  async forward(
+    prompt: Prompt,
+    options: { logits?: 'last' | 'all' | 'none' } & CallOptions = {},
+  ): Promise<Float32Array> {
     const { logits = 'last', signal } = options
-    if (logits !== 'last' && logits !== 'all' && logits !== 'none') throw typeError("'last', 'all' or 'none'", 'logits', logits)
+    if (logits !== 'last' && logits !== 'all' && logits !== 'none')
+      throw typeError("'last', 'all' or 'none'", 'logits', logits)
     checkSignal(signal)
     this.#checkPrompt(prompt)
     return this.#queue(signal, async () => {
@@ -175,7 +197,11 @@ export class Session {
     if (!(ids instanceof Int32Array)) throw typeError('an Int32Array', 'ids', ids)
     return this.#queue(signal, async () => {
       this.#bringLastRow()
-      const { pieces, skipped } = await this.#append(readPrompt(ids, this.#parts.tokenizer, false), { logits: 'scores' }, signal)
+      const { pieces, skipped } = await this.#append(
+        readPrompt(ids, this.#parts.tokenizer, false),
+        { logits: 'scores' },
+        signal,
+      )
       return joined(pieces, skipped)
     })
   }
@@ -189,14 +215,18 @@ export class Session {
   }
 
   /** Probabilities of some of the rows of ids over the session's tokens and these: [rows × heads × tokens], 0 where evicted. Leaves the session as it was. */
-  async attention(ids: Int32Array, options: { layer: number; rows: readonly number[] } & CallOptions): Promise<Float32Array> {
+  async attention(
+    ids: Int32Array,
+    options: { layer: number; rows: readonly number[] } & CallOptions,
+  ): Promise<Float32Array> {
     const layer = this.#layer(options?.layer, false)
     const { rows } = options
     if (!Array.isArray(rows)) throw typeError('an array of rows', 'rows', rows)
     const places = rows.map((row: unknown) => {
       if (typeof row !== 'number' || !Number.isInteger(row)) throw typeError('whole numbers', 'rows', row)
       const place = row < 0 ? ids.length + row : row
-      if (place < 0 || place >= ids.length) throw rangeError(`rows from ${-ids.length} to ${ids.length - 1}`, 'rows', row)
+      if (place < 0 || place >= ids.length)
+        throw rangeError(`rows from ${-ids.length} to ${ids.length - 1}`, 'rows', row)
       return place
     })
     return this.#peek(ids, options, layer, (skipped) => {
@@ -267,7 +297,8 @@ export class Session {
 
   /** One after another. An abort interrupts what runs and takes what waits out of the line. */
   #queue<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(new TokensieveError('ERR_CLOSED', 'Expected an open session, but this one was closed'))
+    if (this.#closed)
+      return Promise.reject(new TokensieveError('ERR_CLOSED', 'Expected an open session, but this one was closed'))
     this.#busy++
     const run = this.#tail.then(async () => {
       const interrupt = () => this.#native.interrupt()
@@ -310,11 +341,18 @@ export class Session {
     const { length } = this.#memory.ids
     const { contextLength } = this.#settings
     if (length + count > contextLength)
-      throw new TokensieveError('ERR_CONTEXT_FULL', `Expected at most ${contextLength} tokens in the context, but there are ${length} and ${count} more came`)
+      throw new TokensieveError(
+        'ERR_CONTEXT_FULL',
+        `Expected at most ${contextLength} tokens in the context, but there are ${length} and ${count} more came`,
+      )
   }
 
   /** Runs tokens after the one that waits; skipped: rows of the result that belong to that one. */
-  async #append(tokens: Tokens & { taken?: () => void }, head: Advance['head'], signal: AbortSignal | undefined): Promise<{ pieces: Float32Array[]; last: { token?: number; logprob?: number }; skipped: number }> {
+  async #append(
+    tokens: Tokens & { taken?: () => void },
+    head: Advance['head'],
+    signal: AbortSignal | undefined,
+  ): Promise<{ pieces: Float32Array[]; last: { token?: number; logprob?: number }; skipped: number }> {
     const memory = this.#memory
     this.#checkRoom(tokens.ids.length)
     const { waiting } = memory
@@ -326,7 +364,10 @@ export class Session {
     let all: Tokens = tokens
     if (waiting && !alone) {
       skipped = head?.logits === 'all' || head?.logits === 'scores' ? 1 : 0
-      all = { ids: Int32Array.from([...this.#newest(), ...tokens.ids]), droppable: tokens.droppable.map((place) => place + 1) }
+      all = {
+        ids: Int32Array.from([...this.#newest(), ...tokens.ids]),
+        droppable: tokens.droppable.map((place) => place + 1),
+      }
     }
     const { last, pieces } = await this.#run(all, head, signal)
     for (const id of tokens.ids) memory.ids.push(id)
@@ -345,7 +386,17 @@ export class Session {
     const before = memory.ids.length - (memory.waiting ? 1 : 0)
     const check = () => this.#check(signal)
     const counters = this.#counters
-    const context = { native: this.#native, scheduler, schedule, shape, counters, trace, step: memory.calls, before, check }
+    const context = {
+      native: this.#native,
+      scheduler,
+      schedule,
+      shape,
+      counters,
+      trace,
+      step: memory.calls,
+      before,
+      check,
+    }
     const result = await runCall(context, tokens, head)
     memory.plan.push(...result.plan)
     memory.calls++
@@ -362,7 +413,12 @@ export class Session {
     this.#memory.waiting = true
   }
 
-  async #peek<T>(ids: Int32Array, options: CallOptions, layer: number, look: (skipped: number) => Promise<T>): Promise<T> {
+  async #peek<T>(
+    ids: Int32Array,
+    options: CallOptions,
+    layer: number,
+    look: (skipped: number) => Promise<T>,
+  ): Promise<T> {
     checkSignal(options.signal)
     if (!(ids instanceof Int32Array)) throw typeError('an Int32Array', 'ids', ids)
     if (ids.length === 0) throw rangeError('at least one id', 'ids', ids)
@@ -375,7 +431,9 @@ export class Session {
         for (let begin = 0; begin < all.length; begin += 512) {
           this.#check(options.signal)
           const end = Math.min(all.length, begin + 512)
-          await this.#parts.scheduler.job((model) => model.advance([{ session: this.#native, from: 0, to: layer, begin, end }]))
+          await this.#parts.scheduler.job((model) =>
+            model.advance([{ session: this.#native, from: 0, to: layer, begin, end }]),
+          )
         }
         return await look(skipped)
       } finally {
@@ -388,7 +446,8 @@ export class Session {
     const { layers } = this.#parts.config
     const most = last ? layers : layers - 1
     if (typeof layer !== 'number') throw typeError('a layer', 'layer', layer)
-    if (!(Number.isInteger(layer) && layer >= 0 && layer <= most)) throw rangeError(`a layer from 0 to ${most}`, 'layer', layer)
+    if (!(Number.isInteger(layer) && layer >= 0 && layer <= most))
+      throw rangeError(`a layer from 0 to ${most}`, 'layer', layer)
     return layer
   }
 
@@ -403,10 +462,21 @@ export class Session {
   }
 
   #stats(counters: Counters): SessionStats {
-    return statsOf(counters, this.#native, this.#parts.config, this.#memory.ids.length, this.#parts.loadTime, this.#peak)
+    return statsOf(
+      counters,
+      this.#native,
+      this.#parts.config,
+      this.#memory.ids.length,
+      this.#parts.loadTime,
+      this.#peak,
+    )
   }
 
-  async #generate(prompt: Prompt, sampling: ReturnType<typeof parseSampling>, emit: (piece: Piece) => void): Promise<Generated> {
+  async #generate(
+    prompt: Prompt,
+    sampling: ReturnType<typeof parseSampling>,
+    emit: (piece: Piece) => void,
+  ): Promise<Generated> {
     const memory = this.#memory
     const before = this.#counters.copy()
     const tokens = this.#take(prompt)
@@ -419,11 +489,15 @@ export class Session {
       logits: 'none',
       sampler,
       logprob: logprobs,
-      ...(repeatPenalty !== 1 && { recent: Int32Array.from([...memory.ids.slice(-64), ...Array.from(next).slice(-64)]) }),
+      ...(repeatPenalty !== 1 && {
+        recent: Int32Array.from([...memory.ids.slice(-64), ...Array.from(next).slice(-64)]),
+      }),
     })
     const step = async () => {
       const started = memory.ids.length >= first && memory.waiting
-      const { last } = started ? await this.#run({ ids: this.#newest(), droppable: new Int32Array(0) }, head(), signal) : await this.#append(tokens, head(tokens.ids), signal)
+      const { last } = started
+        ? await this.#run({ ids: this.#newest(), droppable: new Int32Array(0) }, head(), signal)
+        : await this.#append(tokens, head(tokens.ids), signal)
       memory.ids.push(last.token as number)
       memory.waiting = true
       this.#counters.generated++

@@ -40,7 +40,9 @@ export class Counters {
 
   since(before: Counters): Counters {
     const left = new Counters()
-    for (const key of Object.keys(left) as (keyof { [K in keyof Counters as Counters[K] extends number ? K : never]: 0 })[])
+    for (const key of Object.keys(left) as (keyof {
+      [K in keyof Counters as Counters[K] extends number ? K : never]: 0
+    })[])
       left[key] = this[key] - before[key]
     return left
   }

@@ -19,7 +19,10 @@ function sourceOf(file: NativeFile) {
   const model = get('ggml.model')
   const tokens = asStrings(get('ggml.tokens'))
   if (typeof model !== 'string' || tokens === undefined)
-    throw new TokensieveError('ERR_FILE_FORMAT', '[tokenizer] expected tokenizer.ggml.model and tokenizer.ggml.tokens in the file')
+    throw new TokensieveError(
+      'ERR_FILE_FORMAT',
+      '[tokenizer] expected tokenizer.ggml.model and tokenizer.ggml.tokens in the file',
+    )
   const pre = get('ggml.pre')
   const template = get('chat_template')
   return {

@@ -23,7 +23,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   });
   exports.Set("open", Napi::Function::New(env, open, "open"));
   exports.Set("load", Napi::Function::New(env, load, "load"));
-  exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), physical_cores()); }));
+  exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+                return Napi::Number::New(info.Env(), physical_cores());
+              }));
   exports.Set("kernels", make_kernels(env));
   return exports;
 }

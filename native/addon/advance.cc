@@ -70,10 +70,14 @@ Napi::Value results(Napi::Env env, Batch& batch) {
   for (size_t i = 0; i < batch.entries.size(); i++) {
     const StageEntry& e = batch.entries[i];
     Napi::Object o = Napi::Object::New(env);
+    out.Set(static_cast<uint32_t>(i), o);
+    if (e.error) {
+      o.Set("error", to_js(env, e.error->code(), e.error->what()).Value());
+      continue;
+    }
     if (!e.logits.empty()) o.Set("logits", copy_array(env, e.logits));
     if (e.token >= 0) o.Set("token", e.token);
     if (e.head.logprob) o.Set("logprob", e.logprob);
-    out.Set(static_cast<uint32_t>(i), o);
   }
   return out;
 }
@@ -82,7 +86,8 @@ Napi::Value results(Napi::Env env, Batch& batch) {
 
 // Marks the model and the sessions as at work, and the work as something that an ending thread stops.
 struct Work {
-  Work(Napi::Env env, std::shared_ptr<std::atomic<bool>> model_busy, const std::vector<Napi::Object>& objects, const std::vector<std::shared_ptr<Session>>& all)
+  Work(Napi::Env env, std::shared_ptr<std::atomic<bool>> model_busy, const std::vector<Napi::Object>& objects,
+       const std::vector<std::shared_ptr<Session>>& all)
       : running(AddonData::of(env).running), busy(std::move(model_busy)), sessions(all) {
     *busy = true;
     for (const Napi::Object& o : objects) js.push_back(JsSession::from(o)), js.back()->set_busy(true);
@@ -121,12 +126,16 @@ Napi::Value JsModel::advance(const Napi::CallbackInfo& info) {
 }
 
 template <class Result>
-Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> f, std::function<Napi::Value(Napi::Env, Result&)> finish) {
+Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> f,
+                             std::function<Napi::Value(Napi::Env, Result&)> finish) {
   const Napi::Env env = begin_work(info);
   const Napi::Object object = need_object(info[0], "session");
   std::shared_ptr<Session> session = JsSession::from(object)->share(env);
-  auto work = std::make_shared<Work>(env, busy_, std::vector<Napi::Object>{object}, std::vector<std::shared_ptr<Session>>{session});
-  auto* worker = new PromiseWorker<Result>(env, [stage = stage_, session, f = std::move(f)] { return f(*stage, *session); }, std::move(finish), {object}, [work] { work->done(); });
+  auto work = std::make_shared<Work>(env, busy_, std::vector<Napi::Object>{object},
+                                     std::vector<std::shared_ptr<Session>>{session});
+  auto* worker = new PromiseWorker<Result>(
+      env, [stage = stage_, session, f = std::move(f)] { return f(*stage, *session); }, std::move(finish), {object},
+      [work] { work->done(); });
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -141,9 +150,11 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
     const Napi::Object o = need_object(list.Get(i), "action");
     const bool repack = is_true(o.Get("repack"));
     if (o.Has("drop")) {
-      actions->push_back([kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); });
+      actions->push_back(
+          [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); });
     } else if (o.Has("merge")) {
-      actions->push_back([into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); });
+      actions->push_back(
+          [into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); });
     } else if (o.Has("evict")) {
       const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);
       if (!o.Get("evict").IsArray()) wrong(info.Env(), "evict", "an array");
@@ -156,20 +167,28 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
     }
   }
   return work_on<int>(
-      info, [actions](Stage&, Session& s) { for (const auto& action : *actions) action(s); return 0; }, [](Napi::Env env, int&) { return env.Undefined(); });
+      info,
+      [actions](Stage&, Session& s) {
+        for (const auto& action : *actions) action(s);
+        return 0;
+      },
+      [](Napi::Env env, int&) { return env.Undefined(); });
 }
 
 Napi::Value JsModel::save(const Napi::CallbackInfo& info) {
   return work_on<std::string>(
       info, [](Stage&, Session& s) { return s.save(); },
-      [](Napi::Env env, std::string& bytes) -> Napi::Value { return copy_array(env, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()); });
+      [](Napi::Env env, std::string& bytes) -> Napi::Value {
+        return copy_array(env, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+      });
 }
 
 Napi::Value JsModel::restore(const Napi::CallbackInfo& info) {
   const SessionOptions options = session_options(info[0], get(info.Env()).config);
   auto saved = std::make_shared<std::vector<uint8_t>>(copy_of<uint8_t>(info[1], "saved"));
   auto* worker = new PromiseWorker<std::unique_ptr<Session>>(
-      info.Env(), [model = model_, options, saved] { return Session::restore(model, options, saved->data(), saved->size()); },
+      info.Env(),
+      [model = model_, options, saved] { return Session::restore(model, options, saved->data(), saved->size()); },
       [](Napi::Env env, std::unique_ptr<Session>& s) -> Napi::Value { return JsSession::make(env, std::move(s)); }, {});
   const Napi::Promise promise = worker->promise();
   worker->Queue();
@@ -177,12 +196,15 @@ Napi::Value JsModel::restore(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value JsModel::look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> f) {
-  if (!JsSession::from(info[0])->get(info.Env()).running()) wrong(info.Env(), "session", "a session with a call under way");
-  return work_on<std::vector<float>>(info, std::move(f), [](Napi::Env env, std::vector<float>& v) -> Napi::Value { return copy_array(env, v); });
+  if (!JsSession::from(info[0])->get(info.Env()).running())
+    wrong(info.Env(), "session", "a session with a call under way");
+  return work_on<std::vector<float>>(
+      info, std::move(f), [](Napi::Env env, std::vector<float>& v) -> Napi::Value { return copy_array(env, v); });
 }
 
 Napi::Value JsModel::probe(const Napi::CallbackInfo& info) {
-  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1), rows = need_int(info[2], "rows", 1, 1 << 30);
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1),
+            rows = need_int(info[2], "rows", 1, 1 << 30);
   return look(info, [=](Stage& stage, Session& s) { return stage.probe(s, layer, rows); });
 }
 Napi::Value JsModel::probe_keys(const Napi::CallbackInfo& info) {
@@ -196,7 +218,8 @@ Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {
   for (int32_t r : rows) {
     if (r < 0 || r >= n) wrong(info.Env(), "rows", "places in the call's rows");
   }
-  return look(info, [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_rows(s, layer, rows); });
+  return look(info,
+              [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_rows(s, layer, rows); });
 }
 
 }  // namespace tokensieve::addon

@@ -29,7 +29,8 @@ inline double need_number(const Napi::Value& v, const char* name) {
 }
 inline int need_int(const Napi::Value& v, const char* name, int min, int max) {
   const double x = need_number(v, name);
-  if (!(x >= min && x <= max) || x != std::floor(x)) wrong(v.Env(), name, ("an integer from " + std::to_string(min) + " to " + std::to_string(max)).c_str());
+  if (!(x >= min && x <= max) || x != std::floor(x))
+    wrong(v.Env(), name, ("an integer from " + std::to_string(min) + " to " + std::to_string(max)).c_str());
   return static_cast<int>(x);
 }
 inline bool is_true(const Napi::Value& v) { return v.IsBoolean() && v.As<Napi::Boolean>().Value(); }
@@ -37,17 +38,26 @@ inline bool is_true(const Napi::Value& v) { return v.IsBoolean() && v.As<Napi::B
 template <class T>
 inline napi_typedarray_type array_type();
 template <>
-inline napi_typedarray_type array_type<float>() { return napi_float32_array; }
+inline napi_typedarray_type array_type<float>() {
+  return napi_float32_array;
+}
 template <>
-inline napi_typedarray_type array_type<double>() { return napi_float64_array; }
+inline napi_typedarray_type array_type<double>() {
+  return napi_float64_array;
+}
 template <>
-inline napi_typedarray_type array_type<int32_t>() { return napi_int32_array; }
+inline napi_typedarray_type array_type<int32_t>() {
+  return napi_int32_array;
+}
 template <>
-inline napi_typedarray_type array_type<uint8_t>() { return napi_uint8_array; }
+inline napi_typedarray_type array_type<uint8_t>() {
+  return napi_uint8_array;
+}
 
 template <class T>
 inline Napi::TypedArrayOf<T> need_array(const Napi::Value& v, const char* name) {
-  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != array_type<T>()) wrong(v.Env(), name, "a typed array of the right kind");
+  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != array_type<T>())
+    wrong(v.Env(), name, "a typed array of the right kind");
   return v.As<Napi::TypedArrayOf<T>>();
 }
 template <class T>

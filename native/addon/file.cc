@@ -61,7 +61,8 @@ Napi::Function JsFile::define(Napi::Env env) {
 }
 
 JsFile::JsFile(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsFile>(info) {
-  if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "Expected a file to be made by open");
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "Expected a file to be made by open");
   weights_ = *info[0].As<Napi::External<std::shared_ptr<Weights>>>().Data();
 }
 
@@ -80,8 +81,12 @@ const Weights& JsFile::get(Napi::Env env) {
   return *weights_;
 }
 
-Napi::Value JsFile::bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(get(info.Env()).file_bytes())); }
-Napi::Value JsFile::fingerprint(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), get(info.Env()).fingerprint()); }
+Napi::Value JsFile::bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(get(info.Env()).file_bytes()));
+}
+Napi::Value JsFile::fingerprint(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), get(info.Env()).fingerprint());
+}
 Napi::Value JsFile::metadata(const Napi::CallbackInfo& info) {
   const auto& all = get(info.Env()).metadata();
   const auto found = all.find(need_string(info[0], "key"));
@@ -112,7 +117,10 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   const std::string path = need_string(info[0], "path");
   auto* worker = new PromiseWorker<std::shared_ptr<Weights>>(
       info.Env(), [path] { return std::shared_ptr<Weights>(open_weights(path)); },
-      [](Napi::Env env, std::shared_ptr<Weights>& w) { return AddonData::of(env).file_class.New({Napi::External<std::shared_ptr<Weights>>::New(env, &w)}); }, {});
+      [](Napi::Env env, std::shared_ptr<Weights>& w) {
+        return AddonData::of(env).file_class.New({Napi::External<std::shared_ptr<Weights>>::New(env, &w)});
+      },
+      {});
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;

@@ -23,7 +23,10 @@ struct Pages {
     for (int t = 0; t < rows; t += kernels::kPageRows) {
       const int n = std::min(kernels::kPageRows, rows - t);
       pages.emplace_back(b.page_bytes(side, DType::f32, size), true);
-      b.store_rows(side, DType::f32, size, x + (static_cast<size_t>(t) * static_cast<size_t>(heads) + static_cast<size_t>(h)) * static_cast<size_t>(size), static_cast<size_t>(heads * size), n, pages.back().data(), 0);
+      b.store_rows(side, DType::f32, size,
+                   x + (static_cast<size_t>(t) * static_cast<size_t>(heads) + static_cast<size_t>(h)) *
+                           static_cast<size_t>(size),
+                   static_cast<size_t>(heads * size), n, pages.back().data(), 0);
       pieces.push_back({pages.back().data(), 0, static_cast<int16_t>(n), DType::f32});
     }
   }
@@ -35,26 +38,36 @@ struct Pages {
 Napi::Value attention(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string name = need_string(info[0], "backend");
-  const kernels::Backend* b = name == "cpu" ? kernels::runnable_backends().items[0] : kernels::backend_by_name(name.c_str());
-  if (b == nullptr) throw to_js(env, Code::device, "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
+  const kernels::Backend* b =
+      name == "cpu" ? kernels::runnable_backends().items[0] : kernels::backend_by_name(name.c_str());
+  if (b == nullptr)
+    throw to_js(env, Code::device,
+                "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
   const Napi::Object o = need_object(info[1], "options");
   kernels::AttentionShape shape;
   shape.heads = need_int(o.Get("heads"), "heads", 1, 1024);
   shape.kv_heads = need_int(o.Get("kvHeads"), "kvHeads", 1, shape.heads);
   shape.head_size = need_int(o.Get("headSize"), "headSize", 16, 256);
   shape.scale = static_cast<float>(need_number(o.Get("scale"), "scale"));
-  if (shape.heads % shape.kv_heads != 0 || shape.head_size % 16 != 0) wrong(env, "heads", "a multiple of kvHeads, and a headSize that is a multiple of 16");
-  Napi::Float32Array q = need_array<float>(o.Get("q"), "q"), k = need_array<float>(o.Get("k"), "k"), v = need_array<float>(o.Get("v"), "v");
-  const std::vector<int32_t> first = copy_of<int32_t>(o.Get("first"), "first"), end = copy_of<int32_t>(o.Get("end"), "end");
-  const size_t wide = static_cast<size_t>(shape.heads * shape.head_size), kv_wide = static_cast<size_t>(shape.kv_heads * shape.head_size);
+  if (shape.heads % shape.kv_heads != 0 || shape.head_size % 16 != 0)
+    wrong(env, "heads", "a multiple of kvHeads, and a headSize that is a multiple of 16");
+  Napi::Float32Array q = need_array<float>(o.Get("q"), "q"), k = need_array<float>(o.Get("k"), "k"),
+                     v = need_array<float>(o.Get("v"), "v");
+  const std::vector<int32_t> first = copy_of<int32_t>(o.Get("first"), "first"),
+                             end = copy_of<int32_t>(o.Get("end"), "end");
+  const size_t wide = static_cast<size_t>(shape.heads * shape.head_size),
+               kv_wide = static_cast<size_t>(shape.kv_heads * shape.head_size);
   const int n = static_cast<int>(first.size()), rows = static_cast<int>(k.ElementLength() / kv_wide);
-  if (q.ElementLength() != first.size() * wide || end.size() != first.size() || k.ElementLength() % kv_wide != 0 || v.ElementLength() != k.ElementLength()) wrong(env, "q", "as many numbers as the shapes say");
+  if (q.ElementLength() != first.size() * wide || end.size() != first.size() || k.ElementLength() % kv_wide != 0 ||
+      v.ElementLength() != k.ElementLength())
+    wrong(env, "q", "as many numbers as the shapes say");
   for (size_t i = 0; i < first.size(); i++) {
     if (first[i] < 0 || end[i] > rows || end[i] < 0) wrong(env, "end", "ranges of rows that are there");
   }
   std::vector<float> bias;
   if (o.Get("keep").IsTypedArray()) {
-    for (uint8_t kept : copy_of<uint8_t>(o.Get("keep"), "keep")) bias.push_back(kept ? 0.f : -std::numeric_limits<float>::infinity());
+    for (uint8_t kept : copy_of<uint8_t>(o.Get("keep"), "keep"))
+      bias.push_back(kept ? 0.f : -std::numeric_limits<float>::infinity());
     if (bias.size() != static_cast<size_t>(rows)) wrong(env, "keep", "one number a row");
   }
   Napi::Object result = Napi::Object::New(env);
@@ -77,7 +90,9 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
     kernels::AttentionJob job;
     job.q = q.Data(), job.ldq = wide, job.n = n, job.views = views.data(), job.out = out.Data(), job.ldo = wide;
     Team team(physical_cores());
-    Buffer scratch(std::max(b->attention_scratch(shape, &job, 1, team.size()), b->attention_probe_scratch(shape, job, team.size())) + 64);
+    Buffer scratch(std::max(b->attention_scratch(shape, &job, 1, team.size()),
+                            b->attention_probe_scratch(shape, job, team.size())) +
+                   64);
     b->attention(shape, &job, 1, scratch.data(), team);
     if (!is_true(o.Get("scores"))) return;
     std::vector<float> scores(static_cast<size_t>(shape.heads) * static_cast<size_t>(rows));

@@ -15,7 +15,8 @@ struct Progress {
   double done, total;
 };
 void call_progress(Napi::Env env, Napi::Function callback, std::nullptr_t*, Progress* p) {
-  if (env != nullptr && !callback.IsEmpty()) callback.Call({Napi::Number::New(env, p->done), Napi::Number::New(env, p->total)});
+  if (env != nullptr && !callback.IsEmpty())
+    callback.Call({Napi::Number::New(env, p->done), Napi::Number::New(env, p->total)});
   delete p;
 }
 using ProgressFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, Progress, call_progress>;
@@ -50,7 +51,9 @@ Napi::Value load(const Napi::CallbackInfo& info) {
     return std::shared_ptr<const Model>(load_model(*weights, choose_backend(isa), threads, control));
   };
   auto* worker = new PromiseWorker<std::shared_ptr<const Model>>(
-      env, work, [](Napi::Env e, std::shared_ptr<const Model>& m) { return JsModel::make(e, m); }, {info[0].As<Napi::Object>()}, [=]() mutable {
+      env, work, [](Napi::Env e, std::shared_ptr<const Model>& m) { return JsModel::make(e, m); },
+      {info[0].As<Napi::Object>()},
+      [=]() mutable {
         running->stops.erase(stop.get());
         if (told) tell.Release();
       });

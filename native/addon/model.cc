@@ -29,8 +29,10 @@ Napi::Function JsModel::define(Napi::Env env) {
                      });
 }
 
-JsModel::JsModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsModel>(info), busy_(std::make_shared<std::atomic<bool>>(false)) {
-  if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "Expected a model to be made by load");
+JsModel::JsModel(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<JsModel>(info), busy_(std::make_shared<std::atomic<bool>>(false)) {
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "Expected a model to be made by load");
   model_ = *info[0].As<Napi::External<std::shared_ptr<const Model>>>().Data();
   stage_ = std::make_shared<Stage>(model_);
   reported_ = static_cast<int64_t>(model_->weight_bytes);
@@ -67,15 +69,22 @@ Napi::Value JsModel::config(const Napi::CallbackInfo& info) {
   o.Set("windows", windows);
   return o;
 }
-Napi::Value JsModel::bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(get(info.Env()).weight_bytes)); }
-Napi::Value JsModel::isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), get(info.Env()).backend->name); }
-Napi::Value JsModel::fingerprint(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), get(info.Env()).fingerprint); }
+Napi::Value JsModel::bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(get(info.Env()).weight_bytes));
+}
+Napi::Value JsModel::isa(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), get(info.Env()).backend->name);
+}
+Napi::Value JsModel::fingerprint(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), get(info.Env()).fingerprint);
+}
 
 // Bytes of one cache row of one KV head, both sides.
 Napi::Value JsModel::row_bytes(const Napi::CallbackInfo& info) {
   const Model& m = get(info.Env());
   const int size = m.config.head_size;
-  const size_t keys = m.backend->page_bytes(kernels::Side::keys, need_dtype(info[0], "keys"), size), values = m.backend->page_bytes(kernels::Side::values, need_dtype(info[1], "values"), size);
+  const size_t keys = m.backend->page_bytes(kernels::Side::keys, need_dtype(info[0], "keys"), size),
+               values = m.backend->page_bytes(kernels::Side::values, need_dtype(info[1], "values"), size);
   return Napi::Number::New(info.Env(), static_cast<double>(keys + values) / kernels::kPageRows);
 }
 
@@ -104,7 +113,9 @@ void JsModel::close(const Napi::CallbackInfo& info) {
   reported_ = 0;
 }
 
-Napi::Function JsSampler::define(Napi::Env env) { return DefineClass(env, "Sampler", {InstanceAccessor<&JsSampler::kind>("kind")}); }
+Napi::Function JsSampler::define(Napi::Env env) {
+  return DefineClass(env, "Sampler", {InstanceAccessor<&JsSampler::kind>("kind")});
+}
 JsSampler::JsSampler(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsSampler>(info) {}
 JsSampler* JsSampler::from(const Napi::Value& v) {
   const Napi::Object o = need_object(v, "sampler");

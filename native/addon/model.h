@@ -39,7 +39,8 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
 
   // Work on one session, off the event loop, while it takes no other call.
   template <class Result>
-  Napi::Value work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> work, std::function<Napi::Value(Napi::Env, Result&)> finish);
+  Napi::Value work_on(const Napi::CallbackInfo& info, std::function<Result(Stage&, Session&)> work,
+                      std::function<Napi::Value(Napi::Env, Result&)> finish);
   Napi::Value look(const Napi::CallbackInfo& info, std::function<std::vector<float>(Stage&, Session&)> work);
   Napi::Env begin_work(const Napi::CallbackInfo& info);
 

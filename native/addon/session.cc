@@ -22,7 +22,9 @@ Rule read_rule(const Napi::Value& v) {
   if (rule.kind == Rule::Kind::mass) rule.recent = need_number(o.Get("recent"), "recent");
   if (o.Get("tokens").IsNumber()) rule.tokens = need_int(o.Get("tokens"), "tokens", 0, 1 << 30);
   if (o.Get("share").IsNumber()) rule.share = need_number(o.Get("share"), "share");
-  if (!(rule.recent >= 0 && rule.recent <= 1) || !(rule.share >= 0 && rule.share <= 1) || (rule.tokens == 0 && rule.share == 0)) wrong(v.Env(), "rule", "a budget and shares from 0 to 1");
+  if (!(rule.recent >= 0 && rule.recent <= 1) || !(rule.share >= 0 && rule.share <= 1) ||
+      (rule.tokens == 0 && rule.share == 0))
+    wrong(v.Env(), "rule", "a budget and shares from 0 to 1");
   return rule;
 }
 
@@ -36,7 +38,8 @@ std::vector<Look> read_looks(const Napi::Value& v, int layers) {
     Look look;
     look.layer = need_int(o.Get("layer"), "layer", 0, layers - 1);
     look.column_sums = is_true(o.Get("columnSums"));
-    if (o.Get("attention").IsObject()) look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
+    if (o.Get("attention").IsObject())
+      look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
     looks.push_back(look);
   }
   return looks;
@@ -53,7 +56,8 @@ SessionOptions session_options(const Napi::Value& v, const Config& config) {
   options.repack = is_true(o.Get("repack"));
   options.skip_attention.assign(static_cast<size_t>(config.layers), 0);
   options.skip_mlp = options.skip_attention;
-  for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention")) options.skip_attention.at(static_cast<size_t>(l)) = 1;
+  for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention"))
+    options.skip_attention.at(static_cast<size_t>(l)) = 1;
   for (int32_t l : copy_of<int32_t>(o.Get("skipMlp"), "skipMlp")) options.skip_mlp.at(static_cast<size_t>(l)) = 1;
   return options;
 }
@@ -70,6 +74,7 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::commit>("commit"),
                          InstanceMethod<&JsSession::rollback>("rollback"),
                          InstanceMethod<&JsSession::interrupt>("interrupt"),
+                         InstanceMethod<&JsSession::live_rows>("liveRows"),
                          InstanceMethod<&JsSession::cache_rows>("cacheRows"),
                          InstanceMethod<&JsSession::cache_sources>("cacheSources"),
                          InstanceMethod<&JsSession::cache_mass>("cacheMass"),
@@ -86,7 +91,8 @@ Napi::Function JsSession::define(Napi::Env env) {
 }
 
 JsSession::JsSession(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsSession>(info) {
-  if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "Expected a session to be made by model.session");
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "Expected a session to be made by model.session");
   session_ = std::shared_ptr<Session>(info[0].As<Napi::External<std::unique_ptr<Session>>>().Data()->release());
 }
 
@@ -95,7 +101,8 @@ JsSession::~JsSession() {
 }
 
 Napi::Object JsSession::make(Napi::Env env, std::unique_ptr<Session> session) {
-  const Napi::Object object = AddonData::of(env).session_class.New({Napi::External<std::unique_ptr<Session>>::New(env, &session)});
+  const Napi::Object object =
+      AddonData::of(env).session_class.New({Napi::External<std::unique_ptr<Session>>::New(env, &session)});
   Unwrap(object)->report();
   return object;
 }
@@ -138,13 +145,20 @@ void JsSession::peek(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), {}, true); });
 }
-Napi::Value JsSession::knows_last(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !idle(info.Env()).last_hidden().empty()); }
-Napi::Value JsSession::rows(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).rows().source); }
+Napi::Value JsSession::knows_last(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), !idle(info.Env()).last_hidden().empty());
+}
+Napi::Value JsSession::rows(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).rows().source);
+}
 Napi::Value JsSession::hidden(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
-  return copy_array(info.Env(), s.rows().hidden.as<float>(), s.rows().source.size() * static_cast<size_t>(s.model().config.hidden));
+  return copy_array(info.Env(), s.rows().hidden.as<float>(),
+                    s.rows().source.size() * static_cast<size_t>(s.model().config.hidden));
 }
-Napi::Value JsSession::attention(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).attention(layer(info[0]), head(info[1]))); }
+Napi::Value JsSession::attention(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).attention(layer(info[0]), head(info[1])));
+}
 void JsSession::commit(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   guarded(info.Env(), [&] { s.commit(); });
@@ -158,15 +172,23 @@ void JsSession::interrupt(const Napi::CallbackInfo&) {
   if (session_) session_->stop() = true;
 }
 
+Napi::Value JsSession::live_rows(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), get(info.Env()).live_rows());
+}
 Napi::Value JsSession::cache_rows(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), idle(info.Env()).cache().rows(layer(info[0]), head(info[1])));
 }
-Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source); }
-Napi::Value JsSession::cache_mass(const Napi::CallbackInfo& info) { return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).mass); }
+Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source);
+}
+Napi::Value JsSession::cache_mass(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).mass);
+}
 Napi::Float32Array JsSession::cache_side(const Napi::CallbackInfo& info, kernels::Side side) {
   Session& s = idle(info.Env());
   const int l = layer(info[0]), h = head(info[1]);
-  Napi::Float32Array out = Napi::Float32Array::New(info.Env(), static_cast<size_t>(s.cache().rows(l, h)) * static_cast<size_t>(s.model().config.head_size));
+  Napi::Float32Array out = Napi::Float32Array::New(
+      info.Env(), static_cast<size_t>(s.cache().rows(l, h)) * static_cast<size_t>(s.model().config.head_size));
   s.cache().read(side, l, h, out.Data());
   return out;
 }
@@ -184,7 +206,9 @@ Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
   return norms;
 }
 
-void JsSession::set_rule(const Napi::CallbackInfo& info) { idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1])); }
+void JsSession::set_rule(const Napi::CallbackInfo& info) {
+  idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1]));
+}
 void JsSession::truncate(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   guarded(info.Env(), [&] { s.truncate(need_int(info[0], "tokens", 0, 1 << 30)); });
@@ -222,7 +246,9 @@ Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
   out.Set("bytes", static_cast<double>(s.cache().bytes()));
   const CacheShape& shape = s.cache().shape();
   const kernels::Backend& b = *s.model().backend;
-  out.Set("rowBytes", static_cast<double>(b.page_bytes(kernels::Side::keys, shape.keys, shape.head_size) + b.page_bytes(kernels::Side::values, shape.values, shape.head_size)) / kernels::kPageRows);
+  out.Set("rowBytes", static_cast<double>(b.page_bytes(kernels::Side::keys, shape.keys, shape.head_size) +
+                                          b.page_bytes(kernels::Side::values, shape.values, shape.head_size)) /
+                          kernels::kPageRows);
   out.Set("layers", layers);
   return out;
 }

@@ -37,6 +37,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   void commit(const Napi::CallbackInfo& info);
   void rollback(const Napi::CallbackInfo& info);
   void interrupt(const Napi::CallbackInfo& info);
+  Napi::Value live_rows(const Napi::CallbackInfo& info);
   Napi::Value cache_rows(const Napi::CallbackInfo& info);
   Napi::Value cache_sources(const Napi::CallbackInfo& info);
   Napi::Value cache_mass(const Napi::CallbackInfo& info);

@@ -37,8 +37,13 @@ auto guarded(Napi::Env env, F&& f) -> decltype(f()) {
 template <class Result>
 class PromiseWorker : public Napi::AsyncWorker {
  public:
-  PromiseWorker(Napi::Env env, std::function<Result()> work, std::function<Napi::Value(Napi::Env, Result&)> finish, std::vector<Napi::Object> keep, std::function<void()> settled = {})
-      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work)), finish_(std::move(finish)), settled_(std::move(settled)) {
+  PromiseWorker(Napi::Env env, std::function<Result()> work, std::function<Napi::Value(Napi::Env, Result&)> finish,
+                std::vector<Napi::Object> keep, std::function<void()> settled = {})
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        work_(std::move(work)),
+        finish_(std::move(finish)),
+        settled_(std::move(settled)) {
     for (const Napi::Object& o : keep) keep_.push_back(Napi::Persistent(o));
   }
 

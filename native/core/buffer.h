@@ -11,14 +11,18 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(size_t bytes, bool zero = false);
   ~Buffer();
-  Buffer(Buffer&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr, other.bytes_ = 0; }
+  Buffer(Buffer&& other) noexcept : data_(other.data_), bytes_(other.bytes_) {
+    other.data_ = nullptr, other.bytes_ = 0;
+  }
   Buffer& operator=(Buffer&& other) noexcept;
 
   uint8_t* data() noexcept { return data_; }
   const uint8_t* data() const noexcept { return data_; }
   size_t bytes() const noexcept { return bytes_; }
   template <class T>
-  T* as() noexcept { return reinterpret_cast<T*>(data_); }
+  T* as() noexcept {
+    return reinterpret_cast<T*>(data_);
+  }
 
   // At least `bytes`; what it held is lost where it grows.
   void need(size_t bytes);

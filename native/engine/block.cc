@@ -86,7 +86,8 @@ void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const 
   }
   float* y = stage_.normed_.as<float>();
   stage_.apply(linear, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
-  model_.backend->rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d, team_);
+  model_.backend->rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d,
+                           team_);
 }
 
 void Block::attention(int layer) {
@@ -121,47 +122,56 @@ void Block::project(int layer) {
   model_.backend->rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
   stage_.apply(l.qkv, x, d, rows_, c.hidden, false, qkv, width_, team_);
   float* k = qkv + c.heads * c.head_size;
-  if (l.q_norm) model_.backend->rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);
-  if (l.k_norm) model_.backend->rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_, team_);
+  if (l.q_norm)
+    model_.backend->rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_,
+                             team_);
+  if (l.k_norm)
+    model_.backend->rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_,
+                             team_);
 }
 
-// Rotates q and k by their positions; where keys stay un-rotated, q alone by the slots that its rows take in each head.
+// Rotates q and k by their positions. One call for all sessions, unless keys stay un-rotated or the angles depend on how long each session is.
 void Block::rotate(int layer) {
   const Config& c = model_.config;
-  const int rotary = model_.layers[static_cast<size_t>(layer)].rotary, rotated = model_.rotaries[static_cast<size_t>(rotary)].rotated;
-  const size_t half = static_cast<size_t>(rotated / 2);
-  const int group = c.heads / c.kv_heads;
-  std::vector<int32_t> position(static_cast<size_t>(rows_));
-  int length = 0;
-  bool late = false;
+  const int rotary = model_.layers[static_cast<size_t>(layer)].rotary;
+  const Rotary& r = model_.rotaries[static_cast<size_t>(rotary)];
+  bool together = r.dynamic == 0 || entries_.size() == 1;
+  for (const StageEntry* e : entries_) together = together && !e->session->options().repack;
+  std::vector<int32_t> position;
   for (size_t i = 0; i < entries_.size(); i++) {
-    Session& s = *entries_[i]->session;
-    late = late || s.options().repack;
-    length = std::max(length, s.next_position(layer) + s.rows().extent);
-    for (int r = entries_[i]->begin; r < entries_[i]->end; r++) position[static_cast<size_t>(at_[i] + r - entries_[i]->begin)] = s.next_position(layer) + s.rows().offset[static_cast<size_t>(r)];
+    const StageEntry& e = *entries_[i];
+    const Session& s = *e.session;
+    if (!s.options().repack) {
+      for (int row = e.begin; row < e.end; row++)
+        position.push_back(s.next_position(layer) + s.rows().offset[static_cast<size_t>(row)]);
+    }
+    if (together && i + 1 < entries_.size()) continue;
+    if (s.options().repack) {
+      rotate_by_slot(layer, i);
+      continue;
+    }
+    const Stage::Angles& a = stage_.angles(rotary, position, s.length(layer));
+    float* rows = stage_.qkv_.as<float>() + (together ? 0 : static_cast<size_t>(at_[i]) * width_);
+    model_.backend->rope(rows, width_, together ? rows_ : e.end - e.begin, c.heads + c.kv_heads, c.head_size, r.rotated,
+                         a.cos.data(), a.sin.data(), team_);
+    position.clear();
   }
-  float* qkv = stage_.qkv_.as<float>();
-  if (!late) {
-    const Stage::Angles& a = stage_.angles(rotary, position, length);
-    model_.backend->rope(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, rotated, a.cos.data(), a.sin.data(), team_);
-    return;
-  }
+}
+
+// q alone, by the slots that the rows take in each head.
+void Block::rotate_by_slot(int layer, size_t entry) {
+  const Config& c = model_.config;
+  const StageEntry& e = *entries_[entry];
+  const int rotary = model_.layers[static_cast<size_t>(layer)].rotary, group = c.heads / c.kv_heads,
+            n = e.end - e.begin;
+  std::vector<int32_t> position(static_cast<size_t>(n));
   for (int h = 0; h < c.kv_heads; h++) {
-    for (size_t i = 0; i < entries_.size(); i++) {
-      if (!entries_[i]->session->options().repack) continue;
-      const int slot = entries_[i]->session->cache().rows(layer, h);
-      for (int r = 0; r < entries_[i]->end - entries_[i]->begin; r++) position[static_cast<size_t>(at_[i] + r)] = slot + r;
-    }
-    const Stage::Angles& a = stage_.angles(rotary, position, length);
-    for (size_t i = 0; i < entries_.size(); i++) {
-      float* q = qkv + static_cast<size_t>(at_[i]) * width_ + h * group * c.head_size;
-      float* k = qkv + static_cast<size_t>(at_[i]) * width_ + (c.heads + h) * c.head_size;
-      const int n = entries_[i]->end - entries_[i]->begin;
-      const float* cos = a.cos.data() + static_cast<size_t>(at_[i]) * half;
-      const float* sin = a.sin.data() + static_cast<size_t>(at_[i]) * half;
-      model_.backend->rope(q, width_, n, group, c.head_size, rotated, cos, sin, team_);
-      if (!entries_[i]->session->options().repack) model_.backend->rope(k, width_, n, 1, c.head_size, rotated, cos, sin, team_);
-    }
+    const int slot = e.session->cache().rows(layer, h);
+    for (int row = 0; row < n; row++) position[static_cast<size_t>(row)] = slot + row;
+    const Stage::Angles& a = stage_.angles(rotary, position, 0);
+    float* q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[entry]) * width_ + h * group * c.head_size;
+    model_.backend->rope(q, width_, n, group, c.head_size, model_.rotaries[static_cast<size_t>(rotary)].rotated,
+                         a.cos.data(), a.sin.data(), team_);
   }
 }
 
@@ -174,8 +184,10 @@ void Block::append(int layer) {
     const Rows& rows = e.session->rows();
     const size_t row = static_cast<size_t>(at_[i]) * width_;
     const int n = e.end - e.begin;
-    if (n > 1) e.session->cache().reserve(layer, n, !rows.size.empty());  // decode steps have reserved before anything ran
-    e.session->cache().append(layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin, rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
+    if (n > 1)
+      e.session->cache().reserve(layer, n, !rows.size.empty());  // decode steps have reserved before anything ran
+    e.session->cache().append(layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin,
+                              rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
   }
 }
 
@@ -189,9 +201,9 @@ void Block::attend(int layer) {
     kernels::AttentionJob& job = jobs[i];
     job.n = e.end - e.begin;
     views[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
-    const Look* look = e.session->look(layer);
-    const bool sums = (look && look->column_sums) || e.session->rule(layer).kind == Rule::Kind::mass;
-    for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++) views[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    const bool sums = e.session->sums_attention(layer);
+    for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++)
+      views[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
     job.views = views[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
     job.ldq = width_;
@@ -247,7 +259,8 @@ void Block::observe(StageEntry& e, int layer, const kernels::AttentionJob& job, 
     probe(e.begin, sums.data(), stride);
     for (int h = 0; h < shape.heads; h++) {
       float* mass = s.cache().mass(layer, h / group);
-      for (int j = 0; j < job.views[h / group].rows; j++) mass[j] += sums[static_cast<size_t>(h) * stride + static_cast<size_t>(j)] / static_cast<float>(group);
+      for (int j = 0; j < job.views[h / group].rows; j++)
+        mass[j] += sums[static_cast<size_t>(h) * stride + static_cast<size_t>(j)] / static_cast<float>(group);
     }
   }
 }

@@ -9,8 +9,8 @@ namespace tokensieve {
 
 // The views of one session's cache in one layer, for query rows with given sources. Owns what the kernels point into.
 struct LayerViews {
-  std::vector<kernels::View> views;                 // [kv_heads]
-  std::vector<std::vector<int32_t>> first, end;     // [kv_heads][n]
+  std::vector<kernels::View> views;  // [kv_heads]
+  std::vector<std::vector<int32_t>> first, end;  // [kv_heads][n]
   std::vector<std::vector<float>> bias;
 
   // before[h]: rows of head h that stood in the cache before the call's rows [begin of the call's appended rows); the query rows are the newest of the call.
@@ -18,7 +18,8 @@ struct LayerViews {
 };
 
 kernels::AttentionShape attention_shape(const Model& model);
-Linear slice(const Model& model, const Linear& linear, int begin, int end, int cols);  // outputs [begin, end), multiples of 16
+Linear slice(const Model& model, const Linear& linear, int begin, int end,
+             int cols);  // outputs [begin, end), multiples of 16
 
 class Block {
  public:
@@ -30,6 +31,7 @@ class Block {
   void feed_forward(int layer);
   void project(int layer);
   void rotate(int layer);
+  void rotate_by_slot(int layer, size_t entry);
   void append(int layer);
   void attend(int layer);
   void observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape);
@@ -41,8 +43,8 @@ class Block {
   float* hidden_;
   int rows_;
   Team& team_;
-  size_t width_;                  // of a qkv row
-  std::vector<int> at_;           // first row of each entry
+  size_t width_;  // of a qkv row
+  std::vector<int> at_;  // first row of each entry
 };
 
 }  // namespace tokensieve

@@ -15,9 +15,13 @@ std::vector<int32_t> places(const std::vector<int32_t>& from, const std::vector<
   index.reserve(wanted.size());
   size_t j = 0;
   for (size_t i = 0; i < wanted.size(); i++) {
-    if (i > 0 && wanted[i] <= wanted[i - 1]) throw Error(Code::plan, std::string("[plan] expected ascending ") + what + ", got " + std::to_string(wanted[i - 1]) + " before " + std::to_string(wanted[i]));
+    if (i > 0 && wanted[i] <= wanted[i - 1])
+      throw Error(Code::plan, std::string("[plan] expected ascending ") + what + ", got " +
+                                  std::to_string(wanted[i - 1]) + " before " + std::to_string(wanted[i]));
     while (j < from.size() && from[j] < wanted[i]) j++;
-    if (j == from.size() || from[j] != wanted[i]) throw Error(Code::plan, std::string("[plan] expected ") + what + " that are there, token " + std::to_string(wanted[i]) + " is not");
+    if (j == from.size() || from[j] != wanted[i])
+      throw Error(Code::plan, std::string("[plan] expected ") + what + " that are there, token " +
+                                  std::to_string(wanted[i]) + " is not");
     index.push_back(static_cast<int32_t>(j));
   }
   return index;
@@ -43,7 +47,8 @@ void Session::drop(const std::vector<int32_t>& kept, bool repack) {
   const size_t d = static_cast<size_t>(model_->config.hidden);
   Team team(model_->threads);
   record_cut(kept, repack);
-  model_->backend->gather(rows_.hidden.as<float>(), d, static_cast<int>(d), index.data(), static_cast<int>(index.size()), rows_.hidden.as<float>(), d, team);
+  model_->backend->gather(rows_.hidden.as<float>(), d, static_cast<int>(d), index.data(),
+                          static_cast<int>(index.size()), rows_.hidden.as<float>(), d, team);
   for (size_t i = 0; i < index.size(); i++) {
     rows_.offset[i] = repack ? static_cast<int32_t>(i) : rows_.offset[static_cast<size_t>(index[i])];
     if (!rows_.size.empty()) rows_.size[i] = rows_.size[static_cast<size_t>(index[i])];
@@ -56,7 +61,9 @@ void Session::drop(const std::vector<int32_t>& kept, bool repack) {
 
 void Session::merge(const std::vector<int32_t>& into, bool repack) {
   const size_t n = rows_.source.size(), d = static_cast<size_t>(model_->config.hidden);
-  if (!running_ || into.size() != n) throw Error(Code::plan, "[plan] expected one target for each of " + std::to_string(n) + " rows, got " + std::to_string(into.size()));
+  if (!running_ || into.size() != n)
+    throw Error(Code::plan, "[plan] expected one target for each of " + std::to_string(n) + " rows, got " +
+                                std::to_string(into.size()));
   std::vector<int32_t> kept;
   for (size_t i = 0; i < n; i++) {
     if (into[i] == rows_.source[i]) kept.push_back(into[i]);
@@ -65,7 +72,9 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   std::vector<int32_t> group(n), offset;
   for (size_t i = 0; i < n; i++) {
     const auto at = std::lower_bound(kept.begin(), kept.end(), into[i]);
-    if (at == kept.end() || *at != into[i]) throw Error(Code::plan, "[plan] expected rows to fold into a row that stays, token " + std::to_string(into[i]) + " does not");
+    if (at == kept.end() || *at != into[i])
+      throw Error(Code::plan,
+                  "[plan] expected rows to fold into a row that stays, token " + std::to_string(into[i]) + " does not");
     group[i] = static_cast<int32_t>(at - kept.begin());
     if (into[i] == rows_.source[i]) offset.push_back(repack ? static_cast<int32_t>(offset.size()) : rows_.offset[i]);
   }
@@ -73,7 +82,8 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   Buffer hidden(kept.size() * d * sizeof(float));
   std::vector<float> size(kept.size());
   Team team(model_->threads);
-  model_->backend->merge(rows_.hidden.as<float>(), d, static_cast<int>(d), group.data(), rows_.size.data(), static_cast<int>(n), static_cast<int>(kept.size()), hidden.as<float>(), d, size.data(), team);
+  model_->backend->merge(rows_.hidden.as<float>(), d, static_cast<int>(d), group.data(), rows_.size.data(),
+                         static_cast<int>(n), static_cast<int>(kept.size()), hidden.as<float>(), d, size.data(), team);
   record_cut(kept, repack);
   rows_.hidden = std::move(hidden);
   rows_.size = std::move(size);
@@ -84,13 +94,17 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
 
 void Session::evict(int layer, const std::vector<std::vector<int32_t>>& kept) {
   const CacheShape& shape = cache_->shape();
-  if (kept.size() != static_cast<size_t>(shape.kv_heads)) throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(shape.kv_heads) + " KV heads, got " + std::to_string(kept.size()));
+  if (kept.size() != static_cast<size_t>(shape.kv_heads))
+    throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(shape.kv_heads) +
+                                " KV heads, got " + std::to_string(kept.size()));
   std::vector<std::vector<int32_t>> index;
-  for (int h = 0; h < shape.kv_heads; h++) index.push_back(places(cache_->head(layer, h).source, kept[static_cast<size_t>(h)], "cache rows"));
+  for (int h = 0; h < shape.kv_heads; h++)
+    index.push_back(places(cache_->head(layer, h).source, kept[static_cast<size_t>(h)], "cache rows"));
   evicted_ = true;
   for (int h = 0; h < shape.kv_heads; h++) {
     const std::vector<int32_t>& rows = index[static_cast<size_t>(h)];
-    if (static_cast<int>(rows.size()) < cache_->rows(layer, h)) cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
+    if (static_cast<int>(rows.size()) < cache_->rows(layer, h))
+      cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
   }
 }
 

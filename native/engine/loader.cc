@@ -30,18 +30,21 @@ const float* Loader::keep(std::vector<float> values) {
   return model_.buffers.back().as<float>();
 }
 
-const float* Loader::vector(const std::string& name, int size, bool optional, bool plus_one, const std::vector<int32_t>* map) {
+const float* Loader::vector(const std::string& name, int size, bool optional, bool plus_one,
+                            const std::vector<int32_t>* map) {
   const Tensor* t = optional ? find_tensor(weights_, name, {size}) : &need_tensor(weights_, name, {size});
   if (t == nullptr) return nullptr;
   std::vector<float> raw(static_cast<size_t>(size)), values(raw.size());
   model_.backend->dequantize(t->type, t->data, raw.size(), raw.data());
-  for (size_t i = 0; i < raw.size(); i++) values[i] = raw[map ? static_cast<size_t>((*map)[i]) : i] + (plus_one && weights_.norms_plus_one() ? 1.f : 0.f);
+  for (size_t i = 0; i < raw.size(); i++)
+    values[i] = raw[map ? static_cast<size_t>((*map)[i]) : i] + (plus_one && weights_.norms_plus_one() ? 1.f : 0.f);
   advance(*t);
   return keep(std::move(values));
 }
 
 // Packs tensors of one type and input side by side into one matrix; inner tensors have a multiple of 16 rows.
-kernels::PackedMatrix Loader::pack(const std::vector<const Tensor*>& tensors, const std::vector<const std::vector<int32_t>*>& maps) {
+kernels::PackedMatrix Loader::pack(const std::vector<const Tensor*>& tensors,
+                                   const std::vector<const std::vector<int32_t>*>& maps) {
   kernels::PackedMatrix m;
   m.type = tensors[0]->type;
   m.cols = static_cast<int>(tensors[0]->cols());
@@ -55,7 +58,8 @@ kernels::PackedMatrix Loader::pack(const std::vector<const Tensor*>& tensors, co
     const int rows = static_cast<int>(t->rows()), step = std::max(16, (1 << 18) / m.cols / 16 * 16);
     uint8_t* out = buffer.data() + backend.packed_bytes(m.type, row, m.cols);
     team.each((rows + step - 1) / step, [&](int part, int) {
-      backend.pack(m.type, t->data, rows, m.cols, maps[i] ? maps[i]->data() : nullptr, part * step, std::min(rows, (part + 1) * step), out);
+      backend.pack(m.type, t->data, rows, m.cols, maps[i] ? maps[i]->data() : nullptr, part * step,
+                   std::min(rows, (part + 1) * step), out);
     });
     if (team.stopped()) throw Error(Code::aborted, "[load] the load was stopped");
     row += rows;
@@ -81,7 +85,9 @@ Linear Loader::linear(const std::vector<Source>& sources, int cols) {
   }
   for (size_t i = 0; i < sources.size();) {
     size_t end = i + 1;  // [i, end) share a type and have no bias: one matrix, one call
-    while (end < sources.size() && tensors[end]->type == tensors[i]->type && sources[end - 1].rows % 16 == 0 && !biases[i] && !biases[end]) end++;
+    while (end < sources.size() && tensors[end]->type == tensors[i]->type && sources[end - 1].rows % 16 == 0 &&
+           !biases[i] && !biases[end])
+      end++;
     std::vector<const std::vector<int32_t>*> maps;
     for (size_t j = i; j < end; j++) maps.push_back(sources[j].map);
     Linear::Part part;
@@ -118,12 +124,14 @@ void read_sizes(Loader& loader) {
   c.feed_forward = static_cast<int>(need_int(w, loader.key("feed_forward_length"), 16, 1 << 20));
   c.heads = static_cast<int>(need_int(w, loader.key("attention.head_count"), 1, 1024));
   c.kv_heads = static_cast<int>(get_int(w, loader.key("attention.head_count_kv"), 1, 1024, c.heads));
-  c.head_size = static_cast<int>(get_int(w, loader.key("attention.key_length"), 16, 256, std::max(16, c.hidden / c.heads)));
+  c.head_size =
+      static_cast<int>(get_int(w, loader.key("attention.key_length"), 16, 256, std::max(16, c.hidden / c.heads)));
   c.context = static_cast<int>(get_int(w, loader.key("context_length"), 1, 1 << 30, 2048));
   c.norm_eps = static_cast<float>(get_double(w, loader.key("attention.layer_norm_rms_epsilon"), 1e-5));
   const Tensor& embedding = [&]() -> const Tensor& {
     const auto found = w.tensors().find("token_embd.weight");
-    if (found == w.tensors().end()) throw Error(Code::file_format, "[weights] expected a tensor token_embd.weight, there is none");
+    if (found == w.tensors().end())
+      throw Error(Code::file_format, "[weights] expected a tensor token_embd.weight, there is none");
     return found->second;
   }();
   if (embedding.shape.size() != 2 || embedding.shape[0] < 2 || embedding.shape[0] > (1 << 24)) {
@@ -131,11 +139,14 @@ void read_sizes(Loader& loader) {
   }
   c.vocabulary = static_cast<int>(embedding.shape[0]);
   if (c.heads % c.kv_heads != 0 || c.head_size % 16 != 0) {
-    throw Error(Code::unsupported, "[config] expected heads to be a multiple of kv heads and a head size that is a multiple of 16, got " + std::to_string(c.heads) + ", " +
-                                       std::to_string(c.kv_heads) + " and " + std::to_string(c.head_size));
+    throw Error(Code::unsupported,
+                "[config] expected heads to be a multiple of kv heads and a head size that is a multiple of 16, got " +
+                    std::to_string(c.heads) + ", " + std::to_string(c.kv_heads) + " and " +
+                    std::to_string(c.head_size));
   }
   if (get_int(w, loader.key("attention.value_length"), 1, 1 << 16, c.head_size) != c.head_size) {
-    throw Error(Code::unsupported, "[config] expected values as wide as keys (" + std::to_string(c.head_size) + "), the file has another attention.value_length");
+    throw Error(Code::unsupported, "[config] expected values as wide as keys (" + std::to_string(c.head_size) +
+                                       "), the file has another attention.value_length");
   }
   c.attention_scale = 1.f / std::sqrt(static_cast<float>(c.head_size));
 }

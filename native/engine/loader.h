@@ -18,13 +18,14 @@ class Loader {
   std::string block(int layer, const char* suffix) const;          // "blk.3." + suffix
 
   // A vector of f32; null where `optional` and absent. plus_one: Gemma's (1 + w) convention is applied where the file has it open.
-  const float* vector(const std::string& name, int size, bool optional = false, bool plus_one = false, const std::vector<int32_t>* map = nullptr);
+  const float* vector(const std::string& name, int size, bool optional = false, bool plus_one = false,
+                      const std::vector<int32_t>* map = nullptr);
   kernels::PackedMatrix matrix(const std::string& name, int rows, int cols);
 
   struct Source {
-    std::string name;                  // without ".weight"
+    std::string name;  // without ".weight"
     int rows;
-    const std::vector<int32_t>* map;   // packed row r is row map[r], or null
+    const std::vector<int32_t>* map;  // packed row r is row map[r], or null
   };
   // bias vectors (name + ".bias") are taken where the file has them.
   Linear linear(const std::vector<Source>& sources, int cols);
@@ -33,7 +34,8 @@ class Loader {
   const std::vector<int32_t>* rotary_order(int heads, int head_size, int rotated);
 
  private:
-  kernels::PackedMatrix pack(const std::vector<const Tensor*>& tensors, const std::vector<const std::vector<int32_t>*>& maps);
+  kernels::PackedMatrix pack(const std::vector<const Tensor*>& tensors,
+                             const std::vector<const std::vector<int32_t>*>& maps);
   const float* keep(std::vector<float> values);
   void advance(const Tensor& t);
 

@@ -5,11 +5,13 @@
 
 namespace tokensieve {
 
-std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control) {
+std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads,
+                                  const LoadControl& control) {
   const std::string name = get_string(weights, "general.architecture", "");
   const Architecture* architecture = find_architecture(name);
   if (architecture == nullptr) {
-    throw Error(Code::unsupported, "[model] expected one of the architectures " + architecture_names() + ", the file is \"" + name.substr(0, 60) + "\"");
+    throw Error(Code::unsupported, "[model] expected one of the architectures " + architecture_names() +
+                                       ", the file is \"" + name.substr(0, 60) + "\"");
   }
   auto model = std::make_unique<Model>();
   model->backend = &backend;
@@ -29,7 +31,8 @@ const kernels::Backend& choose_backend(const std::string& name) {
   if (found != nullptr) return *found;
   std::string known;
   for (int i = 0; i < list.count; i++) known += (i ? ", " : "") + std::string(list.items[i]->name);
-  throw Error(Code::device, "[cpu] expected an instruction set that this machine can run (" + known + "), TOKENSIEVE_ISA asks for \"" + name.substr(0, 60) + "\"");
+  throw Error(Code::device, "[cpu] expected an instruction set that this machine can run (" + known +
+                                "), TOKENSIEVE_ISA asks for \"" + name.substr(0, 60) + "\"");
 }
 
 }  // namespace tokensieve

@@ -75,7 +75,8 @@ struct LoadControl {
   const std::atomic<bool>* stop = nullptr;                       // once true: Error(aborted)
 };
 
-std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control);
+std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads,
+                                  const LoadControl& control);
 
 // TOKENSIEVE_ISA's rule: "auto" is the best that runs here; an unknown or impossible name is Error(device).
 const kernels::Backend& choose_backend(const std::string& name);

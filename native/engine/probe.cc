@@ -12,16 +12,19 @@ Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& 
   const Config& c = model_->config;
   const Layer& l = model_->layers[static_cast<size_t>(layer)];
   const Rows& rows = s.rows();
-  const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size, kv_width = c.kv_heads * c.head_size;
+  const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size,
+            kv_width = c.kv_heads * c.head_size;
   const int rotated = model_->rotaries[static_cast<size_t>(l.rotary)].rotated;
   const size_t d = static_cast<size_t>(c.hidden);
-  const Linear q_part = slice(*model_, l.qkv, 0, q_width, c.hidden), k_part = slice(*model_, l.qkv, q_width, q_width + kv_width, c.hidden);
+  const Linear q_part = slice(*model_, l.qkv, 0, q_width, c.hidden),
+               k_part = slice(*model_, l.qkv, q_width, q_width + kv_width, c.hidden);
   Probed probed;
   probed.cache = s.cache().clone();
   probed.cache->reserve(layer, n, !rows.size.empty());
   probed.q.resize(looked.size() * static_cast<size_t>(q_width));
   const bool late = s.options().repack;
-  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)), zero(k.size());
+  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)),
+      zero(k.size());
   std::vector<int> slot;
   for (int h = 0; h < c.kv_heads; h++) slot.push_back(s.cache().rows(layer, h));
 
@@ -33,25 +36,33 @@ Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& 
     const size_t ld = static_cast<size_t>(kv_width);
     norm(s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, count);
     apply(k_part, x.data(), d, count, c.hidden, false, k.data(), ld, team);
-    if (l.k_norm) model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(), ld, team);
+    if (l.k_norm)
+      model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
+                                ld, team);
     if (!late) {
       std::vector<int32_t> position(static_cast<size_t>(count));
-      for (int i = 0; i < count; i++) position[static_cast<size_t>(i)] = s.next_position(layer) + rows.offset[static_cast<size_t>(begin + i)];
-      const Angles& a = angles(l.rotary, position, s.next_position(layer) + rows.extent);
+      for (int i = 0; i < count; i++)
+        position[static_cast<size_t>(i)] = s.next_position(layer) + rows.offset[static_cast<size_t>(begin + i)];
+      const Angles& a = angles(l.rotary, position, s.length(layer));
       model_->backend->rope(k.data(), ld, count, c.kv_heads, c.head_size, rotated, a.cos.data(), a.sin.data(), team);
     }
-    probed.cache->append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin, rows.size.empty() ? nullptr : rows.size.data() + begin, team);
+    probed.cache->append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
+                         rows.size.empty() ? nullptr : rows.size.data() + begin, team);
   }
   for (size_t i = 0; i < looked.size(); i++) {  // few rows: one at a time
     float* q = probed.q.data() + i * static_cast<size_t>(q_width);
     norm(s.rows().hidden.as<float>() + static_cast<size_t>(looked[i]) * d, 1);
     apply(q_part, x.data(), d, 1, c.hidden, false, q, static_cast<size_t>(q_width), team);
-    if (l.q_norm) model_->backend->rms_norm(q, static_cast<size_t>(q_width), 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, static_cast<size_t>(q_width), team);
+    if (l.q_norm)
+      model_->backend->rms_norm(q, static_cast<size_t>(q_width), 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr,
+                                q, static_cast<size_t>(q_width), team);
     for (int h = 0; h < c.kv_heads; h++) {
       const int group = c.heads / c.kv_heads;
-      const int position = late ? slot[static_cast<size_t>(h)] + looked[i] : s.next_position(layer) + rows.offset[static_cast<size_t>(looked[i])];
-      const Angles& a = angles(l.rotary, {position}, s.next_position(layer) + rows.extent);
-      model_->backend->rope(q + h * group * c.head_size, static_cast<size_t>(q_width), 1, group, c.head_size, rotated, a.cos.data(), a.sin.data(), team);
+      const int position = late ? slot[static_cast<size_t>(h)] + looked[i]
+                                : s.next_position(layer) + rows.offset[static_cast<size_t>(looked[i])];
+      const Angles& a = angles(l.rotary, {position}, s.length(layer));
+      model_->backend->rope(q + h * group * c.head_size, static_cast<size_t>(q_width), 1, group, c.head_size, rotated,
+                            a.cos.data(), a.sin.data(), team);
     }
   }
   return probed;
@@ -63,7 +74,8 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
   Probed probed = project(s, layer, looked, team);
   std::vector<int32_t> source;
   for (int32_t row : looked) source.push_back(s.rows().source[static_cast<size_t>(row)]);
-  const size_t total = static_cast<size_t>(s.tokens() + s.call_tokens()), heads = static_cast<size_t>(c.heads), q_width = heads * static_cast<size_t>(c.head_size);
+  const size_t total = static_cast<size_t>(s.tokens() + s.call_tokens()), heads = static_cast<size_t>(c.heads),
+               q_width = heads * static_cast<size_t>(c.head_size);
   std::vector<float> out(looked.size() * heads * total);
   LayerViews views;
   for (size_t i = 0; i < looked.size() && !team.stopped(); i++) {
@@ -79,7 +91,8 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
     model_->backend->attention_probe(shape, job, true, lines.data(), stride, scratch_.data(), team);
     for (size_t h = 0; h < heads; h++) {
       const std::vector<int32_t>& at = probed.cache->head(layer, static_cast<int>(h) / (c.heads / c.kv_heads)).source;
-      for (size_t j = 0; j < at.size(); j++) out[(i * heads + h) * total + static_cast<size_t>(at[j])] = lines[h * stride + j];
+      for (size_t j = 0; j < at.size(); j++)
+        out[(i * heads + h) * total + static_cast<size_t>(at[j])] = lines[h * stride + j];
     }
   }
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
@@ -92,10 +105,12 @@ std::vector<float> Stage::probe(Session& s, int layer, int rows) {
   std::vector<int32_t> looked;
   for (int i = std::max(0, n - rows); i < n; i++) looked.push_back(i);
   const std::vector<float> lines = probe_rows(s, layer, looked);
-  const size_t heads = static_cast<size_t>(model_->config.heads), total = static_cast<size_t>(s.tokens() + s.call_tokens());
+  const size_t heads = static_cast<size_t>(model_->config.heads),
+               total = static_cast<size_t>(s.tokens() + s.call_tokens());
   std::vector<float> mean(source.size());
   for (size_t line = 0; line < lines.size() / total; line++) {
-    for (size_t j = 0; j < source.size(); j++) mean[j] += lines[line * total + static_cast<size_t>(source[j])] / static_cast<float>(heads);
+    for (size_t j = 0; j < source.size(); j++)
+      mean[j] += lines[line * total + static_cast<size_t>(source[j])] / static_cast<float>(heads);
   }
   return mean;
 }
@@ -107,15 +122,21 @@ std::vector<float> Stage::probe_keys(Session& s, int layer) {
   const size_t d = static_cast<size_t>(c.hidden), size = static_cast<size_t>(c.head_size);
   Team team(model_->threads, &s.stop());
   const Linear k_part = slice(*model_, l.qkv, c.heads * c.head_size, c.heads * c.head_size + kv_width, c.hidden);
-  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)), mean(static_cast<size_t>(n) * size);
+  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)),
+      mean(static_cast<size_t>(n) * size);
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
     const size_t ld = static_cast<size_t>(kv_width);
-    model_->backend->rms_norm(s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, d, count, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x.data(), d, team);
+    model_->backend->rms_norm(s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, d, count, 1, c.hidden,
+                              l.attention_norm, c.norm_eps, nullptr, x.data(), d, team);
     apply(k_part, x.data(), d, count, c.hidden, false, k.data(), ld, team);
-    if (l.k_norm) model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(), ld, team);
+    if (l.k_norm)
+      model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
+                                ld, team);
     for (int i = 0; i < count; i++) {
-      for (size_t j = 0; j < ld; j++) mean[static_cast<size_t>(begin + i) * size + j % size] += k[static_cast<size_t>(i) * ld + j] / static_cast<float>(c.kv_heads);
+      for (size_t j = 0; j < ld; j++)
+        mean[static_cast<size_t>(begin + i) * size + j % size] +=
+            k[static_cast<size_t>(i) * ld + j] / static_cast<float>(c.kv_heads);
     }
   }
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");

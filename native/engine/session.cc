@@ -7,11 +7,12 @@
 
 namespace tokensieve {
 
-int Rule::budget(int session_tokens) const {
-  return tokens > 0 ? tokens : std::max(1, static_cast<int>(std::ceil(share * session_tokens - 1e-9)));
+int Rule::budget(int held_tokens) const {
+  return tokens > 0 ? tokens : std::max(1, static_cast<int>(std::ceil(share * held_tokens - 1e-9)));
 }
 
-Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options) : model_(std::move(model)), options_(options) {
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
+    : model_(std::move(model)), options_(options) {
   const size_t layers = static_cast<size_t>(model_->config.layers);
   options_.skip_attention.resize(layers, 0);
   options_.skip_mlp.resize(layers, 0);
@@ -33,17 +34,23 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
   const Config& c = model_->config;
   if (running_) throw Error(Code::internal, "[session] expected the last call to have ended");
   if (ids.empty()) throw Error(Code::internal, "[session] expected at least one token");
-  if (ids.size() > static_cast<size_t>(options_.context_length - std::min(tokens_, options_.context_length))) {
-    throw Error(Code::context_full, "[session] expected at most " + std::to_string(options_.context_length) + " tokens in the context, got " + std::to_string(tokens_) + " and " +
+  const int live = live_rows();
+  if (ids.size() > static_cast<size_t>(std::max(0, options_.context_length - live)) ||
+      ids.size() > static_cast<size_t>(kMostTokens - tokens_)) {
+    throw Error(Code::context_full, "[session] expected at most " + std::to_string(options_.context_length) +
+                                        " rows in the context, got " + std::to_string(live) + " and " +
                                         std::to_string(ids.size()) + " more");
   }
   for (int32_t id : ids) {
-    if (id < 0 || id >= c.vocabulary) throw Error(Code::plan, "[session] expected token ids from 0 to " + std::to_string(c.vocabulary - 1) + ", got " + std::to_string(id));
+    if (id < 0 || id >= c.vocabulary)
+      throw Error(Code::plan, "[session] expected token ids from 0 to " + std::to_string(c.vocabulary - 1) + ", got " +
+                                  std::to_string(id));
   }
   const size_t n = ids.size();
   Rows rows;
   rows.hidden = Buffer(n * static_cast<size_t>(c.hidden) * sizeof(float));
-  for (size_t i = 0; i < n; i++) rows.source.push_back(tokens_ + static_cast<int32_t>(i)), rows.offset.push_back(static_cast<int32_t>(i));
+  for (size_t i = 0; i < n; i++)
+    rows.source.push_back(tokens_ + static_cast<int32_t>(i)), rows.offset.push_back(static_cast<int32_t>(i));
   rows.extent = static_cast<int>(n);
   std::unique_ptr<KvCache> backup = n > 1 || peek ? cache_->clone() : nullptr;
   std::vector<Observed> observed;
@@ -102,6 +109,19 @@ void Session::rollback() noexcept {
   running_ = false;
 }
 
+int Session::live_rows() const {
+  int most = 0;
+  for (int l = 0; l < model_->config.layers; l++) {
+    for (int h = 0; h < model_->config.kv_heads; h++) most = std::max(most, cache_->rows(l, h));
+  }
+  return most;
+}
+
+bool Session::sums_attention(int layer) const {
+  const Look* asked = look(layer);
+  return (asked != nullptr && asked->column_sums) || rule(layer).kind == Rule::Kind::mass;
+}
+
 const Look* Session::look(int layer) const {
   for (const Observed& o : observed_) {
     if (o.look.layer == layer) return &o.look;
@@ -143,7 +163,9 @@ std::vector<float> Session::attention(int layer, int kv_head) const {
 void Session::apply_rule(int layer) {
   const Rule& rule = rules_[static_cast<size_t>(layer)];
   if (rule.kind == Rule::Kind::none || !cache_->holds(layer)) return;
-  const int budget = rule.budget(tokens_ + static_cast<int>(ids_.size()));
+  const int tokens = tokens_ + static_cast<int>(ids_.size()),
+            window = model_->layers[static_cast<size_t>(layer)].window;
+  const int budget = rule.budget(window > 0 ? std::min(window, tokens) : tokens);
   for (int h = 0; h < cache_->shape().kv_heads; h++) {
     for (int rows = cache_->rows(layer, h); rows > budget; rows = cache_->rows(layer, h)) {
       int index = std::min(rule.sinks, budget - 1);
@@ -151,7 +173,8 @@ void Session::apply_rule(int layer) {
         const int recent = std::min(budget, static_cast<int>(std::ceil(rule.recent * budget - 1e-9)));
         const float* mass = cache_->mass(layer, h);
         index = 0;
-        for (int j = 1; j < rows - recent; j++) index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
+        for (int j = 1; j < rows - recent; j++)
+          index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
       }
       cache_->remove_row(layer, h, index);
     }
@@ -162,7 +185,8 @@ void Session::trim_window(int layer) {
   const int window = model_->layers[static_cast<size_t>(layer)].window;
   if (window == 0 || !cache_->holds(layer)) return;
   const int end = tokens_ + static_cast<int>(ids_.size());
-  for (int h = 0; h < cache_->shape().kv_heads; h++) {  // the next query stands at `end` and sees sources above end - window
+  for (int h = 0; h < cache_->shape().kv_heads;
+       h++) {  // the next query stands at `end` and sees sources above end - window
     const std::vector<int32_t>& source = cache_->head(layer, h).source;
     const auto seen = std::upper_bound(source.begin(), source.end(), end - window);
     cache_->remove_first(layer, h, static_cast<int>(seen - source.begin()));
@@ -180,7 +204,9 @@ void Session::reset() {
 }
 
 void Session::truncate(int tokens) {
-  if (running_ || tokens < 0 || tokens > tokens_) throw Error(Code::internal, "[session] expected 0 to " + std::to_string(tokens_) + " tokens to be kept, got " + std::to_string(tokens));
+  if (running_ || tokens < 0 || tokens > tokens_)
+    throw Error(Code::internal, "[session] expected 0 to " + std::to_string(tokens_) + " tokens to be kept, got " +
+                                    std::to_string(tokens));
   if (tokens == tokens_) return;
   cache_->truncate(tokens);
   tokens_ = tokens;

@@ -12,22 +12,25 @@
 
 namespace tokensieve {
 
+constexpr int kMostTokens = 1 << 30;  // of a session, evicted ones included
+
 struct SessionOptions {
-  int context_length = 0;
+  int context_length = 0;  // rows that may be live at once
   DType keys = DType::f16, values = DType::f16;
-  std::vector<uint8_t> skip_attention, skip_mlp;   // [layers]
-  bool repack = false;                             // keys are stored un-rotated and rotated by their slot
+  std::vector<uint8_t> skip_attention, skip_mlp;  // [layers]
+  bool repack = false;  // keys are stored un-rotated and rotated by their slot
 };
 
-// A rule that is applied after every decode step of its layer. Its budget is `tokens` rows, or `share` of all tokens so far where tokens is 0 (rounded up, at least 1).
+// A rule that is applied after every decode step of its layer. Its budget is `tokens` rows, or `share` of the tokens so far that the layer may hold (all, or its window) where tokens is 0
+// (rounded up, at least 1).
 struct Rule {
   enum class Kind : uint8_t { none, window, mass } kind = Kind::none;
-  int sinks = 0;           // window: the first rows stay
-  double recent = 0;       // mass: share of the budget for the newest rows, rounded up
+  int sinks = 0;  // window: the first rows stay
+  double recent = 0;  // mass: share of the budget for the newest rows, rounded up
   int tokens = 0;
   double share = 0;
 
-  int budget(int session_tokens) const;
+  int budget(int held_tokens) const;
 };
 
 // What a method looks at in one layer while a call runs.
@@ -39,11 +42,11 @@ struct Look {
 
 // The rows of a call as they stand between two layers.
 struct Rows {
-  std::vector<int32_t> source;   // [n], ascending
-  std::vector<int32_t> offset;   // [n]: position relative to the layer's next position
-  std::vector<float> size;       // [n] or empty: all 1
-  int extent = 0;                // positions that the call takes up in the layers to come
-  Buffer hidden;                 // [n][hidden size]
+  std::vector<int32_t> source;  // [n], ascending
+  std::vector<int32_t> offset;  // [n]: position relative to the layer's next position
+  std::vector<float> size;  // [n] or empty: all 1
+  int extent = 0;  // positions that the call takes up in the layers to come
+  Buffer hidden;  // [n][hidden size]
 };
 
 class Session {
@@ -53,6 +56,7 @@ class Session {
   const Model& model() const { return *model_; }
   const SessionOptions& options() const { return options_; }
   int tokens() const { return tokens_; }
+  int live_rows() const;  // of the KV head that holds the most
   KvCache& cache() { return *cache_; }
   const KvCache& cache() const { return *cache_; }
   std::atomic<bool>& stop() { return stop_; }
@@ -64,33 +68,40 @@ class Session {
   int call_tokens() const { return static_cast<int>(ids_.size()); }
   const std::vector<int32_t>& ids() const { return ids_; }
   Rows& rows() { return rows_; }
-  void drop(const std::vector<int32_t>& kept, bool repack);               // sources; plan
+  const Rows& rows() const { return rows_; }
+  void drop(const std::vector<int32_t>& kept, bool repack);  // sources; plan
   void merge(const std::vector<int32_t>& into, bool repack);
-  void settle();   // after the last stage and all evictions: what the cache does when a call is done; a decode step has done so
-  void commit();   // of a prompt: settles first, and gives back the memory of what was evicted
+  void
+  settle();  // after the last stage and all evictions: what the cache does when a call is done; a decode step has done so
+  void commit();  // of a prompt: settles first, and gives back the memory of what was evicted
   void rollback() noexcept;
 
   // ---- observations: mean over the group, summed over the looked rows; [rows of that head], empty where nobody looked
   std::vector<float> attention(int layer, int kv_head) const;
   const Look* look(int layer) const;
-  float* look_buffer(int layer, size_t* stride);                          // [heads][stride], made on first use
+  float* look_buffer(int layer, size_t* stride);  // [heads][stride], made on first use
 
   // ---- positions
   int next_position(int layer) const { return next_position_[static_cast<size_t>(layer)]; }
-  void ran(int layer);                                                     // the rows of the call went through this layer
+  int length(int layer) const {
+    return options_.repack ? 0 : next_position(layer) + rows_.extent;
+  }  // what dynamic scaling of rotary angles goes by; slots are never scaled
+  void ran(int layer);  // the rows of the call went through this layer
 
   // ---- cache
-  void evict(int layer, const std::vector<std::vector<int32_t>>& kept);   // sources a head; plan
+  void evict(int layer, const std::vector<std::vector<int32_t>>& kept);  // sources a head; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
   const Rule& rule(int layer) const { return rules_[static_cast<size_t>(layer)]; }
-  void apply_rule(int layer);                                             // after a decode step
-  void trim_window(int layer);                                            // sliding layers: rows that no query will see again
+  bool sums_attention(int layer) const;  // mass is added to the cache's rows
+  void apply_rule(int layer);  // after a decode step
+  void trim_window(int layer);  // sliding layers: rows that no query will see again
 
   void truncate(int tokens);
   void reset();
   std::unique_ptr<Session> fork() const;
   std::string save() const;
-  static std::unique_ptr<Session> restore(std::shared_ptr<const Model> model, const SessionOptions& options, const uint8_t* data, size_t bytes);
+  static std::unique_ptr<Session> restore(std::shared_ptr<const Model> model, const SessionOptions& options,
+                                          const uint8_t* data, size_t bytes);
 
   // Hidden row that left the last layer for the newest token, before the final norm; empty where it is not known (after truncate).
   std::vector<float>& last_hidden() { return last_hidden_; }
@@ -99,7 +110,7 @@ class Session {
   struct Observed {
     Look look;
     size_t stride = 0;
-    std::vector<float> sums;   // [heads][stride]
+    std::vector<float> sums;  // [heads][stride]
   };
   // The fate of a token: the first layer that it did not enter (layers where it ran through), and whether its position stayed taken.
   struct Fate {
@@ -120,15 +131,15 @@ class Session {
   std::atomic<bool> stop_{false};
 
   bool running_ = false;
-  int layer_ = 0;                       // where the call stands
+  int layer_ = 0;  // where the call stands
   std::vector<int32_t> ids_;
   Rows rows_;
   std::vector<Observed> observed_;
-  std::vector<int32_t> extents_;        // [layers]: positions taken by the call
-  std::unique_ptr<KvCache> backup_;     // of calls of more than one token
+  std::vector<int32_t> extents_;  // [layers]: positions taken by the call
+  std::unique_ptr<KvCache> backup_;  // of calls of more than one token
   std::vector<float> backup_hidden_;
   size_t backup_fates_ = 0;
-  bool evicted_ = false;                // rows went in this call
+  bool evicted_ = false;  // rows went in this call
 };
 
 }  // namespace tokensieve

@@ -15,7 +15,8 @@ namespace {
 double frequency(const Rotary& r, int i, int length) {
   double base = r.base;
   if (r.dynamic > 0 && length > r.trained) {  // NTK: the base grows with the text
-    base *= std::pow(r.dynamic * length / r.trained - (r.dynamic - 1), static_cast<double>(r.rotated) / (r.rotated - 2));
+    base *=
+        std::pow(r.dynamic * length / r.trained - (r.dynamic - 1), static_cast<double>(r.rotated) / (r.rotated - 2));
   }
   const double f = 1 / (std::pow(base, 2.0 * i / r.rotated) * r.linear);
   return r.factors.empty() ? f : f / static_cast<double>(r.factors[static_cast<size_t>(i)]);
@@ -63,7 +64,8 @@ void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
   shape->cos = s.cos.data(), shape->sin = s.sin.data(), shape->rotated = r.rotated, shape->table_rows = s.rows;
 }
 
-void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Team& team) {
+void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out,
+                  size_t ldo, Team& team) {
   const kernels::Backend& backend = *model_->backend;
   bool int8 = false, bf16 = false;
   for (const Linear::Part& p : linear.parts) {
@@ -72,7 +74,8 @@ void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int c
   }
   const size_t rows = static_cast<size_t>(n), width = static_cast<size_t>(cols), blocks = rows * (width / 32);
   auto align = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
-  const size_t q_bytes = int8 ? align(rows * width) : 0, block_bytes = int8 ? align(blocks * 4) : 0, bf16_bytes = bf16 ? align(rows * (width + 1) * 2) : 0;
+  const size_t q_bytes = int8 ? align(rows * width) : 0, block_bytes = int8 ? align(blocks * 4) : 0,
+               bf16_bytes = bf16 ? align(rows * (width + 1) * 2) : 0;
   prepared_.need(q_bytes + 2 * block_bytes + bf16_bytes);
   uint8_t* at = prepared_.data();
   kernels::Prepared p;
@@ -84,13 +87,35 @@ void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int c
   }
   if (bf16) p.bf16 = reinterpret_cast<uint16_t*>(at + q_bytes + 2 * block_bytes);
   if (int8 || bf16) backend.prepare(p, team);
-  for (const Linear::Part& part : linear.parts) backend.matmul(part.w, p, part.bias, accumulate, out + part.offset, ldo, team);
+  for (const Linear::Part& part : linear.parts)
+    backend.matmul(part.w, p, part.bias, accumulate, out + part.offset, ldo, team);
 }
 
+namespace {
+
+template <class F>
+void guarded(const std::vector<StageEntry*>& entries, F&& work) {
+  const auto failed = [&](const Error& error) {
+    for (StageEntry* e : entries) e->error = std::make_unique<Error>(error);
+  };
+  try {
+    work();
+  } catch (const Error& error) {
+    failed(error);
+  } catch (const std::bad_alloc&) {
+    failed(Error(Code::out_of_memory, "[stage] expected more memory to be free"));
+  }
+}
+
+}  // namespace
+
 void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
-  // Sessions that skip different sub-layers cannot share a pass.
   std::vector<StageEntry*> left;
-  for (StageEntry& e : entries) left.push_back(&e);
+  for (StageEntry& e : entries) {
+    guarded({&e}, [&] { reserve_step(e, from, to); });
+    if (!e.error) left.push_back(&e);
+  }
+  // Sessions that skip different sub-layers cannot share a pass.
   while (!left.empty()) {
     const SessionOptions& o = left[0]->session->options();
     std::vector<StageEntry*> group, rest;
@@ -98,31 +123,41 @@ void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
       const SessionOptions& other = e->session->options();
       (other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp ? group : rest).push_back(e);
     }
-    run_group(group, from, to);
+    guarded(group, [&] { run_group(group, from, to); });
     left.swap(rest);
+  }
+}
+
+// Room for the row of a decode step in every layer, before anything runs: where there is none, no other session suffers.
+void Stage::reserve_step(StageEntry& entry, int from, int to) {
+  Session& s = *entry.session;
+  if (s.call_tokens() != 1) return;
+  for (int l = from; l < to; l++) {
+    if (s.cache().holds(l)) s.cache().reserve(l, 1);
   }
 }
 
 void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
-  Team team(model_->threads, group.size() == 1 ? &group[0]->session->stop() : nullptr);
+  // What a decode step has added to the mass of rows could not be taken back: such a step runs to its end.
+  bool stoppable = group.size() == 1;
+  for (int l = 0; stoppable && group[0]->session->call_tokens() == 1 && l < c.layers; l++)
+    stoppable = !group[0]->session->sums_attention(l);
+  Team team(model_->threads, stoppable ? &group[0]->session->stop() : nullptr);
   int rows = 0;
-  for (StageEntry* e : group) {
-    Session& s = *e->session;
-    rows += e->end - e->begin;
-    for (int l = from; s.call_tokens() == 1 && l < to; l++) {
-      if (s.cache().holds(l)) s.cache().reserve(l, 1);
-    }
-  }
+  for (const StageEntry* e : group) rows += e->end - e->begin;
   const bool alone = group.size() == 1;
   if (!alone) hidden_.need(static_cast<size_t>(rows) * d * sizeof(float));
-  float* hidden = alone ? group[0]->session->rows().hidden.as<float>() + static_cast<size_t>(group[0]->begin) * d : hidden_.as<float>();
+  float* hidden = alone ? group[0]->session->rows().hidden.as<float>() + static_cast<size_t>(group[0]->begin) * d
+                        : hidden_.as<float>();
   int at = 0;
   for (StageEntry* e : group) {
     float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
     const int n = e->end - e->begin;
-    if (from == 0) model_->backend->embedding(model_->embedding, e->session->ids().data() + e->begin, n, c.embedding_scale, own, team);
+    if (from == 0)
+      model_->backend->embedding(model_->embedding, e->session->ids().data() + e->begin, n, c.embedding_scale, own,
+                                 team);
     if (!alone) std::memcpy(hidden + static_cast<size_t>(at) * d, own, static_cast<size_t>(n) * d * sizeof(float));
     at += n;
   }
@@ -131,7 +166,9 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   at = 0;
   for (StageEntry* e : group) {
     const int n = e->end - e->begin;
-    if (!alone) std::memcpy(e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d, hidden + static_cast<size_t>(at) * d, static_cast<size_t>(n) * d * sizeof(float));
+    if (!alone)
+      std::memcpy(e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d,
+                  hidden + static_cast<size_t>(at) * d, static_cast<size_t>(n) * d * sizeof(float));
     at += n;
   }
   if (to < c.layers) return;
@@ -148,7 +185,8 @@ void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
   normed_.need(static_cast<size_t>(n) * d * sizeof(float));
-  model_->backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d, team);
+  model_->backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d,
+                            team);
   Linear head;
   head.parts.push_back({model_->head, 0, nullptr});
   apply(head, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary), team);
@@ -157,7 +195,7 @@ void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden), v = static_cast<size_t>(c.vocabulary);
-  std::vector<float> last;         // [wishes][hidden]
+  std::vector<float> last;  // [wishes][hidden]
   std::vector<StageEntry*> wishes;
   int at = 0;
   for (StageEntry* e : group) {
@@ -166,7 +204,9 @@ void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team&
     if (e->head.logits == HeadWish::Logits::scores) scores(*e, own, team);
     if (e->head.logits == HeadWish::Logits::all) {
       e->logits.resize(static_cast<size_t>(n) * v);
-      for (int r = 0; r < n && !team.stopped(); r += 64) head_logits(own + static_cast<size_t>(r) * d, std::min(64, n - r), e->logits.data() + static_cast<size_t>(r) * v, team);
+      for (int r = 0; r < n && !team.stopped(); r += 64)
+        head_logits(own + static_cast<size_t>(r) * d, std::min(64, n - r),
+                    e->logits.data() + static_cast<size_t>(r) * v, team);
     }
     at += n;
     const float* newest = own + static_cast<size_t>(n - 1) * d;
@@ -184,7 +224,9 @@ void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team&
     HeadWish& wish = wishes[i]->head;
     if (wish.logits == HeadWish::Logits::last) wishes[i]->logits.assign(logits, logits + v);
     if (!wish.sampler) continue;
-    wishes[i]->token = wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()), wish.logprob ? &wishes[i]->logprob : nullptr);
+    wishes[i]->token =
+        wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()),
+                             wish.logprob ? &wishes[i]->logprob : nullptr);
   }
 }
 
@@ -202,7 +244,9 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
   for (int r = 0; r < n && !team.stopped(); r += kStep) {
     const int count = std::min(kStep, n - r);
     for (int i = 0; i < count; i++) {
-      const float* from = r + i > 0 ? hidden + static_cast<size_t>(r + i - 1) * d : before.empty() ? hidden : before.data();
+      const float* from = r + i > 0        ? hidden + static_cast<size_t>(r + i - 1) * d
+                          : before.empty() ? hidden
+                                           : before.data();
       std::memcpy(x.data() + static_cast<size_t>(i) * d, from, d * sizeof(float));
     }
     float* logits = logits_.as<float>();
@@ -211,10 +255,12 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
     for (int i = 0; i < count; i++) {
       const int row = e.begin + r + i;
       const int32_t source = rows.source[static_cast<size_t>(row)];
-      const bool known = row > 0 ? rows.source[static_cast<size_t>(row - 1)] == source - 1 : source == e.session->tokens() && !before.empty();
+      const bool known = row > 0 ? rows.source[static_cast<size_t>(row - 1)] == source - 1
+                                 : source == e.session->tokens() && !before.empty();
       if (!known) continue;
       const int32_t id = e.session->ids()[static_cast<size_t>(source - e.session->tokens())];
-      e.logits[static_cast<size_t>(r + i)] = logits[static_cast<size_t>(i) * v + static_cast<size_t>(id)] - lse[static_cast<size_t>(i)];
+      e.logits[static_cast<size_t>(r + i)] =
+          logits[static_cast<size_t>(i) * v + static_cast<size_t>(id)] - lse[static_cast<size_t>(i)];
     }
   }
 }

@@ -4,12 +4,14 @@
 #include <memory>
 #include <vector>
 
+#include "core/error.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
 namespace tokensieve {
 
-constexpr int kStageRows = 512;  // rows of one session that one call takes at most: what an abort or another session waits for
+constexpr int kStageRows =
+    512;  // rows of one session that one call takes at most: what an abort or another session waits for
 
 // What is wanted of the rows that leave the last layer.
 struct HeadWish {
@@ -24,22 +26,28 @@ struct StageEntry {
   int begin = 0, end = 0;              // rows of the session's call as they are now
   HeadWish head;
   // results
-  std::vector<float> logits;           // last: [vocabulary]; all: [rows][vocabulary]; scores: [rows], log-probability of each row's own id given what came before it, NaN where that row is gone
+  std::vector<float>
+      logits;  // last: [vocabulary]; all: [rows][vocabulary]; scores: [rows], log-probability of each row's own id given what came before it, NaN where that row is gone
   int token = -1;
   float logprob = 0;
+  std::unique_ptr<Error> error;  // this session's call has to be rolled back
 };
 
 class Stage {
  public:
   explicit Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
 
-  // Throws out_of_memory or aborted; then the calls of all sessions in the batch have to be rolled back.
+  // What fails (out_of_memory, aborted) is said by the entries that it concerns: the others have gone on.
   void advance(std::vector<StageEntry>& entries, int from, int to);
 
   // Looks into a layer that would run next on the rows of the call as they stand; nothing changes.
-  std::vector<float> probe(Session& s, int layer, int rows);                                    // [rows of the call]: mean over heads, sum over the last `rows` rows
-  std::vector<float> probe_keys(Session& s, int layer);                                         // [rows of the call][head_size]: un-rotated, mean over KV heads
-  std::vector<float> probe_rows(Session& s, int layer, const std::vector<int32_t>& rows);       // [rows][heads][tokens so far and of the call], by source
+  std::vector<float> probe(Session& s, int layer,
+                           int rows);  // [rows of the call]: mean over heads, sum over the last `rows` rows
+  std::vector<float> probe_keys(Session& s,
+                                int layer);  // [rows of the call][head_size]: un-rotated, mean over KV heads
+  std::vector<float> probe_rows(
+      Session& s, int layer,
+      const std::vector<int32_t>& rows);  // [rows][heads][tokens so far and of the call], by source
 
  private:
   friend class Block;
@@ -47,8 +55,8 @@ class Stage {
   // Angles of one rotary for the positions of the rows at hand; kept until the positions change.
   struct Angles {
     std::vector<int32_t> position;
-    int length = -1;                   // tokens so far, which dynamic scaling depends on
-    std::vector<float> cos, sin;       // [rows][rotated / 2]
+    int length = -1;  // tokens so far, which dynamic scaling depends on
+    std::vector<float> cos, sin;  // [rows][rotated / 2]
   };
   // The same for slots 0..: [rotated / 2][rows], read by attention where keys are stored un-rotated.
   struct Slots {
@@ -56,16 +64,18 @@ class Stage {
     std::vector<float> cos, sin;
   };
 
+  void reserve_step(StageEntry& entry, int from, int to);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void head_logits(const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(int rotary, const std::vector<int32_t>& position, int length);
-  void late(int layer, int rows, kernels::AttentionShape* shape);   // tables of slots [0, rows)
-  void apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Team& team);
+  void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
+  void apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo,
+             Team& team);
   struct Probed {
-    std::unique_ptr<KvCache> cache;    // the session's, with the call's keys appended
-    std::vector<float> q;              // [looked rows][heads * head_size]
+    std::unique_ptr<KvCache> cache;  // the session's, with the call's keys appended
+    std::vector<float> q;  // [looked rows][heads * head_size]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
 

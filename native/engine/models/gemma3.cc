@@ -18,7 +18,10 @@ void read_attention(Loader& loader, Layer& layer, int l) {
   layer.post_attention_norm = loader.vector(loader.block(l, "post_attention_norm.weight"), c.hidden, false, true);
   layer.q_norm = loader.vector(loader.block(l, "attn_q_norm.weight"), c.head_size, false, true);
   layer.k_norm = loader.vector(loader.block(l, "attn_k_norm.weight"), c.head_size, false, true);
-  layer.qkv = loader.linear({{loader.block(l, "attn_q"), q, nullptr}, {loader.block(l, "attn_k"), kv, nullptr}, {loader.block(l, "attn_v"), kv, nullptr}}, c.hidden);
+  layer.qkv = loader.linear({{loader.block(l, "attn_q"), q, nullptr},
+                             {loader.block(l, "attn_k"), kv, nullptr},
+                             {loader.block(l, "attn_v"), kv, nullptr}},
+                            c.hidden);
   layer.output = loader.linear({{loader.block(l, "attn_output"), c.hidden, nullptr}}, q);
 }
 
@@ -26,7 +29,9 @@ void read_feed_forward(Loader& loader, Layer& layer, int l) {
   const Config& c = loader.model().config;
   layer.feed_forward_norm = loader.vector(loader.block(l, "ffn_norm.weight"), c.hidden, false, true);
   layer.post_feed_forward_norm = loader.vector(loader.block(l, "post_ffw_norm.weight"), c.hidden, false, true);
-  layer.gate_up = loader.linear({{loader.block(l, "ffn_gate"), c.feed_forward, nullptr}, {loader.block(l, "ffn_up"), c.feed_forward, nullptr}}, c.hidden);
+  layer.gate_up = loader.linear(
+      {{loader.block(l, "ffn_gate"), c.feed_forward, nullptr}, {loader.block(l, "ffn_up"), c.feed_forward, nullptr}},
+      c.hidden);
   layer.down = loader.linear({{loader.block(l, "ffn_down"), c.hidden, nullptr}}, c.feed_forward);
 }
 
@@ -49,8 +54,10 @@ void describe_gemma3(Loader& loader) {
   full.rotated = sliding.rotated = c.head_size;
   full.base = get_double(w, loader.key("rope.freq_base"), 1e6);
   sliding.base = get_double(w, loader.key("rope.freq_base_swa"), 1e4);
-  if (get_string(w, loader.key("rope.scaling.type"), "none") == "linear") full.linear = get_double(w, loader.key("rope.scaling.factor"), 1);
-  if (!(full.base > 1) || !(sliding.base > 1) || !(full.linear > 0)) throw Error(Code::file_format, "[config] expected rope bases above 1 and a positive scaling factor");
+  if (get_string(w, loader.key("rope.scaling.type"), "none") == "linear")
+    full.linear = get_double(w, loader.key("rope.scaling.factor"), 1);
+  if (!(full.base > 1) || !(sliding.base > 1) || !(full.linear > 0))
+    throw Error(Code::file_format, "[config] expected rope bases above 1 and a positive scaling factor");
   m.rotaries = {full, sliding};
 
   const int window = static_cast<int>(get_int(w, loader.key("attention.sliding_window"), 1, 1 << 30, 512));
