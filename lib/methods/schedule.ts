@@ -53,7 +53,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
   }
   return Object.freeze({
     methods,
-    repack: methods.some(({ repack }) => repack),
+    repack: parts.some(({ looks, method }) => method.repack && looks.length > 0), // who drops nothing leaves positions as they are
     cuts: [...new Set([...needs.layers.keys(), ...needs.probes.keys()])].sort((a, b) => a - b),
     probes: needs.probes,
     decidesBefore: (layer: number) => needs.layers.has(layer),

@@ -152,6 +152,7 @@ test('layers: budgets are exact, what no method may touch survives', async (t) =
 test('keep: 1 never does anything, whatever the method', async (t) => {
   for (const make of [...Object.values(cacheMethods), ...Object.values(layerMethods)]) {
     const method = make(1)
+    t.notOk(makeSchedule([method], shape).repack, `${method.name} renumbers nothing`)
     t.same(method.looks(shape), [], `${method.name} looks nowhere, so that nothing is cut and nothing observed`)
     t.same(method.decide(method.acts === 'cache' ? randomCache(100, 1) : randomLayer(2, 50, span(4, 44), 1)), [])
   }
