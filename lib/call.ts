@@ -1,5 +1,4 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
-
 import type { CacheSeen, Decided, Decision, LayerSeen, Schedule, Shape } from './methods/index.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
 import type { PlanEntry } from './plan.js'
@@ -18,97 +17,131 @@ export interface CallContext {
   readonly trace: boolean
   /** Calls of the session before this one. */
   readonly step: number
-  /** Tokens of the session before this call. */
+  /** Tokens in the session's cache before this call. */
   readonly before: number
+  /** So many of the call's tokens, the first ones, are of earlier calls. */
+  readonly waited: number
   /** Throws where the call has to end: an abort, a closed session. */
   check(): void
+  /** Called where the cache is largest. */
+  measure(): void
 }
 
 export interface CallResult {
-  /** Of the last piece of the prompt: logits, token. */
+  /** Of the last piece of the prompt. */
   readonly last: Advanced
-  /** Logits or scores of every piece, in order. */
-  readonly pieces: readonly Float32Array[]
+  /** Logits or scores, joined: of the last token, or one row a token of the call (NaN where a method has dropped it). */
+  readonly rows: Float32Array
   readonly plan: readonly PlanEntry[]
 }
 
-export async function runCall(context: CallContext, tokens: Tokens, head: Advance['head']): Promise<CallResult> {
-  const { native, schedule, step } = context
-  const single = tokens.ids.length === 1
+type Head = Advance['head']
+
+export async function runCall(context: CallContext, tokens: Tokens, head: Head): Promise<CallResult> {
+  const { counters, native, schedule, shape, step, waited } = context
+  const count = tokens.ids.length
   const start = performance.now()
-  native.begin(tokens.ids, schedule.observations(single ? 'decode' : 'prompt', step))
+  const before = counters.copy()
+  native.begin(tokens.ids, schedule.observations(count === 1 ? 'decode' : 'prompt', step))
   try {
-    const result = single ? await runStep(context, head) : await runPrompt(context, tokens, head)
+    counters.promptTokens += count - waited
+    const result = count === 1 ? await runStep(context, head) : await runPrompt(context, tokens, head)
+    counters.promptRows -= waited * shape.layers
     const time = performance.now() - start
-    if (single) {
-      context.counters.decode += time
-      context.counters.decodeSteps++
-    } else context.counters.prefill += time
+    if (count === 1) {
+      counters.decode += time
+      counters.decodeSteps++
+    } else {
+      counters.prefill += time
+      counters.prefillTokens += count
+    }
     return result
   } catch (error) {
     native.rollback()
+    Object.assign(counters, before)
     throw error
   }
 }
 
-type Running = { last: Advanced; pieces: Float32Array[]; plan: PlanEntry[] }
-
-async function runStep(context: CallContext, head: Advance['head']): Promise<Running> {
-  const { native, scheduler, shape } = context
+async function runStep(context: CallContext, head: Head): Promise<CallResult> {
+  const { counters, native, scheduler, shape } = context
   context.check()
   const last = await scheduler.step({ session: native, from: 0, to: shape.layers, begin: 0, end: 1, head })
-  return { last, pieces: last.logits ? [last.logits] : [], plan: await finishCall(context, 'decode', 1) }
+  counters.promptRows += shape.layers
+  return { last, rows: last.logits ?? new Float32Array(0), plan: await finishCall(context, 'decode', 1) }
 }
 
-async function runPrompt(context: CallContext, tokens: Tokens, head: Advance['head']): Promise<Running> {
-  const { schedule, shape } = context
-  const bounds = [...schedule.cuts.filter((layer) => layer < shape.layers), shape.layers]
+interface Running {
+  last: Advanced
+  readonly pieces: Float32Array[]
+}
+
+async function runPrompt(context: CallContext, tokens: Tokens, head: Head): Promise<CallResult> {
+  const { before, native, schedule, shape } = context
+  const count = tokens.ids.length
   const plan: PlanEntry[] = []
-  const running: Running = { last: {}, pieces: [], plan }
-  const droppable = new Set(Array.from(tokens.droppable, (place) => place + context.before))
-  droppable.delete(context.before + tokens.ids.length - 1) // the last row speaks next
-  let rows = tokens.ids.length
+  const running: Running = { last: {}, pieces: [] }
+  const droppable = new Set(Array.from(tokens.droppable, (place) => place + before))
+  droppable.delete(before + count - 1) // the last row speaks next
+  let rows = count
   let from = 0
   let probed: Float32Array | undefined
-  for (const to of bounds) {
+  for (const to of [...schedule.cuts.filter((layer) => layer < shape.layers), shape.layers]) {
     if (from > 0) {
       const probe = schedule.probes.get(from)
       if (schedule.decidesBefore(from)) plan.push(...(await decideBefore(context, from, droppable, probed)))
-      rows = context.native.rows().length
-      probed =
-        probe === undefined ? undefined : await context.scheduler.job((m) => m.probe(context.native, from, probe))
+      rows = native.rows().length
+      probed = probe === undefined ? undefined : await context.scheduler.job((m) => m.probe(native, from, probe))
     }
-    await runStage(context, from, to, rows, head, running)
-    context.counters.promptRows += rows * (to - from)
+    await runStage(context, [from, to], rows, head, running)
     from = to
   }
-  plan.push(...(await finishCall(context, 'prompt', tokens.ids.length)))
-  context.counters.promptTokens += tokens.ids.length
-  return running
+  const left = rows < count ? native.rows().map((source) => source - before) : undefined
+  plan.push(...(await finishCall(context, 'prompt', count)))
+  return { last: running.last, rows: joined(running.pieces, isPerRow(head) ? left : undefined, count), plan }
+}
+
+function isPerRow(head: Head): boolean {
+  return head?.logits === 'all' || head?.logits === 'scores'
 }
 
 async function runStage(
-  { native, scheduler, shape, check }: CallContext,
-  from: number,
-  to: number,
+  { check, counters, native, scheduler, shape }: CallContext,
+  [from, to]: readonly [number, number],
   rows: number,
-  head: Advance['head'],
+  head: Head,
   running: Running,
 ): Promise<void> {
   for (let begin = 0; begin < rows; begin += STAGE_ROWS) {
     check()
     const end = Math.min(rows, begin + STAGE_ROWS)
-    const perRow = head?.logits === 'all' || head?.logits === 'scores'
-    const wanted = to === shape.layers && (end === rows || perRow)
-    const wish = end === rows || !perRow ? head : { logits: head.logits }
-    const [done] = await scheduler.job((model) =>
-      model.advance([{ session: native, from, to, begin, end, ...(wanted && wish && { head: wish }) }]),
-    )
-    if (!wanted || !done) continue
+    const last = end === rows
+    const wanted = to === shape.layers && head && (last || isPerRow(head))
+    const wish = wanted && { head: last ? head : { logits: head.logits } }
+    const done = await scheduler.chunk({ session: native, from, to, begin, end, ...wish })
+    counters.promptRows += (end - begin) * (to - from)
+    if (!wanted) continue
     if (done.logits) running.pieces.push(done.logits)
     running.last = done
   }
   check()
+}
+
+/** Pieces as one. places: which of `count` rows they are, where not all; the others are NaN. */
+function joined(pieces: readonly Float32Array[], places: Int32Array | undefined, count: number): Float32Array {
+  const [only] = pieces
+  if (only && pieces.length === 1 && !places) return only
+  const all = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0))
+  let at = 0
+  for (const piece of pieces) {
+    all.set(piece, at)
+    at += piece.length
+  }
+  if (!places) return all
+  const width = all.length / places.length
+  const spread = new Float32Array(count * width).fill(Number.NaN)
+  places.forEach((place, i) => void spread.set(all.subarray(i * width, (i + 1) * width), place * width))
+  return spread
 }
 
 // ---- what methods see and what becomes of what they decide
@@ -147,13 +180,8 @@ async function decideBefore(
     hidden: () => native.hidden(),
   }
   const decided = schedule.decide(seen, { trace: context.trace })
-  if (decided.length > 0)
-    await scheduler.job((m) =>
-      m.apply(
-        native,
-        decided.flatMap(({ decision }) => actionOf(decision)),
-      ),
-    )
+  const actions = decided.flatMap(({ decision }) => actionOf(decision))
+  if (actions.length > 0) await scheduler.job((m) => m.apply(native, actions))
   context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
 }
@@ -178,8 +206,10 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
   const { native, schedule, scheduler, step, trace } = context
   const start = performance.now()
   const decided: Decided[] = []
+  const layers = schedule.cacheLayers(at, step)
   let turn = start
-  for (const layer of schedule.cacheLayers(at, step)) {
+  if (at === 'prompt') context.measure()
+  for (const layer of layers) {
     decided.push(...schedule.decide(cacheSeen(context, at, layer, context.before + count), { trace }))
     if (performance.now() - turn < 4) continue
     await new Promise((next) => setImmediate(next)) // the event loop is not ours for long
@@ -190,7 +220,7 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
   if (count > 1 || actions.length > 0) await scheduler.job((m) => m.apply(native, [...actions, { commit: true }]))
   else native.commit()
   for (const { decision } of decided) if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
-  if (decided.length > 0) context.counters.decide += performance.now() - start
+  if (layers.length > 0) context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
 }
 

@@ -25,18 +25,37 @@ interface Step {
   logprob?: number
 }
 
-/** step: the next token. room: whether one more fits. */
-export async function generate(
+/** What a generation is made of. */
+export interface Loop {
+  /** The next token. */
+  step(): Promise<Step>
+  /** Whether one more fits. */
+  room(): boolean
+  emit(piece: Piece): void
+  /** The text so far, however it ended. */
+  said(text: string): void
+}
+
+type Bounded = Sampling & { readonly maxTokens: number }
+
+export async function generate(tokenizer: Tokenizer, sampling: Bounded, loop: Loop): Promise<Omit<Generated, 'stats'>> {
+  const held = new Held(sampling.stop)
+  try {
+    return await run(tokenizer, sampling, loop, held)
+  } finally {
+    loop.said(held.given)
+  }
+}
+
+async function run(
   tokenizer: Tokenizer,
-  { maxTokens, stop, ignoreEnd, logprobs, signal }: Sampling,
-  step: () => Promise<Step>,
-  room: () => boolean,
-  emit: (piece: Piece) => void,
+  { maxTokens, ignoreEnd, logprobs, signal }: Bounded,
+  { emit, room, step }: Loop,
+  held: Held,
 ): Promise<Omit<Generated, 'stats'>> {
   const decoder = tokenizer.streamDecoder()
   const ids: number[] = []
   const probabilities: number[] = []
-  const held = new Held(stop)
   let finishReason: 'stop' | 'length' = 'length'
   let unsent = 0
   const send = (text: string) => {
@@ -51,7 +70,7 @@ export async function generate(
     ids.push(id)
     if (logprob !== undefined) probabilities.push(logprob)
     const ended = !ignoreEnd && tokenizer.endIds.has(id)
-    const text = held.push(decoder.push([id]))
+    const text = held.push(id < tokenizer.vocabularySize ? decoder.push([id]) : '') // a padding row of the head is no word
     if (ended || held.stopped) {
       finishReason = 'stop'
       if (held.stopped) send(text)
@@ -122,8 +141,8 @@ export class TextStream implements AsyncIterable<Piece> {
   /** What generate gives; rejects with the signal's reason after an abort. Never an unhandled rejection. */
   readonly result: Promise<Generated>
   readonly #left = new AbortController()
-  #pieces: Piece[] = []
-  #wake: () => void = () => {}
+  readonly #pieces: Piece[] = []
+  #wakes: (() => void)[] = []
   #ended = false
 
   constructor(
@@ -142,13 +161,17 @@ export class TextStream implements AsyncIterable<Piece> {
     this.result.catch(() => {})
   }
 
+  #wake(): void {
+    for (const wake of this.#wakes.splice(0)) wake()
+  }
+
   async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
     try {
       for (;;) {
         while (this.#pieces.length > 0) yield this.#pieces.shift() as Piece
         if (this.#ended) break
         await new Promise<void>((wake) => {
-          this.#wake = wake
+          this.#wakes.push(wake)
         })
       }
       await this.result // an error is the reader's too

@@ -2,12 +2,14 @@
 import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
+import { emptyMemory } from './memory.js'
 import { restoreMethod } from './methods/index.js'
 import { type ModelConfig, type LoadOptions as NativeLoad, type NativeModel, native } from './native.js'
 import { checkSignal } from './sampling.js'
-import { readSaved } from './saved.js'
+import { checkOverrides, readSaved } from './saved.js'
 import { Scheduler } from './scheduler.js'
-import { emptyMemory, nativeOptions, Session, type SessionOptions, settle } from './session.js'
+import { Session } from './session.js'
+import { nativeOptions, optionsOf, SESSION_OPTIONS, type SessionOptions, settle } from './settings.js'
 import type { Tokenizer } from './tokenizer/index.js'
 import { tokenizerOf } from './tokenizer-of.js'
 
@@ -60,7 +62,7 @@ class OpenSessions {
 export class Model {
   readonly #parts: ModelParts
   readonly #file: number
-  #closed = false
+  #closing: Promise<void> | undefined
 
   /** @internal Models are made by load. */
   constructor(parts: ModelParts, file: number) {
@@ -104,25 +106,29 @@ export class Model {
   /** A saved session again, with the options and methods it had; options override, and must name methods made by defineMethod. */
   async restore(source: string | Readable, options: SessionOptions = {}): Promise<Session> {
     const model = this.#open()
+    const given = Object.fromEntries(
+      Object.entries(optionsOf(options, SESSION_OPTIONS)).filter(([, value]) => value !== undefined),
+    )
     const saved = await readSaved(source, this.#parts)
-    const { methods, plan } = options
     const kept =
-      methods === undefined && plan === undefined ? { methods: saved.methods.map((one) => restoreMethod(one)) } : {}
-    const settings = settle(this.#parts, { ...saved.options, ...kept, ...options })
+      'methods' in given || 'plan' in given ? {} : { methods: saved.methods.map((one) => restoreMethod(one)) }
+    const settings = settle(this.#parts, { ...saved.options, ...kept, ...given })
+    checkOverrides(saved, settings)
+    this.#open()
     const made = await model.restore(nativeOptions(settings), saved.bytes).catch((error: unknown) => {
       throw fromNative(error)
     })
+    if (this.#closing) made.close()
+    this.#open()
     const session = new Session(this.#parts, settings, made, saved.memory)
     this.#parts.sessions.add(session)
     return session
   }
 
   /** Closes its sessions too; what is under way rejects with ERR_CLOSED. */
-  async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    await this.#parts.sessions.closeAll()
-    this.#parts.native.close()
+  close(): Promise<void> {
+    this.#closing ??= this.#parts.sessions.closeAll().then(() => this.#parts.native.close())
+    return this.#closing
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -130,7 +136,7 @@ export class Model {
   }
 
   #open(): NativeModel {
-    if (this.#closed) throw new TokensieveError('ERR_CLOSED', 'Expected an open model, but this one was closed')
+    if (this.#closing) throw new TokensieveError('ERR_CLOSED', 'Expected an open model, but this one was closed')
     return this.#parts.native
   }
 }
@@ -151,16 +157,25 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Mod
     )
     const file = await native().open(path)
     try {
-      const loading = native().load(
-        file,
-        { threads, isa },
-        onProgress ? (done, total) => onProgress({ done, total, what: 'weights' }) : null,
-      )
+      const told = { failed: false, error: undefined as unknown }
+      const tell = (done: number, total: number) => {
+        try {
+          onProgress?.({ done, total, what: 'weights' })
+        } catch (error) {
+          if (!told.failed) Object.assign(told, { failed: true, error })
+          loading.cancel()
+        }
+      }
+      const loading = native().load(file, { threads, isa }, onProgress ? tell : null)
       const cancel = () => loading.cancel()
       signal?.addEventListener('abort', cancel, { once: true })
       // The vocabulary is read while the weights are packed; both must end before the file is closed.
       const [tokenizer, model] = await Promise.allSettled([tokenizerOf(path, folder, file), loading.model])
       signal?.removeEventListener('abort', cancel)
+      if (told.failed) {
+        if (model.status === 'fulfilled') model.value.close()
+        throw told.error
+      }
       if (model.status === 'rejected') throw model.reason
       if (tokenizer.status === 'rejected') {
         model.value.close()

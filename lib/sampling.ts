@@ -2,7 +2,7 @@
 import { rangeError, typeError } from './errors.js'
 
 export interface GenerateOptions {
-  /** Tokens to generate at most; default: as many as the context holds. */
+  /** Tokens to generate at most; default: as many as the context has rows. */
   readonly maxTokens?: number
   /** 0 (the default) takes the likeliest token. */
   readonly temperature?: number
@@ -26,7 +26,7 @@ export interface GenerateOptions {
 }
 
 export interface Sampling {
-  maxTokens: number
+  maxTokens?: number
   temperature: number
   topK: number
   topP: number
@@ -50,7 +50,6 @@ const RANGES: Record<string, readonly [number, number, whole: boolean]> = {
 }
 
 const PRESETS: Sampling = {
-  maxTokens: Number.MAX_SAFE_INTEGER,
   temperature: 0,
   topK: 0,
   topP: 1,
@@ -62,13 +61,15 @@ const PRESETS: Sampling = {
   logprobs: false,
 }
 
+const KNOWN = ['maxTokens', ...Object.keys(PRESETS), 'signal']
+
 export function parseSampling(given: unknown = {}): Sampling {
-  if (typeof given !== 'object' || given === null) throw typeError('an object', 'options', given)
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw typeError('an object', 'options', given)
   const options = { ...PRESETS, seed: Math.floor(Math.random() * 2 ** 48) }
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
-    if (!(name in PRESETS) && name !== 'signal')
-      throw typeError(`one of the options ${Object.keys(PRESETS).join(', ')}, signal`, 'options', name)
+    if (!KNOWN.includes(name)) throw typeError(`one of the options ${KNOWN.join(', ')}`, 'options', name)
     check(name, value)
     Object.assign(options, { [name]: value })
   }

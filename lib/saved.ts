@@ -5,46 +5,76 @@ import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Conversation } from './conversation.js'
 import { TokensieveError, typeError } from './errors.js'
+import type { Memory } from './memory.js'
 import { type PackedMethod, packMethod } from './methods/index.js'
 import type { ModelParts } from './model.js'
 import type { DType } from './native.js'
-import type { PlanEntry } from './plan.js'
-import type { Memory, Settings } from './session.js'
+import { type PlanEntry, parsePlan } from './plan.js'
+import { nativeOptions, type Settings } from './settings.js'
 
 const MAGIC = Buffer.from('tokensieve-session-1\n')
 const HASH_BYTES = 32
+const SLICE = 1 << 20
 
-interface Header {
+/** What the cache was written for; options of a restored session must agree. */
+interface Made {
+  readonly kv: { readonly keys: DType; readonly values: DType }
+  /** Keys are stored un-rotated. */
+  readonly repack: boolean
+  /** Layers that hold no cache. */
+  readonly skipped: readonly number[]
+}
+
+interface Header extends Made {
   readonly fingerprint: string
   readonly contextLength: number
-  readonly kv: { keys: DType; values: DType }
   readonly trace: boolean
   readonly methods: readonly PackedMethod[]
   readonly ids: readonly number[]
-  readonly waiting: boolean
+  readonly waiting: number
   readonly calls: number
   readonly plan: PlanEntry[]
   readonly conversation: ReturnType<Conversation['toJSON']>
 }
 
 export interface Saved {
-  readonly options: { contextLength: number; kv: { keys: DType; values: DType }; trace: boolean }
+  readonly options: { contextLength: number; kv: Made['kv']; trace: boolean }
+  readonly made: Made
   readonly methods: readonly PackedMethod[]
   readonly memory: Memory
   readonly bytes: Uint8Array
 }
 
+function madeOf(settings: Settings): Made {
+  const { repack, skipAttention } = nativeOptions(settings)
+  return { kv: settings.kv, repack, skipped: [...skipAttention] }
+}
+
+/** ERR_UNSUPPORTED where options override what the saved cache is made of. */
+export function checkOverrides({ made }: Saved, settings: Settings): void {
+  const now = madeOf(settings)
+  const say = (what: string, was: unknown, is: unknown) => {
+    if (JSON.stringify(was) === JSON.stringify(is)) return
+    const said = `[session] expected ${what} as the session was saved, ${JSON.stringify(was)}, but received ${JSON.stringify(is)}`
+    throw new TokensieveError('ERR_UNSUPPORTED', said)
+  }
+  say('`kv`', made.kv, now.kv)
+  say('methods that renumber rows', made.repack, now.repack)
+  say('methods that skip the attention of layers', made.skipped, now.skipped)
+}
+
 export async function writeSaved(
   target: string | Writable,
   { native }: ModelParts,
-  { contextLength, kv, methods, shape, trace }: Settings,
+  settings: Settings,
   { calls, conversation, ids, plan, waiting }: Memory,
   bytes: Uint8Array,
 ): Promise<void> {
+  const { contextLength, methods, shape, trace } = settings
   const header: Header = {
+    ...madeOf(settings),
     fingerprint: native.fingerprint,
     contextLength,
-    kv,
     trace,
     methods: methods.map((method) => packMethod(method, shape)),
     ids,
@@ -57,9 +87,19 @@ export async function writeSaved(
   const length = Buffer.alloc(4)
   length.writeUInt32LE(json.length)
   const parts = [MAGIC, length, json, bytes]
+  await write(target, [...parts, await hashOf(parts)])
+}
+
+/** SHA-256, a slice at a time: the event loop is not ours for long. */
+async function hashOf(parts: readonly Uint8Array[]): Promise<Buffer> {
   const hash = createHash('sha256')
-  for (const part of parts) hash.update(part)
-  await write(target, [...parts, hash.digest()])
+  for (const part of parts) {
+    for (let at = 0; at < part.length; at += SLICE) {
+      hash.update(part.subarray(at, at + SLICE))
+      if (part.length > SLICE) await new Promise((next) => setImmediate(next))
+    }
+  }
+  return hash.digest()
 }
 
 async function write(target: string | Writable, parts: readonly Uint8Array[]): Promise<void> {
@@ -77,36 +117,58 @@ async function write(target: string | Writable, parts: readonly Uint8Array[]): P
       await file.close()
     }
     await rename(beside, target)
-  } catch (error) {
+  } catch (cause) {
     await rm(beside, { force: true })
-    throw error
+    const said = `[session] expected a file that can be written at ${target}: ${(cause as Error).message}`
+    throw new TokensieveError('ERR_FILE_NOT_FOUND', said, { cause })
   }
 }
 
-export async function readSaved(source: string | Readable, { native }: ModelParts): Promise<Saved> {
+export async function readSaved(source: string | Readable, { config, native }: ModelParts): Promise<Saved> {
   const whole = await bytesOf(source)
   const body = whole.subarray(0, Math.max(0, whole.length - HASH_BYTES))
   if (!body.subarray(0, MAGIC.length).equals(MAGIC)) throw damaged('a saved session of this version')
-  const digest = createHash('sha256').update(body).digest()
-  if (!digest.equals(whole.subarray(body.length))) throw damaged('the hash that it was saved with')
+  if (!(await hashOf([body])).equals(whole.subarray(body.length))) throw damaged('the hash that it was saved with')
   const start = MAGIC.length + 4
-  const end = start + body.readUInt32LE(MAGIC.length)
-  const header = JSON.parse(body.toString('utf8', start, end)) as Header
+  const end = body.length < start ? start : start + body.readUInt32LE(MAGIC.length)
+  const header = parseHeader(body.toString('utf8', start, end), config.vocabularySize)
   if (header.fingerprint !== native.fingerprint)
     throw new TokensieveError(
       'ERR_FILE_FORMAT',
       '[session] expected a session of the model that is loaded, but it was saved from another one',
     )
-  const { calls, contextLength, conversation, ids, kv, methods, plan, trace, waiting } = header
+  const { calls, contextLength, conversation, ids, kv, methods, plan, repack, skipped, trace, waiting } = header
   const memory = { ids: [...ids], waiting, calls, plan, conversation: Conversation.from(conversation) }
-  return { options: { contextLength, kv, trace }, methods, memory, bytes: body.subarray(end) }
+  const made = { kv, repack, skipped }
+  return { options: { contextLength, kv, trace }, made, methods, memory, bytes: body.subarray(end) }
+}
+
+/** What a hash cannot say: that the header is one of ours. */
+function parseHeader(json: string, vocabulary: number): Header {
+  try {
+    const header = JSON.parse(json) as Header
+    const { calls, conversation, ids, methods, plan, waiting } = header
+    const whole = (value: number, most: number) => Number.isInteger(value) && value >= 0 && value <= most
+    const fits =
+      ids.every((id) => whole(id, vocabulary - 1)) &&
+      whole(waiting, ids.length) &&
+      whole(calls, Number.MAX_SAFE_INTEGER) &&
+      [methods, conversation.messages, conversation.parts].every(Array.isArray) &&
+      typeof conversation.text === 'string'
+    if (fits) return { ...header, plan: parsePlan(plan) }
+  } catch {
+    // told below
+  }
+  throw damaged('a header of this version')
 }
 
 async function bytesOf(source: string | Readable): Promise<Buffer> {
   if (typeof source === 'string') {
     return readFile(source).catch((cause: NodeJS.ErrnoException) => {
-      if (cause.code !== 'ENOENT') throw cause
-      throw new TokensieveError('ERR_FILE_NOT_FOUND', `[session] expected a saved session at ${source}, there is none`)
+      const said = cause.code === 'ENOENT' ? 'there is none' : cause.message
+      throw new TokensieveError('ERR_FILE_NOT_FOUND', `[session] expected a saved session at ${source}: ${said}`, {
+        cause,
+      })
     })
   }
   if (!(source instanceof Readable)) throw typeError('a path or a Readable', 'source', source)

@@ -2,11 +2,11 @@
 // pieces of prompts take turns with them, so that a long prompt does not stall the others' tokens.
 import type { Advance, Advanced, NativeModel } from './native.js'
 
-interface Waiting<T> {
-  resolve(value: T): void
+interface Step {
+  readonly entry: Advance
+  resolve(value: Advanced): void
   reject(error: unknown): void
 }
-type Step = Waiting<Advanced> & { entry: Advance }
 type Job = () => Promise<void>
 
 export class Scheduler {
@@ -27,10 +27,25 @@ export class Scheduler {
     })
   }
 
-  /** A piece of a prompt, or a probe: a call of its own. */
+  /** A piece of a prompt: a stage call of its own. */
+  chunk(entry: Advance): Promise<Advanced> {
+    return this.job(async (model) => {
+      const [done] = (await model.advance([entry])) as [Advanced]
+      if (done.error) throw done.error
+      return done
+    })
+  }
+
+  /** Other work, a probe for instance, while no stage call runs. */
   job<T>(work: (model: NativeModel) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#jobs.push(() => work(this.#model).then(resolve, reject))
+      this.#jobs.push(async () => {
+        try {
+          resolve(await work(this.#model))
+        } catch (error) {
+          reject(error)
+        }
+      })
       this.#start()
     })
   }
@@ -52,16 +67,16 @@ export class Scheduler {
     this.#running = false
   }
 
-  async #batch(steps: Step[]): Promise<void> {
+  async #batch(steps: readonly Step[]): Promise<void> {
     try {
-      const done = await this.#model.advance(steps.map(({ entry }) => entry))
-      steps.forEach(({ resolve }, i) => void resolve(done[i] as Advanced))
-    } catch (error) {
-      if (steps.length === 1) return steps[0]?.reject(error)
-      // One of them failed before anything was kept; alone each gets its own answer.
-      for (const step of steps) {
-        await this.#model.advance([step.entry]).then(([done]) => step.resolve(done as Advanced), step.reject)
+      const all = await this.#model.advance(steps.map(({ entry }) => entry))
+      for (const [i, { reject, resolve }] of steps.entries()) {
+        const done = all[i] as Advanced
+        if (done.error) reject(done.error)
+        else resolve(done)
       }
+    } catch (error) {
+      for (const { reject } of steps) reject(error)
     }
   }
 }

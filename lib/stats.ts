@@ -26,9 +26,11 @@ export interface SessionStats {
 /** What is counted while calls run. */
 export class Counters {
   promptTokens = 0
-  /** Rows times layers. */
+  /** Rows of these tokens times layers. */
   promptRows = 0
   generated = 0
+  /** Tokens that ran in calls of more than one, and in calls of one. */
+  prefillTokens = 0
   decodeSteps = 0
   prefill = 0
   decode = 0
@@ -62,13 +64,13 @@ export function statsOf(
 ): SessionStats {
   const { bytes, layers } = native.stats()
   peak.bytes = Math.max(peak.bytes, bytes)
-  const { promptTokens, promptRows, generated, decodeSteps, prefill, decode, decide } = counters
+  const { promptTokens, promptRows, generated, prefillTokens, decodeSteps, prefill, decode, decide } = counters
   const rate = (count: number, time: number) => (time > 0 ? (count / time) * 1000 : 0)
   return {
     prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached: 0 },
     generated: { tokens: generated, proposed: 0, accepted: 0 },
     kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, layers },
     time: { load: loadTime, vision: 0, prefill, decode, decide },
-    tokensPerSecond: { prefill: rate(promptTokens, prefill), decode: rate(decodeSteps, decode) },
+    tokensPerSecond: { prefill: rate(prefillTokens, prefill), decode: rate(decodeSteps, decode) },
   }
 }

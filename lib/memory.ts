@@ -1,0 +1,27 @@
+// What a session remembers beside its cache.
+import { Conversation } from './conversation.js'
+import type { PlanEntry } from './plan.js'
+import type { Settings } from './settings.js'
+
+export interface Memory {
+  ids: number[]
+  /** So many of the newest ids have not run yet: one after a generation. They run with the next call. */
+  waiting: number
+  /** Calls so far. */
+  calls: number
+  plan: PlanEntry[]
+  conversation: Conversation
+}
+
+export function emptyMemory({ standing }: Settings): Memory {
+  return { ids: [], waiting: 0, calls: 0, plan: standing.map(({ entry }) => entry), conversation: new Conversation() }
+}
+
+export function copyMemory({ conversation, ids, plan, ...rest }: Memory): Memory {
+  return { ...rest, ids: [...ids], plan: structuredClone(plan), conversation: conversation.copy() }
+}
+
+/** The ids that wait. */
+export function waitingIds({ ids, waiting }: Memory): Int32Array {
+  return Int32Array.from(ids.slice(ids.length - waiting))
+}

@@ -1,0 +1,216 @@
+// How the calls of a session run: one after another, each whole or not at all.
+import { type CallResult, runCall } from './call.js'
+import { Conversation } from './conversation.js'
+import { rangeError, TokensieveError } from './errors.js'
+import { type Generated, generate, type Piece } from './generate.js'
+import { Line } from './line.js'
+import { emptyMemory, type Memory, waitingIds } from './memory.js'
+import type { ModelParts } from './model.js'
+import type { Advance, NativeSession } from './native.js'
+import { isMessages, type Prompt, readPrompt, type Tokens } from './prompt.js'
+import type { Sampling } from './sampling.js'
+import type { Settings } from './settings.js'
+import { Counters, type KvPeak, type SessionStats, statsOf } from './stats.js'
+
+type Head = Advance['head']
+
+/** Tokens of a prompt; taken: to be told when the session has them. */
+type Taking = Tokens & { readonly taken?: () => void }
+type Appended = Pick<CallResult, 'last' | 'rows'>
+
+const NOTHING: Tokens = { ids: new Int32Array(0), droppable: new Int32Array(0) }
+const PEEK_ROWS = 512
+
+export class SessionCore {
+  readonly parts: ModelParts
+  readonly settings: Settings
+  readonly native: NativeSession
+  readonly counters: Counters
+  readonly line: Line
+  memory: Memory
+  readonly #peak: KvPeak = { bytes: 0 }
+
+  constructor(parts: ModelParts, settings: Settings, native: NativeSession, memory: Memory, counters: Counters) {
+    this.parts = parts
+    this.settings = settings
+    this.native = native
+    this.memory = memory
+    this.counters = counters
+    this.line = new Line(() => native.interrupt())
+    for (const { decision } of settings.standing) {
+      if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
+    }
+  }
+
+  /** The prompt as tokens. A conversation moves on when they are taken. */
+  take(prompt: Prompt): Taking {
+    const { conversation, ids } = this.memory
+    const { tokenizer } = this.parts
+    if (isMessages(prompt)) return conversation.next(prompt, tokenizer, ids.length === 0)
+    return readPrompt(prompt, tokenizer, ids.length === 0)
+  }
+
+  /** Rows that are free once what waits has run. */
+  #room(): number {
+    return this.settings.contextLength - this.native.liveRows() - this.memory.waiting
+  }
+
+  checkRoom(count: number): void {
+    const room = this.#room()
+    if (count <= Math.max(0, room)) return
+    const { contextLength } = this.settings
+    const said = `${contextLength - room} are there and ${count} more came`
+    throw new TokensieveError('ERR_CONTEXT_FULL', `Expected at most ${contextLength} rows in the context, but ${said}`)
+  }
+
+  /** Runs tokens after those that wait; rows: of these tokens alone. */
+  async append(tokens: Taking, head: Head, signal?: AbortSignal): Promise<Appended> {
+    const { memory } = this
+    const { droppable, ids } = tokens
+    this.checkRoom(ids.length)
+    if (ids.length + memory.waiting === 0) return { last: {}, rows: new Float32Array(0) }
+    // One token is a decode step, also where another waits before it.
+    if (memory.waiting === 1 && ids.length === 1)
+      await this.#run(waitingIds(memory), NOTHING.droppable, undefined, signal)
+    const { waiting } = memory
+    const all = Int32Array.from([...waitingIds(memory), ...ids])
+    const places = droppable.map((place) => place + waiting)
+    const { last, rows } = await this.#run(all, places, head, signal)
+    for (const id of ids) memory.ids.push(id)
+    tokens.taken?.()
+    const width = { all: this.parts.config.vocabularySize, scores: 1, last: 0, none: 0 }[head?.logits ?? 'none']
+    return { last, rows: waiting * width > 0 ? rows.slice(waiting * width) : rows }
+  }
+
+  /** One call of the engine: a prompt, or a decode step. Its first ids are those that wait. */
+  async #run(ids: Int32Array, droppable: Int32Array, head: Head, signal?: AbortSignal): Promise<CallResult> {
+    const { counters, memory, native } = this
+    const { schedule, shape, trace } = this.settings
+    const context = {
+      native,
+      scheduler: this.parts.scheduler,
+      schedule,
+      shape,
+      counters,
+      trace,
+      step: memory.calls,
+      before: memory.ids.length - memory.waiting,
+      waited: memory.waiting,
+      check: () => this.line.check(signal),
+      measure: () => void this.stats(),
+    }
+    const result = await runCall(context, { ids, droppable }, head)
+    memory.plan.push(...result.plan)
+    memory.calls++
+    memory.waiting = 0
+    this.stats() // notes the peak
+    return result
+  }
+
+  /** Runs ids up to a layer, looks, and takes all of it back. waiting: rows of the ids that waited, which come first. */
+  async peek<T>(ids: Int32Array, to: number, look: (waiting: number) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.checkRoom(ids.length)
+    const session = this.native
+    const all = Int32Array.from([...waitingIds(this.memory), ...ids])
+    session.peek(all)
+    try {
+      for (let begin = 0; begin < all.length; begin += PEEK_ROWS) {
+        this.line.check(signal)
+        const end = Math.min(all.length, begin + PEEK_ROWS)
+        await this.parts.scheduler.chunk({ session, from: 0, to, begin, end })
+      }
+      return await look(this.memory.waiting)
+    } finally {
+      session.rollback()
+    }
+  }
+
+  /** A step back, where the newest row is not known any more (after truncate), so that what follows it can be scored. */
+  bringLastRow(): void {
+    const { ids, waiting } = this.memory
+    if (waiting === 0 && ids.length > 0 && !this.native.knowsLast()) this.#forget(ids.length - 1, ids.length)
+  }
+
+  reset(): void {
+    this.native.reset()
+    this.memory = emptyMemory(this.settings)
+    Object.assign(this.counters, new Counters())
+    this.#peak.bytes = 0
+  }
+
+  truncate(tokens: number): void {
+    const { memory } = this
+    if (tokens >= memory.ids.length) return
+    this.#forget(tokens, tokens)
+    memory.ids.length = tokens
+    memory.conversation = new Conversation()
+  }
+
+  /**
+   * Keeps the cache of the first `tokens` ids; those of the first `left` ids that are not in it wait. Where a sliding layer has given up rows that it would need again, all of
+   * them wait.
+   */
+  #forget(tokens: number, left: number): void {
+    const { memory, native } = this
+    const ran = memory.ids.length - memory.waiting
+    if (tokens >= ran) {
+      memory.waiting = left - ran
+      return
+    }
+    const lost = tokens > 0 && this.parts.config.windows.some((window) => window > 0 && ran > window)
+    if (lost) native.reset()
+    else native.truncate(tokens)
+    memory.waiting = left - (lost ? 0 : tokens)
+  }
+
+  stats(counters = this.counters): SessionStats {
+    const { config, loadTime } = this.parts
+    return statsOf(counters, this.native, config, this.memory.ids.length, loadTime, this.#peak)
+  }
+
+  async generate(prompt: Prompt, sampling: Sampling, emit: (piece: Piece) => void): Promise<Generated> {
+    const { counters, memory, parts, settings } = this
+    const before = counters.copy()
+    const { maxTokens = settings.contextLength, signal } = sampling
+    const tokens = this.take(prompt)
+    if (tokens.ids.length + memory.waiting === 0) throw rangeError('a prompt of at least one token', 'prompt', prompt)
+    this.checkRoom(tokens.ids.length)
+    const first = memory.ids.length + tokens.ids.length
+    let pending: Taking = tokens
+    const room = () => this.#room() > pending.ids.length
+    if (maxTokens === 0 || !room()) {
+      await this.append(tokens, undefined, signal)
+      pending = NOTHING
+    }
+    const stepOf = this.#stepper(sampling)
+    const step = async () => {
+      const made = await stepOf(pending)
+      pending = NOTHING
+      return made
+    }
+    const said = (text: string) => {
+      const ids = memory.ids.slice(first).filter((id) => id < parts.tokenizer.vocabularySize)
+      if (!isMessages(prompt) || ids.length === 0) return
+      memory.conversation.answered(text, parts.tokenizer.decode(ids, { special: true }))
+    }
+    const made = await generate(parts.tokenizer, { ...sampling, maxTokens }, { step, room, emit, said })
+    return { ...made, stats: this.stats(counters.since(before)) }
+  }
+
+  /** The token that follows what waits and `tokens`. */
+  #stepper(sampling: Sampling): (tokens: Taking) => Promise<{ id: number; logprob?: number }> {
+    const { memory } = this
+    const { logprobs, repeatPenalty, signal } = sampling
+    const sampler = this.parts.native.sampler(sampling)
+    return async (tokens) => {
+      const recent = repeatPenalty === 1 ? {} : { recent: Int32Array.from([...memory.ids, ...tokens.ids].slice(-64)) }
+      const head: Head = { logits: 'none', sampler, logprob: logprobs, ...recent }
+      const { last } = await this.append(tokens, head, signal)
+      const { logprob, token } = last as { token: number; logprob?: number }
+      memory.ids.push(token)
+      memory.waiting = 1
+      this.counters.generated++
+      return logprobs ? { id: token, logprob } : { id: token }
+    }
+  }
+}

@@ -1,0 +1,87 @@
+// Options of a session, checked and complete.
+import { typeError } from './errors.js'
+import {
+  asMethod,
+  type Decided,
+  type Method,
+  type MethodLike,
+  makeSchedule,
+  methodFromPlan,
+  type Schedule,
+  type Shape,
+} from './methods/index.js'
+import type { ModelParts } from './model.js'
+import type { DType, SessionOptions as NativeOptions } from './native.js'
+import type { PlanEntry } from './plan.js'
+import { contextOf, type KvTypes, parseKv, shapeOf } from './sizes.js'
+
+export interface SessionOptions {
+  /** Rows that may be live at once; default: the model's own, bounded by memory. */
+  readonly contextLength?: number
+  /** How the cache is stored; default 'f16'. */
+  readonly kv?: KvTypes
+  /** Any number of methods that do not claim the same thing. */
+  readonly methods?: readonly MethodLike[]
+  /** A plan to be applied again without deciding; not together with methods. */
+  readonly plan?: readonly PlanEntry[]
+  /** Keep the scores behind decisions in the plan. */
+  readonly trace?: boolean
+}
+
+export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'trace']
+
+export interface Settings {
+  readonly contextLength: number
+  readonly kv: { readonly keys: DType; readonly values: DType }
+  readonly methods: readonly Method[]
+  readonly trace: boolean
+  readonly shape: Shape
+  readonly schedule: Schedule
+  /** Decisions that stand before anything runs. */
+  readonly standing: readonly Decided[]
+}
+
+export function settle(parts: ModelParts, options: unknown = {}): Settings {
+  const { contextLength, kv, methods, plan, trace = false } = optionsOf(options, SESSION_OPTIONS)
+  if (typeof trace !== 'boolean') throw typeError('true or false', 'trace', trace)
+  if (methods !== undefined && !Array.isArray(methods)) throw typeError('an array of methods', 'methods', methods)
+  if (plan !== undefined && methods !== undefined) throw typeError('a plan or methods, not both,', 'plan', plan)
+  const types = parseKv(kv)
+  const shape = shapeOf(parts.native, parts.config, types)
+  const given = (methods ?? []) as readonly unknown[]
+  const made = plan === undefined ? given.map((m, i) => asMethod(m, `methods[${i}]`)) : [methodFromPlan(plan)]
+  const schedule = makeSchedule(made, shape)
+  return {
+    contextLength: contextOf(contextLength, parts.config, shape),
+    kv: types,
+    methods: made,
+    trace,
+    shape,
+    schedule,
+    standing: schedule.decide({ at: 'session', shape }),
+  }
+}
+
+/** Options as they were given, or a TypeError that names the one that is unknown. */
+export function optionsOf(options: unknown, known: readonly string[]): { readonly [name: string]: unknown } {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw typeError('an object', 'options', options)
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) throw typeError(`one of the options ${known.join(', ')}`, 'options', name)
+  }
+  return options as { readonly [name: string]: unknown }
+}
+
+export function nativeOptions({ contextLength, kv, schedule, standing }: Settings): NativeOptions {
+  const skipped = (parts: readonly string[]) =>
+    Int32Array.from(
+      standing.flatMap(({ decision: d }) => (d.action === 'skip' && parts.includes(d.what) ? [d.layer] : [])),
+    )
+  return {
+    contextLength,
+    ...kv,
+    repack: schedule.repack,
+    skipAttention: skipped(['attention', 'block']),
+    skipMlp: skipped(['mlp', 'block']),
+  }
+}
