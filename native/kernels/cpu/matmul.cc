@@ -9,7 +9,7 @@
 namespace tokensieve::kernels::TS_ISA {
 namespace {
 
-constexpr int kSliceBlocks = 32;
+constexpr int kSliceBlocks = 16;
 
 // A slice of a panel with one code a byte and its scales in f32.
 template <int bits, int zero, bool min, bool halves>

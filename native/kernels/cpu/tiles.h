@@ -1,10 +1,10 @@
 // How a product is cut into tiles, the same for every type of weight and every instruction set.
 //
 // Few tokens (decode): a task is a range of panels, each read once, straight from its stream.
-// Many (prefill): a task is a few pairs of panels (32 rows) and up to kTaskTokens tokens. Chunks of kChunk tokens go
-// through slices of the columns; a slice of the pair is unpacked once a chunk, where the form needs it, and stays near
-// while the chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output is one chain of
-// additions in ascending order of the column, whatever the path.
+// Many (prefill): a task is a few pairs of panels (32 rows) and a chunk of tokens, which goes through slices of the
+// columns; a slice of the pair is unpacked once, where the form needs it, and stays in the first-level cache while the
+// chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output is one chain of additions in
+// ascending order of the column, whatever the path.
 #pragma once
 
 #include "kernels/cpu/panel.h"
@@ -25,7 +25,8 @@ void matmul_float(const Call& call, Team& team) noexcept;
 
 namespace {
 
-constexpr int kChunk = 96, kTaskTokens = 480;
+constexpr int kChunk = 192;  // tokens: a multiple of every tile
+constexpr int kNear = 6;  // chunks that take their turn at a pair before the next pair: it is read from memory once
 constexpr int kStride = 32;  // sums [tokens][kStride]: two panels side by side
 
 // Where a tile reads and adds: `depth` columns from column `from` of the weights as L has them, from column k of x.
@@ -34,8 +35,8 @@ struct Span {
   int from;
   const Prepared* x;
   int k, depth;
-  bool first;           // sums start at zero
-  int chunk;            // the first token of the chunk
+  bool first;  // sums start at zero
+  int chunk;  // the first token of the chunk
   const float* scaled;  // what the form keeps of the chunk's activations, or null
 };
 
@@ -77,8 +78,8 @@ struct Cut {
   const Call* call;
   size_t panel_bytes;
   int panels, per_task;  // per_task: panels, or pairs of panels
-  int groups;            // tasks that cover all panels
-  int tokens;            // a task
+  int groups;  // tasks that cover all panels
+  int chunks, tokens;  // of `tokens` each
 };
 
 template <class M>
@@ -113,20 +114,22 @@ void run_pair(const Call& c, const uint8_t* const* panels, int row, int token, i
   finish(c, row, c.w->rows - row < 32 ? c.w->rows - row : 32, token, tokens, sums);
 }
 
+// Tasks go by blocks of kNear chunks, in a block by groups of panels, in a group by chunks.
 template <class M>
 void run_many(void* context, int index, int) {
   const Cut& cut = *static_cast<const Cut*>(context);
   const Call& c = *cut.call;
-  const int pairs = (cut.panels + 1) / 2, from = index % cut.groups * cut.per_task;
+  const int block = index / (cut.groups * kNear) * kNear, rest = index - block * cut.groups;
+  const int near = cut.chunks - block < kNear ? cut.chunks - block : kNear;
+  const int token = (block + rest % near) * cut.tokens;
+  const int tokens = c.x->n - token < cut.tokens ? c.x->n - token : cut.tokens;
+  const int pairs = (cut.panels + 1) / 2, from = rest / near * cut.per_task;
   const int to = from + cut.per_task < pairs ? from + cut.per_task : pairs;
-  const int token = index / cut.groups * cut.tokens, end = token + cut.tokens < c.x->n ? token + cut.tokens : c.x->n;
-  for (int i = from; i < to; i++) {
+  for (int i = from; i < to && tokens > 0; i++) {
     const int second = 2 * i + 1 < cut.panels ? 2 * i + 1 : 2 * i;  // an absent one is computed and not stored
     const uint8_t* const panels[2] = {c.w->data + cut.panel_bytes * static_cast<size_t>(2 * i),
                                       c.w->data + cut.panel_bytes * static_cast<size_t>(second)};
-    for (int t = token; t < end; t += kChunk) {
-      run_pair<M>(c, panels, 32 * i, t, end - t < kChunk ? end - t : kChunk);
-    }
+    run_pair<M>(c, panels, 32 * i, token, tokens);
   }
 }
 
@@ -139,20 +142,19 @@ void multiply(const Call& call, Team& team) {
   const PackedMatrix& w = *call.w;
   const int n = call.x->n;
   if (n <= 0 || w.rows <= 0) return;
-  Cut cut{&call, panel_bytes(w.type, w.cols), (w.rows + 15) / 16, 1, 1, kTaskTokens};
+  Cut cut{&call, panel_bytes(w.type, w.cols), (w.rows + 15) / 16, 1, 1, 1, n};
   const size_t bytes = cut.panel_bytes, pairs = static_cast<size_t>(cut.panels + 1) / 2;
   if (n <= M::kFew) {  // a task reads about a thirtieth of the matrix, 16 to 256 KB
     const size_t task = static_cast<size_t>(clamp(bytes * static_cast<size_t>(cut.panels) / 30, 16384, 262144));
     cut.per_task = clamp(task / (bytes + 1), 1, cut.panels);
     return team.run((cut.panels + cut.per_task - 1) / cut.per_task, run_few<M>, &cut);
   }
-  const int chunks = (n + kTaskTokens - 1) / kTaskTokens;
-  cut.tokens = ((n + chunks - 1) / chunks + kChunk - 1) / kChunk * kChunk;
-  const size_t tokens = static_cast<size_t>(n < cut.tokens ? n : cut.tokens);
-  const size_t work = 32 * static_cast<size_t>(w.cols) * tokens;  // multiply-adds of a pair: a task has about 2^20
-  cut.per_task = clamp((size_t{1} << 20) / (work + 1), 1, static_cast<int>(pairs));
+  cut.chunks = (n + kChunk - 1) / kChunk;
+  cut.tokens = ((n + cut.chunks - 1) / cut.chunks + 11) / 12 * 12;  // alike, in whole tiles
+  const size_t work = 32 * static_cast<size_t>(w.cols) * static_cast<size_t>(n < cut.tokens ? n : cut.tokens);
+  cut.per_task = clamp((size_t{1} << 20) / (work + 1), 1, static_cast<int>(pairs));  // about 2^20 multiply-adds a task
   cut.groups = (static_cast<int>(pairs) + cut.per_task - 1) / cut.per_task;
-  team.run(cut.groups * ((n + cut.tokens - 1) / cut.tokens), run_many<M>, &cut);
+  team.run(cut.groups * cut.chunks, run_many<M>, &cut);
 }
 
 }  // namespace
