@@ -1,6 +1,7 @@
 import { test } from 'tap'
 import { type Decision, makeSchedule, methodFromPlan, methods, type Seen } from '../lib/methods/index.js'
 import { checkDecision, entryOf, parsePlan } from '../lib/plan.js'
+import { knorm } from './methods/knorm.js'
 import { cacheSeen, layerSeen, randomCache, randomLayer, shape, span } from './methods/seen.js'
 
 const layer = layerSeen({ layer: 3, rows: 8, droppable: Int32Array.of(2, 3, 5), sources: span(10, 18) })
@@ -200,10 +201,7 @@ test('a plan on other tokens or another model is ERR_PLAN', async (t) => {
 })
 
 test('a plan of several steps and methods', async (t) => {
-  const list = [
-    methods.fastv(),
-    methods.every(2, methods.chain(methods.random({ keep: 0.6 }), methods.knorm({ keep: 0.3 }))),
-  ]
+  const list = [methods.fastv(), methods.every(2, methods.chain(methods.random({ keep: 0.6 }), knorm({ keep: 0.3 })))]
   const seen: Seen[] = [
     session,
     randomLayer(2, 50, span(4, 44), 7),

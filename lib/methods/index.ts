@@ -1,7 +1,6 @@
 // The list of methods. A new one is one line here.
 import { adaKvOver } from './cache/ada-kv.js'
 import { h2o } from './cache/h2o.js'
-import { knorm } from './cache/knorm.js'
 import { random } from './cache/random.js'
 import { snapkv } from './cache/snapkv.js'
 import { streamingLlm } from './cache/streaming-llm.js'
@@ -28,7 +27,6 @@ const named = {
   streamingLlm,
   snapkv,
   h2o,
-  knorm,
   adaKv,
   random,
 }

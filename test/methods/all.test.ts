@@ -17,7 +17,6 @@ const cacheMethods = {
   snapkv: (keep: number) => methods.snapkv({ keep, window: 8 }),
   h2o: (keep: number) => methods.h2o({ keep }),
   streamingLlm: (keep: number) => methods.streamingLlm({ keep }),
-  knorm: (keep: number) => methods.knorm({ keep }),
   adaKv: (keep: number) => methods.adaKv({ keep }),
   random: (keep: number) => methods.random({ keep }),
 }
@@ -101,7 +100,6 @@ test('equal scores: the lower row stays', async (t) => {
   for (const [name, keep, expected] of [
     ['snapkv', 0.5, [...span(0, 22), ...span(52, 60)]],
     ['h2o', 0.5, [...span(0, 15), ...span(45, 60)]],
-    ['knorm', 0.5, [...span(0, 30)]],
   ] as const) {
     for (const rows of keptRows(cacheMethods[name](keep), flat)) t.same(rows, expected, name)
   }
@@ -157,7 +155,7 @@ test('keep: 1 never does anything, whatever the method', async (t) => {
     t.same(method.decide(method.acts === 'cache' ? randomCache(100, 1) : randomLayer(2, 50, span(4, 44), 1)), [])
   }
   for (const method of [
-    methods.every(2, methods.knorm({ keep: 1 })),
+    methods.every(2, methods.snapkv({ keep: 1 })),
     methods.perLayer(methods.h2o(), () => 1),
     methods.llmDrop({ layers: [] }),
   ]) {

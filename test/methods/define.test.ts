@@ -139,9 +139,9 @@ test('methods are data: packed, through JSON, and made again', async (t) => {
     methods.pyramidDrop(),
     methods.adaKv({ of: methods.h2o({ recent: 0.25 }), floor: 0 }),
     methods.perLayer(methods.snapkv(), (layer) => (layer > 2 ? 0.1 : undefined)),
-    methods.perHead(methods.knorm, [0.5, { tokens: 3 }]),
+    methods.perHead(methods.random, [0.5, { tokens: 3 }]),
     methods.onLayers([2, 4], methods.streamingLlm()),
-    methods.chain(methods.fastv(), methods.every(4, methods.knorm)),
+    methods.chain(methods.fastv(), methods.every(4, methods.random)),
   ]
   for (const method of all) {
     const again = restoreMethod(JSON.parse(JSON.stringify(packMethod(method, shape))))

@@ -1,5 +1,6 @@
 import { test } from 'tap'
 import { type Method, makeSchedule, methods } from '../../lib/methods/index.js'
+import { knorm } from './knorm.js'
 import { randomCache, randomLayer, shape, span } from './seen.js'
 
 const conflictOf = (...list: Method[]): string => {
@@ -86,7 +87,7 @@ test('what native observes', async (t) => {
   t.same(window.observations('decode', 2), [{ layer: 7, attention: { rows: 9 } }])
   t.same(makeSchedule([methods.streamingLlm()], shape).observations('prompt', 0), [])
   t.same(
-    makeSchedule([methods.llmDrop({ layers: [0, 1] }), methods.knorm()], shape).cacheLayers('prompt', 0),
+    makeSchedule([methods.llmDrop({ layers: [0, 1] }), knorm()], shape).cacheLayers('prompt', 0),
     [2, 3, 4, 5, 6, 7],
   )
 })
@@ -110,7 +111,7 @@ test('one layer, looked at in two ways', async (t) => {
 })
 
 test('decisions are checked in turn, each against what is left', async (t) => {
-  const schedule = makeSchedule([methods.chain(methods.random({ keep: 0.5 }), methods.knorm({ keep: 0.2 }))], shape)
+  const schedule = makeSchedule([methods.chain(methods.random({ keep: 0.5 }), knorm({ keep: 0.2 }))], shape)
   const decided = schedule.decide(randomCache(100, 1, { layer: 2 }))
   t.match(
     decided.map(({ entry }) => entry),

@@ -1,5 +1,6 @@
 import { test } from 'tap'
 import { type Decision, type Method, makeSchedule, methods, type Seen } from '../../lib/methods/index.js'
+import { knorm } from './knorm.js'
 import { cacheSeen, randomCache, randomLayer, shape, span } from './seen.js'
 
 function rows(method: Method, seen: Seen): number[] | undefined {
@@ -9,13 +10,13 @@ function rows(method: Method, seen: Seen): number[] | undefined {
 const layersOf = (method: Method) => method.looks(shape).flatMap((look) => (look.at === 'prompt' ? look.layers : []))
 
 test('perLayer: an array, or a function; what is missing keeps its own', async (t) => {
-  const method = methods.perLayer(methods.knorm({ keep: 0.5 }), [0.25, { tokens: 3 }, 1])
+  const method = methods.perLayer(knorm({ keep: 0.5 }), [0.25, { tokens: 3 }, 1])
   t.same(rows(method, randomCache(100, 1, { layer: 0 })), [25, 25])
   t.same(rows(method, randomCache(100, 1, { layer: 1 })), [3, 3])
   t.same(rows(method, randomCache(100, 1, { layer: 2 })), undefined)
   t.same(rows(method, randomCache(100, 1, { layer: 3 })), [50, 50])
   t.same(layersOf(method), [0, 1, 3, 4, 5, 6, 7], 'a layer that keeps all is not looked at')
-  const falling = methods.perLayer(methods.knorm, (layer) => (layer === 7 ? undefined : 1 / (layer + 2)))
+  const falling = methods.perLayer(knorm, (layer) => (layer === 7 ? undefined : 1 / (layer + 2)))
   t.same(rows(falling, randomCache(100, 1, { layer: 3 })), [20, 20])
   t.same(rows(falling, randomCache(100, 1, { layer: 7 })), [50, 50])
   t.equal(falling.label, 'perLayer(knorm)')
@@ -51,7 +52,7 @@ test('unlike heads in a layer: no rule can say it, so it is decided step by step
 })
 
 test('budgets of budgets: the outer one wins where it says something', async (t) => {
-  const method = methods.perLayer(methods.perLayer(methods.knorm, [0.1, 0.2, 0.3]), [0.8, undefined])
+  const method = methods.perLayer(methods.perLayer(knorm, [0.1, 0.2, 0.3]), [0.8, undefined])
   t.same(
     [0, 1, 2].map((layer) => rows(method, randomCache(100, 1, { layer }))?.[0]),
     [80, 20, 30],
@@ -76,16 +77,16 @@ test('onLayers: [from, to)', async (t) => {
     skips.decide({ at: 'session', shape }).map(({ layer }) => layer),
     [5],
   )
-  const inner = methods.perLayer(methods.onLayers([2, 5], methods.knorm), [0.1, 0.1, 0.1])
+  const inner = methods.perLayer(methods.onLayers([2, 5], knorm), [0.1, 0.1, 0.1])
   t.same(layersOf(inner), [2, 3, 4])
   t.same(rows(inner, randomCache(100, 1, { layer: 2 })), [10, 10])
 })
 
 test('chain: the next acts on what the one before left', async (t) => {
   const seen = randomCache(200, 3)
-  const decisions = methods
-    .chain(methods.random({ keep: 0.5 }), methods.knorm({ keep: 0.2 }))
-    .decide(seen) as (Decision & { action: 'evict' })[]
+  const decisions = methods.chain(methods.random({ keep: 0.5 }), knorm({ keep: 0.2 })).decide(seen) as (Decision & {
+    action: 'evict'
+  })[]
   t.same(
     decisions.map(({ method }) => method),
     ['random', 'knorm'],
@@ -151,7 +152,7 @@ test('wrappers are methods like others: frozen, ranked, named', async (t) => {
     rows(ada, randomCache(100, 1))?.reduce((a, b) => a + b),
     40,
   )
-  t.ok(methods.chain(methods.knorm, methods.streamingLlm).repack)
+  t.ok(methods.chain(knorm, methods.streamingLlm).repack)
 })
 
 test('misuse', async (t) => {
@@ -159,28 +160,28 @@ test('misuse', async (t) => {
     [() => methods.perLayer('snapkv' as never, []), /a method .* for `method` but received "snapkv"/],
     [() => methods.perLayer(methods.pyramidDrop(), []), /takes `keep`.* but received "pyramidDrop"/],
     [() => methods.perHead(methods.fastv(), []), /acts on the cache for `method` but received "fastv"/],
-    [() => methods.perLayer(methods.knorm, 0.5 as never), /array or a function .* for `keepOf` but received 0.5/],
-    [() => methods.perLayer(methods.knorm, ['half' as never]), /for `keepOf\[0\]` but received "half"/],
-    [() => methods.perHead(methods.knorm, [[0.5], ['half' as never]]), /for `keepOf\[1\]\[0\]` but received "half"/],
-    [() => methods.onLayers(3 as never, methods.knorm), /\[from, to\] for `layers` but received 3/],
-    [() => methods.chain(methods.knorm), /two methods/],
-    [() => methods.every('4' as never, methods.knorm), /for `n` but received "4"/],
+    [() => methods.perLayer(knorm, 0.5 as never), /array or a function .* for `keepOf` but received 0.5/],
+    [() => methods.perLayer(knorm, ['half' as never]), /for `keepOf\[0\]` but received "half"/],
+    [() => methods.perHead(knorm, [[0.5], ['half' as never]]), /for `keepOf\[1\]\[0\]` but received "half"/],
+    [() => methods.onLayers(3 as never, knorm), /\[from, to\] for `layers` but received 3/],
+    [() => methods.chain(knorm), /two methods/],
+    [() => methods.every('4' as never, knorm), /for `n` but received "4"/],
     [() => methods.every(4, methods.fastv), /acts on the cache/],
     [
-      () => methods.perLayer(methods.knorm, () => 'half' as never).decide(randomCache(9, 1)),
+      () => methods.perLayer(knorm, () => 'half' as never).decide(randomCache(9, 1)),
       /for `keepOf\(0, 0\)` but received "half"/,
     ],
   ]
   for (const [run, message] of cases) t.throws(run, { name: 'TypeError', message })
-  t.throws(() => methods.perLayer(methods.knorm, [1.5]), {
+  t.throws(() => methods.perLayer(knorm, [1.5]), {
     name: 'RangeError',
     message: /`keepOf\[0\]` but received 1.5/,
   })
-  t.throws(() => methods.onLayers([4, 4], methods.knorm), { name: 'RangeError' })
-  t.throws(() => methods.every(0, methods.knorm), { name: 'RangeError' })
+  t.throws(() => methods.onLayers([4, 4], knorm), { name: 'RangeError' })
+  t.throws(() => methods.every(0, knorm), { name: 'RangeError' })
 })
 
 test('no head of a chain sees what was not asked for', async (t) => {
   const seen = cacheSeen({ tokens: 64, keyNorms: [span(0, 64), span(0, 64)] })
-  t.same(rows(methods.chain(methods.streamingLlm({ keep: 0.5 }), methods.knorm({ keep: 0.25 })), seen), [16, 16])
+  t.same(rows(methods.chain(methods.streamingLlm({ keep: 0.5 }), knorm({ keep: 0.25 })), seen), [16, 16])
 })
