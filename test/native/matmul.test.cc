@@ -36,14 +36,15 @@ void scale_offsets(DType type, int* d, int* m) {
   *m = minimum ? 2 : -1;
 }
 
-std::vector<uint8_t> random_rows(DType type, int rows, int cols, check::Random& random) {
+// fill: every byte of the codes, or -1 for random ones
+std::vector<uint8_t> random_rows(DType type, int rows, int cols, check::Random& random, int fill) {
   const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(cols);
   std::vector<uint8_t> data(row_bytes(type, count));
   if (type == DType::f32 || type == DType::f16 || type == DType::bf16) {
     reference_backend().quantize(type, random.normals(count).data(), count, data.data());
     return data;
   }
-  for (uint8_t& byte : data) byte = static_cast<uint8_t>(random.below(256));
+  for (uint8_t& byte : data) byte = static_cast<uint8_t>(fill < 0 ? random.below(256) : fill);
   const size_t bytes = static_cast<size_t>(traits(type).bytes);
   int d, m;
   scale_offsets(type, &d, &m);
@@ -100,9 +101,10 @@ struct Input {
 };
 
 struct Matrix {
-  Matrix(const Backend& b, DType type, int rows, int cols, uint64_t seed, const int32_t* map = nullptr) : backend(b) {
+  Matrix(const Backend& b, DType type, int rows, int cols, uint64_t seed, const int32_t* map = nullptr, int fill = -1)
+      : backend(b) {
     check::Random random(seed);
-    source = random_rows(type, rows, cols, random);
+    source = random_rows(type, rows, cols, random, fill);
     plain.resize(static_cast<size_t>(rows) * static_cast<size_t>(cols));
     reference_backend().dequantize(type, source.data(), plain.size(), plain.data());
     data = aligned(b.packed_bytes(type, rows, cols));
@@ -189,6 +191,25 @@ TEST("an output depends on its row and its token only, bit for bit") {
       }
       CHECK(same(all, m.times(in.p, 2), all.size()));
       CHECK(same(all, m.times(in.p, 3), all.size()));
+    }
+  }
+}
+
+TEST("the largest codes and activations overflow nothing") {
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      if (traits(type).block == 1) continue;
+      for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+        const Matrix m(*backend, type, 17, 256, 25, nullptr, fill);
+        Input in(*backend, 9, 256, 26);
+        for (size_t k = 1; k < in.x.size(); k++) {
+          const size_t token = (k - 1) / in.ld;
+          in.x[k] = token % 3 == 0 || (token % 3 == 1 && k % 2) ? 1.0f : -1.0f;  // all up, alternating, all down
+        }
+        in.prepare(*backend, 1);
+        compare(m, in, backend->activation_kind(type), m.times(in.p, 1));
+        CHECK(same(m.times(in.first(3), 1), m.times(in.p, 1), 22 * 3));
+      }
     }
   }
 }

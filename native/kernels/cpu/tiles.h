@@ -144,8 +144,8 @@ void multiply(const Call& call, Team& team) {
   if (n <= 0 || w.rows <= 0) return;
   Cut cut{&call, panel_bytes(w.type, w.cols), (w.rows + 15) / 16, 1, 1, 1, n};
   const size_t bytes = cut.panel_bytes, pairs = static_cast<size_t>(cut.panels + 1) / 2;
-  if (n <= M::kFew) {  // a task reads about a thirtieth of the matrix, 16 to 256 KB
-    const size_t task = static_cast<size_t>(clamp(bytes * static_cast<size_t>(cut.panels) / 30, 16384, 262144));
+  if (n <= M::kFew) {  // a task reads about a thirtieth of the matrix, 32 to 256 KB
+    const size_t task = static_cast<size_t>(clamp(bytes * static_cast<size_t>(cut.panels) / 30, 32768, 262144));
     cut.per_task = clamp(task / (bytes + 1), 1, cut.panels);
     return team.run((cut.panels + cut.per_task - 1) / cut.per_task, run_few<M>, &cut);
   }
