@@ -6,7 +6,11 @@ import { scratch, type TinyModel, type TinyOptions, tinyModel, writeGguf } from 
 type Test = { teardown(fn: () => unknown): void }
 
 /** The model in a file of its own, loaded with an instruction set ('auto': the best of this machine); closed with the test. */
-export async function loadTiny(t: Test, made: TinyModel | TinyOptions = {}, { isa = 'auto', threads = 2 } = {}): Promise<{ model: Model; tiny: TinyModel; path: string }> {
+export async function loadTiny(
+  t: Test,
+  made: TinyModel | TinyOptions = {},
+  { isa = 'auto', threads = 2 } = {},
+): Promise<{ model: Model; tiny: TinyModel; path: string }> {
   const tiny = 'tensors' in made ? made : tinyModel(made)
   const path = writeGguf(join(scratch(t), 'tiny.gguf'), tiny)
   const model = await loadWith(path, isa, threads)

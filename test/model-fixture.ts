@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { folderConfig, folderName, folderTokenizer } from './model-folder.js'
-import { dequantizeQ8, generator, normals, quantizeQ8, q8Bytes } from './numbers.js'
+import { dequantizeQ8, generator, normals, q8Bytes, quantizeQ8 } from './numbers.js'
 
 export interface TinyOptions {
   readonly architecture?: 'llama' | 'gemma3'
@@ -31,9 +31,18 @@ export interface TinyOptions {
 export type Scaling =
   | { readonly type: 'linear'; readonly factor: number }
   | { readonly type: 'dynamic'; readonly factor: number; readonly original: number }
-  | { readonly type: 'llama3'; readonly factor: number; readonly low: number; readonly high: number; readonly original: number }
+  | {
+      readonly type: 'llama3'
+      readonly factor: number
+      readonly low: number
+      readonly high: number
+      readonly original: number
+    }
 
-export type TinyConfig = Required<Omit<TinyOptions, 'scaling'>> & { readonly scaling: Scaling | undefined; readonly vocabulary: number }
+export type TinyConfig = Required<Omit<TinyOptions, 'scaling'>> & {
+  readonly scaling: Scaling | undefined
+  readonly vocabulary: number
+}
 
 /** shape: outermost first. Rows of q and k hold the halves of rotated pairs one after another; norms are what rows are multiplied with. */
 export interface TinyTensor {
@@ -86,8 +95,28 @@ export function templateOf({ bos }: TinyConfig): string {
 // ---- the weights
 
 const PRESETS = {
-  llama: { layers: 4, heads: 4, kvHeads: 2, headSize: 16, hidden: 64, feedForward: 96, window: 0, period: 1, tied: false },
-  gemma3: { layers: 6, heads: 4, kvHeads: 1, headSize: 32, hidden: 64, feedForward: 96, window: 12, period: 3, tied: true },
+  llama: {
+    layers: 4,
+    heads: 4,
+    kvHeads: 2,
+    headSize: 16,
+    hidden: 64,
+    feedForward: 96,
+    window: 0,
+    period: 1,
+    tied: false,
+  },
+  gemma3: {
+    layers: 6,
+    heads: 4,
+    kvHeads: 1,
+    headSize: 32,
+    hidden: 64,
+    feedForward: 96,
+    window: 12,
+    period: 3,
+    tied: true,
+  },
 }
 
 export function tinyModel(options: TinyOptions = {}): TinyModel {
@@ -107,7 +136,12 @@ export function tinyModel(options: TinyOptions = {}): TinyModel {
   const tensors = new Map<string, TinyTensor>()
   const next = generator(config.seed)
   const add = (name: string, shape: readonly number[], spread: number, middle = 0) => {
-    const drawn = normals(shape.reduce((a, b) => a * b), next, spread, middle)
+    const drawn = normals(
+      shape.reduce((a, b) => a * b),
+      next,
+      spread,
+      middle,
+    )
     const stored = config.type === 'q8_0' && shape.length === 2 ? dequantizeQ8(quantizeQ8(drawn)) : drawn
     tensors.set(name, { shape, data: stored })
   }
@@ -115,7 +149,10 @@ export function tinyModel(options: TinyOptions = {}): TinyModel {
   return { config, tensors }
 }
 
-function addTensors(config: TinyConfig, add: (name: string, shape: readonly number[], spread: number, middle?: number) => void): void {
+function addTensors(
+  config: TinyConfig,
+  add: (name: string, shape: readonly number[], spread: number, middle?: number) => void,
+): void {
   const { architecture, biases, feedForward, headSize, heads, hidden, kvHeads, layers, tied, vocabulary } = config
   const matrix = (name: string, rows: number, cols: number, gain = 1) => {
     add(`${name}.weight`, [rows, cols], gain / Math.sqrt(cols))
@@ -150,7 +187,10 @@ export function chainModel(ids: readonly number[], options: TinyOptions = {}): T
   for (const [name, { data }] of model.tensors) if (/attn_output|ffn_down/.test(name)) data.fill(0)
   of('output_norm.weight').fill(1)
   const head = of('output.weight').fill(0)
-  ids.forEach((id, i) => void head.set(of('token_embd.weight').subarray(id * hidden, (id + 1) * hidden), (ids[i + 1] ?? END) * hidden))
+  ids.forEach(
+    (id, i) =>
+      void head.set(of('token_embd.weight').subarray(id * hidden, (id + 1) * hidden), (ids[i + 1] ?? END) * hidden),
+  )
   return model
 }
 
@@ -175,8 +215,16 @@ export function writeGguf(path: string, model: TinyModel, changes: readonly Entr
   for (const [name, tensor] of tensors) {
     const quantized = model.config.type === 'q8_0' && tensor.shape.length === 2
     const values = ggufOrder(name, tensor, model.config)
-    const bytes = quantized ? q8Bytes(quantizeQ8(values)) : Buffer.from(values.buffer, values.byteOffset, values.byteLength)
-    header.push(text(name), u32(tensor.shape.length), ...tensor.shape.toReversed().map(u64), u32(quantized ? 8 : 0), u64(offset))
+    const bytes = quantized
+      ? q8Bytes(quantizeQ8(values))
+      : Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+    header.push(
+      text(name),
+      u32(tensor.shape.length),
+      ...tensor.shape.toReversed().map(u64),
+      u32(quantized ? 8 : 0),
+      u64(offset),
+    )
     data.push(bytes, Buffer.alloc(-bytes.length & 31))
     offset += (bytes.length + 31) & ~31
   }
@@ -200,7 +248,8 @@ function ggufOrder(name: string, { data, shape }: TinyTensor, { architecture, he
 }
 
 function metadata(config: TinyConfig): Entry[] {
-  const { architecture, bos, context, feedForward, headSize, heads, hidden, kvHeads, layers, scaling, window, period } = config
+  const { architecture, bos, context, feedForward, headSize, heads, hidden, kvHeads, layers, scaling, window, period } =
+    config
   const own = (key: string, type: Entry[1], value: unknown): Entry => [`${architecture}.${key}`, type, value]
   const { tokens, merges, special } = VOCABULARY
   const entries: Entry[] = [
@@ -225,8 +274,10 @@ function metadata(config: TinyConfig): Entry[] {
     ['tokenizer.ggml.add_bos_token', 'bool', bos],
     ['tokenizer.chat_template', 'string', templateOf(config)],
   ]
-  if (architecture === 'gemma3') entries.push(own('attention.sliding_window', 'u32', window), own('attention.sliding_window_pattern', 'u32', period))
-  if (scaling && scaling.type !== 'llama3') entries.push(own('rope.scaling.type', 'string', scaling.type), own('rope.scaling.factor', 'f32', scaling.factor))
+  if (architecture === 'gemma3')
+    entries.push(own('attention.sliding_window', 'u32', window), own('attention.sliding_window_pattern', 'u32', period))
+  if (scaling && scaling.type !== 'llama3')
+    entries.push(own('rope.scaling.type', 'string', scaling.type), own('rope.scaling.factor', 'f32', scaling.factor))
   if (scaling?.type === 'dynamic') entries.push(own('rope.scaling.original_context_length', 'u32', scaling.original))
   return entries
 }
@@ -295,7 +346,12 @@ export function writeFolder(folder: string, model: TinyModel): string {
   writeFileSync(join(folder, 'config.json'), JSON.stringify(folderConfig(model.config)))
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(folderTokenizer()))
   const { bos } = model.config
-  const tokenizer = { bos_token: '<|im_start|>', eos_token: '<|im_end|>', add_bos_token: bos, chat_template: templateOf(model.config) }
+  const tokenizer = {
+    bos_token: '<|im_start|>',
+    eos_token: '<|im_end|>',
+    add_bos_token: bos,
+    chat_template: templateOf(model.config),
+  }
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(tokenizer))
   return folder
 }

@@ -28,7 +28,21 @@ export function folderName(name: string, { architecture }: TinyConfig): string {
 }
 
 export function folderConfig(config: TinyConfig): object {
-  const { architecture, context, feedForward, headSize, heads, hidden, kvHeads, layers, period, scaling, tied, vocabulary, window } = config
+  const {
+    architecture,
+    context,
+    feedForward,
+    headSize,
+    heads,
+    hidden,
+    kvHeads,
+    layers,
+    period,
+    scaling,
+    tied,
+    vocabulary,
+    window,
+  } = config
   const gemma = architecture === 'gemma3'
   return {
     model_type: gemma ? 'gemma3_text' : 'llama',
@@ -43,16 +57,28 @@ export function folderConfig(config: TinyConfig): object {
     vocab_size: vocabulary,
     tie_word_embeddings: tied,
     rope_theta: gemma ? 1e6 : 10000,
-    ...(gemma && { sliding_window: window, sliding_window_pattern: period, query_pre_attn_scalar: headSize, rope_local_base_freq: 10000 }),
+    ...(gemma && {
+      sliding_window: window,
+      sliding_window_pattern: period,
+      query_pre_attn_scalar: headSize,
+      rope_local_base_freq: 10000,
+    }),
     ...(scaling && { rope_scaling: folderScaling(scaling) }),
   }
 }
 
 function folderScaling(scaling: NonNullable<TinyConfig['scaling']>): object {
   if (scaling.type === 'linear') return { rope_type: 'linear', factor: scaling.factor }
-  if (scaling.type === 'dynamic') return { rope_type: 'dynamic', factor: scaling.factor, original_max_position_embeddings: scaling.original }
+  if (scaling.type === 'dynamic')
+    return { rope_type: 'dynamic', factor: scaling.factor, original_max_position_embeddings: scaling.original }
   const { factor, high, low, original } = scaling
-  return { rope_type: 'llama3', factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original }
+  return {
+    rope_type: 'llama3',
+    factor,
+    low_freq_factor: low,
+    high_freq_factor: high,
+    original_max_position_embeddings: original,
+  }
 }
 
 export function folderTokenizer(): object {

@@ -12,7 +12,10 @@ export function generator(seed: number): () => number {
 }
 
 export function normals(n: number, next: () => number, spread: number, middle = 0): Float32Array {
-  return Float32Array.from({ length: n }, () => middle + spread * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()))
+  return Float32Array.from(
+    { length: n },
+    () => middle + spread * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+  )
 }
 
 /** Token ids from a seed, none of them special. */
@@ -33,9 +36,10 @@ export function quantizeQ8(x: Float32Array): Q8 {
   for (let block = 0; block < scales.length; block++) {
     const values = x.subarray(32 * block, 32 * block + 32)
     const most = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
-    scales[block] = toHalf(most / 127)
-    const scale = fromHalf(scales[block] as number)
-    for (let i = 0; i < 32; i++) codes[32 * block + i] = scale === 0 ? 0 : Math.max(-127, Math.min(127, Math.round((values[i] as number) / scale)))
+    const scale = most / 127
+    scales[block] = toHalf(scale)
+    for (let i = 0; i < 32; i++)
+      codes[32 * block + i] = scale === 0 ? 0 : Math.max(-127, Math.min(127, Math.round((values[i] as number) / scale)))
   }
   return { scales, codes }
 }
@@ -63,7 +67,7 @@ export function toHalf(x: number): number {
   let whole = Math.floor(steps)
   const rest = steps - whole
   if (rest > 0.5 || (rest === 0.5 && whole % 2 === 1)) whole++
-  const bits = whole < 1024 ? whole : whole >= 2048 ? ((exponent + 16) << 10) : ((exponent + 15) << 10) + whole - 1024
+  const bits = whole < 1024 ? whole : whole >= 2048 ? (exponent + 16) << 10 : ((exponent + 15) << 10) + whole - 1024
   return sign | Math.min(bits, 0x7c00)
 }
 
@@ -73,4 +77,36 @@ export function fromHalf(bits: number): number {
   const fraction = bits & 1023
   if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY
   return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
+}
+
+/** Q4_0 and back, block after block. */
+export function roundQ4(x: Float64Array): Float64Array {
+  return roundBlocks(x, (block) => {
+    const most = block.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0)
+    const scale = most / -8
+    return block.map(
+      (value) => fromHalf(toHalf(scale)) * (scale === 0 ? 0 : Math.min(15, Math.floor(value / scale + 8.5)) - 8),
+    )
+  })
+}
+
+export function roundQ8(x: Float64Array): Float64Array {
+  return roundBlocks(x, (block) => Float64Array.from(dequantizeQ8(quantizeQ8(Float32Array.from(block)))))
+}
+
+export function roundHalf(x: Float64Array): Float64Array {
+  return x.map((value) => fromHalf(toHalf(value)))
+}
+
+/** bfloat16: the upper half of a float's bits, rounded to even. */
+export function roundBrain(x: Float64Array): Float64Array {
+  const bits = new Uint32Array(Float32Array.from(x).buffer)
+  const rounded = bits.map((word) => ((word + 0x7fff + ((word >>> 16) & 1)) >>> 16) << 16)
+  return Float64Array.from(new Float32Array(rounded.buffer))
+}
+
+function roundBlocks(x: Float64Array, round: (block: Float64Array) => Float64Array): Float64Array {
+  const out = new Float64Array(x.length)
+  for (let at = 0; at < x.length; at += 32) out.set(round(x.subarray(at, at + 32)), at)
+  return out
 }

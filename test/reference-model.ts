@@ -23,7 +23,9 @@ interface Row {
   size: number
 }
 
-export type Cut = { readonly drop: readonly number[]; readonly repack: boolean } | { readonly merge: readonly number[]; readonly repack: boolean }
+export type Cut =
+  | { readonly drop: readonly number[]; readonly repack: boolean }
+  | { readonly merge: readonly number[]; readonly repack: boolean }
 
 export interface RunOptions {
   /** What happens to the call's rows before a layer. */
@@ -47,6 +49,8 @@ export interface ReferenceOptions {
   readonly skipMlp?: readonly number[]
   /** Rows of the cache are numbered by their place among those alive. */
   readonly repack?: boolean
+  /** What is left of a key or value in the cache. */
+  readonly stored?: (x: Vector) => Vector
 }
 
 export class Reference {
@@ -62,7 +66,9 @@ export class Reference {
     this.config = model.config
     this.#model = model
     this.#options = options
-    this.cache = Array.from({ length: model.config.layers }, () => Array.from({ length: model.config.kvHeads }, () => []))
+    this.cache = Array.from({ length: model.config.layers }, () =>
+      Array.from({ length: model.config.kvHeads }, () => []),
+    )
     this.#next = Array(model.config.layers).fill(0)
   }
 
@@ -130,7 +136,12 @@ export class Reference {
     return bias ? y.map((value, i) => value + (bias[i] as number)) : y
   }
 
-  #attend(layer: number, rows: readonly Row[], extent: number, watched: Map<number, Map<number, number>[]> | undefined): void {
+  #attend(
+    layer: number,
+    rows: readonly Row[],
+    extent: number,
+    watched: Map<number, Map<number, number>[]> | undefined,
+  ): void {
     const { architecture, headSize, heads, kvHeads } = this.config
     const gemma = architecture === 'gemma3'
     const at = (name: string) => `blk.${layer}.${name}`
@@ -148,8 +159,18 @@ export class Reference {
       const keys = split(this.#linear(at('attn_k'), x), kvHeads, 'attn_k_norm.weight')
       const values = this.#linear(at('attn_v'), x)
       keys.forEach((key, h) => {
-        const value = values.slice(h * headSize, (h + 1) * headSize)
-        this.cache[layer]?.[h]?.push({ source, key, rotated: rotate(key, next + position), value, size, alive: true, mass: 0 })
+        const { repack, stored = (x: Vector) => x } = this.#options
+        const value = stored(values.slice(h * headSize, (h + 1) * headSize))
+        const rotated = stored(rotate(key, next + position))
+        this.cache[layer]?.[h]?.push({
+          source,
+          key: repack ? stored(key) : key,
+          rotated,
+          value,
+          size,
+          alive: true,
+          mass: 0,
+        })
       })
     }
     const outputs = rows.map(() => new Float64Array(heads * headSize))
@@ -162,7 +183,8 @@ export class Reference {
           const q = rotate(queries[i]?.[g] as Vector, place)
           const seen = this.#look(layer, q, source, cached, keys, heads / kvHeads)
           const out = outputs[i]?.subarray(g * headSize, (g + 1) * headSize) as Vector
-          for (const [row, p] of seen) for (let d = 0; d < headSize; d++) out[d] = (out[d] as number) + p * (row.value[d] as number)
+          for (const [row, p] of seen)
+            for (let d = 0; d < headSize; d++) out[d] = (out[d] as number) + p * (row.value[d] as number)
           if (!watched) continue
           const lines = watched.get(source) ?? []
           watched.set(source, lines)
@@ -170,11 +192,21 @@ export class Reference {
         }
       })
     }
-    rows.forEach((row, i) => void this.#add(row, this.#linear(at('attn_output'), outputs[i] as Vector), at('post_attention_norm.weight')))
+    rows.forEach(
+      (row, i) =>
+        void this.#add(row, this.#linear(at('attn_output'), outputs[i] as Vector), at('post_attention_norm.weight')),
+    )
   }
 
   /** Probabilities of the rows that a query sees; what it gives is added to their mass. */
-  #look(layer: number, q: Vector, source: number, cached: readonly CacheRow[], keys: readonly Vector[], group: number): Map<CacheRow, number> {
+  #look(
+    layer: number,
+    q: Vector,
+    source: number,
+    cached: readonly CacheRow[],
+    keys: readonly Vector[],
+    group: number,
+  ): Map<CacheRow, number> {
     const window = this.windowOf(layer)
     const scale = 1 / Math.sqrt(this.config.headSize)
     const weights = new Map<CacheRow, number>()
@@ -248,7 +280,9 @@ function merged(rows: readonly Row[], into: readonly number[]): Row[] {
     if (into[t] !== target.source) return []
     const parts = rows.filter((_, i) => into[i] === target.source)
     const size = parts.reduce((sum, part) => sum + part.size, 0)
-    const hidden = target.hidden.map((_, d) => parts.reduce((sum, part) => sum + part.size * (part.hidden[d] as number), 0) / size)
+    const hidden = target.hidden.map(
+      (_, d) => parts.reduce((sum, part) => sum + part.size * (part.hidden[d] as number), 0) / size,
+    )
     return [{ ...target, hidden, size }]
   })
 }

@@ -26,6 +26,13 @@ CacheShape Session::cache_shape() const {
   CacheShape shape;
   shape.layers = c.layers, shape.kv_heads = c.kv_heads, shape.head_size = c.head_size;
   shape.keys = options_.keys, shape.values = options_.values;
+  for (DType type : {options_.keys, options_.values}) {
+    const bool plain = type == DType::f32 || type == DType::f16 || type == DType::bf16;
+    if (plain || c.head_size % 32 == 0) continue;
+    throw Error(Code::unsupported, "[cache] expected a head size that is a multiple of 32 for " +
+                                       std::string(traits(type).name) + ", this model's is " +
+                                       std::to_string(c.head_size));
+  }
   for (uint8_t skipped : options_.skip_attention) shape.holds.push_back(!skipped);
   return shape;
 }
