@@ -109,6 +109,7 @@ Napi::Value JsModel::sampler(const Napi::CallbackInfo& info) {
 void JsModel::close(const Napi::CallbackInfo& info) {
   model_.reset();
   stage_.reset();
+  trim_heap();
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -reported_);
   reported_ = 0;
 }

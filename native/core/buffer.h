@@ -32,4 +32,7 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
+// What the C library keeps for later goes back to the system: after a model is closed.
+void trim_heap() noexcept;
+
 }  // namespace tokensieve
