@@ -13,10 +13,12 @@ struct F16 {
   static constexpr int kBytes = 32;
   static TS_INLINE F weights(const uint8_t* p) { return load_f16(p); }
 };
+#if !defined(TS_ISA_BF16)
 struct BF16 {
   static constexpr int kBytes = 32;
   static TS_INLINE F weights(const uint8_t* p) { return load_bf16(p); }
 };
+#endif
 
 template <int P, int T>
 TS_INLINE void load_sums(const Span& span, const float* sums, F (&f)[T][P]) {

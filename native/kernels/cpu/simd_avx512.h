@@ -1,11 +1,15 @@
 // simd.h for AVX-512 with VNNI: one register of everything.
 #pragma once
 
-#pragma GCC diagnostic push  // g++ 12 takes the deliberately undefined operands of its own intrinsics for mistakes
+#if defined(__clang__)
+#include <immintrin.h>
+#else  // g++ 12 takes the deliberately undefined operands of its own intrinsics for mistakes
+#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
+#endif
 
 namespace tokensieve::kernels::TS_ISA {
 namespace {
