@@ -183,6 +183,8 @@ export interface NativeModel {
   advance(batch: Advance[]): Promise<Advanced[]>
   /** Carries out decisions of methods, in order; a rollback takes those of a prompt back. ERR_PLAN where one does not fit. */
   apply(session: NativeSession, actions: Action[]): Promise<void>
+  /** The head for the newest row of a session where no call is under way; nothing runs. knowsLast says whether that row is there. */
+  speak(session: NativeSession, head: NonNullable<Advance['head']>): Promise<Advanced>
   save(session: NativeSession): Promise<Uint8Array>
   /**
    * Attention of the last `rows` rows of the call in the layer that would run next (its own norm and projections of the hidden rows as they stand):

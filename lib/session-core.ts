@@ -68,7 +68,8 @@ export class SessionCore {
     const { memory } = this
     const { droppable, ids } = tokens
     this.checkRoom(ids.length)
-    if (ids.length + memory.waiting === 0) return { last: {}, rows: new Float32Array(0) }
+    if (ids.length === 0 && head) this.bringLastRow()
+    if (ids.length + memory.waiting === 0) return this.#speak(head, signal)
     // One token is a decode step, also where another waits before it.
     if (memory.waiting === 1 && ids.length === 1)
       await this.#run(waitingIds(memory), NOTHING.droppable, undefined, signal)
@@ -80,6 +81,15 @@ export class SessionCore {
     tokens.taken?.()
     const width = { all: this.parts.config.vocabularySize, scores: 1, last: 0, none: 0 }[head?.logits ?? 'none']
     return { last, rows: waiting * width > 0 ? rows.slice(waiting * width) : rows }
+  }
+
+  /** What follows the session as it is. */
+  async #speak(head: Head, signal?: AbortSignal): Promise<Appended> {
+    const none = { last: {}, rows: new Float32Array(0) }
+    if (this.memory.ids.length === 0 || !head || (head.logits !== 'last' && !head.sampler)) return none
+    this.line.check(signal)
+    const last = await this.parts.scheduler.job((model) => model.speak(this.native, head))
+    return { last, rows: last.logits ?? none.rows }
   }
 
   /** One call of the engine: a prompt, or a decode step. Its first ids are those that wait. */
@@ -173,7 +183,8 @@ export class SessionCore {
     const before = counters.copy()
     const { maxTokens = settings.contextLength, signal } = sampling
     const tokens = this.take(prompt)
-    if (tokens.ids.length + memory.waiting === 0) throw rangeError('a prompt of at least one token', 'prompt', prompt)
+    if (tokens.ids.length + memory.ids.length === 0)
+      throw rangeError('a prompt of at least one token', 'prompt', prompt)
     this.checkRoom(tokens.ids.length)
     const first = memory.ids.length + tokens.ids.length
     let pending: Taking = tokens

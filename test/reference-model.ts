@@ -81,7 +81,7 @@ export class Reference {
   }
 
   alive(layer: number, head: number): CacheRow[] {
-    return (this.cache[layer]?.[head] as CacheRow[]).filter((row) => row.alive)
+    return this.cache[layer]?.[head]?.filter((row) => row.alive) ?? []
   }
 
   /** Masks every other row. */

@@ -65,20 +65,21 @@ std::shared_ptr<Batch> read_batch(const Napi::Value& v, int layers) {
   return batch;
 }
 
+Napi::Value result(Napi::Env env, const StageEntry& e) {
+  Napi::Object o = Napi::Object::New(env);
+  if (e.error) {
+    o.Set("error", to_js(env, e.error->code(), e.error->what()).Value());
+    return o;
+  }
+  if (!e.logits.empty()) o.Set("logits", copy_array(env, e.logits));
+  if (e.token >= 0) o.Set("token", e.token);
+  if (e.head.logprob) o.Set("logprob", e.logprob);
+  return o;
+}
+
 Napi::Value results(Napi::Env env, Batch& batch) {
   Napi::Array out = Napi::Array::New(env, batch.entries.size());
-  for (size_t i = 0; i < batch.entries.size(); i++) {
-    const StageEntry& e = batch.entries[i];
-    Napi::Object o = Napi::Object::New(env);
-    out.Set(static_cast<uint32_t>(i), o);
-    if (e.error) {
-      o.Set("error", to_js(env, e.error->code(), e.error->what()).Value());
-      continue;
-    }
-    if (!e.logits.empty()) o.Set("logits", copy_array(env, e.logits));
-    if (e.token >= 0) o.Set("token", e.token);
-    if (e.head.logprob) o.Set("logprob", e.logprob);
-  }
+  for (size_t i = 0; i < batch.entries.size(); i++) out.Set(static_cast<uint32_t>(i), result(env, batch.entries[i]));
   return out;
 }
 
@@ -173,6 +174,20 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
         return 0;
       },
       [](Napi::Env env, int&) { return env.Undefined(); });
+}
+
+Napi::Value JsModel::speak(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<Batch>();
+  batch->entries.emplace_back();
+  batch->entries[0].head = read_head(info[1], *batch);
+  return work_on<int>(
+      info,
+      [batch](Stage& stage, Session& s) {
+        batch->entries[0].session = &s;
+        stage.speak(batch->entries[0]);
+        return 0;
+      },
+      [batch](Napi::Env env, int&) { return result(env, batch->entries[0]); });
 }
 
 Napi::Value JsModel::save(const Napi::CallbackInfo& info) {

@@ -30,6 +30,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value sampler(const Napi::CallbackInfo& info);
   Napi::Value advance(const Napi::CallbackInfo& info);
+  Napi::Value speak(const Napi::CallbackInfo& info);
   Napi::Value apply(const Napi::CallbackInfo& info);
   Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value probe(const Napi::CallbackInfo& info);

@@ -195,7 +195,6 @@ void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden), v = static_cast<size_t>(c.vocabulary);
-  std::vector<float> last;  // [wishes][hidden]
   std::vector<StageEntry*> wishes;
   int at = 0;
   for (StageEntry* e : group) {
@@ -211,12 +210,29 @@ void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team&
     at += n;
     const float* newest = own + static_cast<size_t>(n - 1) * d;
     e->session->last_hidden().assign(newest, newest + d);
-    if (e->head.logits == HeadWish::Logits::last || e->head.sampler) {
-      last.insert(last.end(), newest, newest + d);
-      wishes.push_back(e);
-    }
+    if (e->head.logits == HeadWish::Logits::last || e->head.sampler) wishes.push_back(e);
   }
+  answer(wishes, team);
+}
+
+void Stage::speak(StageEntry& entry) {
+  if (entry.session->running() || entry.session->last_hidden().empty()) {
+    throw Error(Code::internal, "[stage] expected a session whose newest row is known");
+  }
+  Team team(model_->threads);
+  answer({&entry}, team);
+}
+
+// What follows the newest row of each session.
+void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
   if (wishes.empty()) return;
+  const Config& c = model_->config;
+  const size_t v = static_cast<size_t>(c.vocabulary);
+  std::vector<float> last;  // [wishes][hidden]
+  for (StageEntry* e : wishes) {
+    const std::vector<float>& newest = e->session->last_hidden();
+    last.insert(last.end(), newest.begin(), newest.end());
+  }
   logits_.need(wishes.size() * v * sizeof(float));
   head_logits(last.data(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
   for (size_t i = 0; i < wishes.size(); i++) {

@@ -40,6 +40,9 @@ class Stage {
   // What fails (out_of_memory, aborted) is said by the entries that it concerns: the others have gone on.
   void advance(std::vector<StageEntry>& entries, int from, int to);
 
+  // The entry's head for the newest row of a session that runs no call; nothing runs or changes.
+  void speak(StageEntry& entry);
+
   // Looks into a layer that would run next on the rows of the call as they stand; nothing changes.
   std::vector<float> probe(Session& s, int layer,
                            int rows);  // [rows of the call]: mean over heads, sum over the last `rows` rows
@@ -67,6 +70,7 @@ class Stage {
   void reserve_step(StageEntry& entry, int from, int to);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
+  void answer(const std::vector<StageEntry*>& wishes, Team& team);
   void head_logits(const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(int rotary, const std::vector<int32_t>& position, int length);
