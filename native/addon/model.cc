@@ -20,6 +20,7 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceMethod<&JsModel::restore>("restore"),
                          InstanceMethod<&JsModel::sampler>("sampler"),
                          InstanceMethod<&JsModel::advance>("advance"),
+                         InstanceMethod<&JsModel::speak>("speak"),
                          InstanceMethod<&JsModel::apply>("apply"),
                          InstanceMethod<&JsModel::save>("save"),
                          InstanceMethod<&JsModel::probe>("probe"),
