@@ -230,18 +230,23 @@ function cacheSeen(
   layer: number,
   tokens: number,
 ): CacheSeen {
+  // A sliding layer still holds rows of a prompt that no query will see again: they are not shown, and go.
+  const window = shape.windows[layer] ?? 0
+  const skip = (head: number) =>
+    window === 0 ? 0 : native.cacheSources(layer, head).findLastIndex((source) => source <= tokens - window) + 1
+  const wide = shape.headSize
   return {
     at,
     shape,
     layer,
     step,
     tokens,
-    sources: (head) => native.cacheSources(layer, head),
-    attention: (head) => native.attention(layer, head),
-    columnSums: (head) => native.cacheMass(layer, head),
-    keyNorms: (head) => native.cacheKeyNorms(layer, head),
-    keys: (head) => native.cacheKeys(layer, head),
-    values: (head) => native.cacheValues(layer, head),
+    sources: (head) => native.cacheSources(layer, head).subarray(skip(head)),
+    attention: (head) => native.attention(layer, head).subarray(skip(head)),
+    columnSums: (head) => native.cacheMass(layer, head).subarray(skip(head)),
+    keyNorms: (head) => native.cacheKeyNorms(layer, head).subarray(skip(head)),
+    keys: (head) => native.cacheKeys(layer, head).subarray(skip(head) * wide),
+    values: (head) => native.cacheValues(layer, head).subarray(skip(head) * wide),
   }
 }
 
