@@ -1,6 +1,7 @@
 // npm run test:asan, npm run test:tsan: the native tests, then the addon inside Node, under gcc's sanitizers.
 //   node scripts/sanitize.mjs address,undefined|thread [test files for tap]
 import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { announce, bin, mustRun, node, root, run, stop } from './step.mjs'
 
@@ -23,7 +24,10 @@ if (!run('ctest', ['--test-dir', tree, '--parallel', '2', '--output-on-failure',
 
 announce('the addon inside Node')
 const files = process.argv.slice(3)
-const tests = files.length > 0 ? files : ['test/addon', 'test/hostile']
+const native = readdirSync(join(root, 'test')).filter((name) =>
+  /^(session|kernels|hostile|model).*\.test\.ts$/.test(name),
+)
+const tests = files.length > 0 ? files : native.map((name) => join('test', name))
 const env = {
   ...process.env,
   LD_PRELOAD: preload,
