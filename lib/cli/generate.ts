@@ -1,0 +1,122 @@
+// tokensieve generate: text after a prompt, to stdout as it comes.
+import { readFile } from 'node:fs/promises'
+import { text as readAll } from 'node:stream/consumers'
+import { TokensieveError } from '../errors.js'
+import type { Generated } from '../generate.js'
+import type { Prompt } from '../prompt.js'
+import type { Session } from '../session.js'
+import { flagOf, type Options, type Parsed, parse, textOf, UsageError } from './arguments.js'
+import type { Command, Io } from './io.js'
+import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
+import {
+  METHOD_HELP,
+  SAMPLING_HELP,
+  SAMPLING_OPTIONS,
+  SESSION_HELP,
+  SESSION_OPTIONS,
+  samplingOptions,
+  sessionOptions,
+} from './session-options.js'
+import { statsLines } from './stats-lines.js'
+
+const OPTIONS = {
+  ...MODEL_OPTIONS,
+  ...SESSION_OPTIONS,
+  ...SAMPLING_OPTIONS,
+  prompt: { type: 'string', short: 'p' },
+  document: { type: 'string' },
+  system: { type: 'string' },
+  chat: { type: 'boolean' },
+  json: { type: 'boolean' },
+  stats: { type: 'boolean' },
+} satisfies Options
+
+export const command: Command = {
+  help: `
+Generates text after a prompt.
+
+Usage: tokensieve generate -p PROMPT [options]
+
+  -p, --prompt TEXT      "-" reads it from stdin
+      --chat             the prompt is a user's message: the model's chat template is applied
+      --system TEXT      a system message in front of it
+      --document FILE    a text in front of the prompt; methods that act in layers drop from it
+                         (what they drop has to be named, so without it they drop nothing)
+      --json             one object { text, ids, finishReason, stats, plan } instead of text
+      --stats            what it cost, to stderr
+${MODEL_HELP.slice(1)}
+${SESSION_HELP.slice(1)}
+${SAMPLING_HELP.slice(1)}
+${METHOD_HELP}`,
+
+  async run(args, io) {
+    const parsed = parse(args, OPTIONS)
+    const options = sessionOptions(parsed)
+    const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
+    const prompt = await promptOf(parsed, io)
+    const { model } = await openModel(parsed, io)
+    try {
+      const session = model.session(options)
+      const stream = session.stream(prompt, sampling)
+      const json = flagOf(parsed, 'json')
+      if (!json) await printPieces(stream, io)
+      await report(session, await stream.result, { json, stats: flagOf(parsed, 'stats') }, io)
+    } finally {
+      await model.close()
+    }
+    return 0
+  },
+}
+
+async function printPieces(stream: AsyncIterable<{ text: string }>, io: Io): Promise<void> {
+  try {
+    for await (const { text } of stream) io.out.write(text)
+  } finally {
+    io.out.write('\n')
+  }
+}
+
+async function report(
+  session: Session,
+  result: Generated,
+  wanted: { json: boolean; stats: boolean },
+  io: Io,
+): Promise<void> {
+  const { text, finishReason, stats } = result
+  if (wanted.json)
+    io.out.write(`${JSON.stringify({ text, ids: [...result.ids], finishReason, stats, plan: session.plan })}\n`)
+  if (wanted.stats) io.err.write(`${statsLines(session.stats).join('\n')}\n`)
+}
+
+async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
+  const given = textOf(parsed, 'prompt')
+  if (given === undefined) throw new UsageError('Expected a prompt: -p TEXT, or -p - to read stdin')
+  const text = given === '-' ? await readStdin(io) : given
+  const path = textOf(parsed, 'document')
+  const parts =
+    path === undefined ? undefined : [{ text: `${(await readDocument(path)).trim()}\n\n`, droppable: true }, { text }]
+  if (!flagOf(parsed, 'chat')) {
+    if (textOf(parsed, 'system') !== undefined) throw new UsageError('Expected --chat together with --system')
+    return parts ?? text
+  }
+  const system = textOf(parsed, 'system')
+  const user = { role: 'user', content: parts ?? text }
+  return system === undefined ? [user] : [{ role: 'system', content: system }, user]
+}
+
+async function readStdin(io: Io): Promise<string> {
+  if (io.in.isTTY) io.err.write('the prompt, then Ctrl-D:\n')
+  return (await readAll(io.in)).replace(/\n$/, '')
+}
+
+async function readDocument(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    throw new TokensieveError(
+      'ERR_FILE_NOT_FOUND',
+      `[document] expected a file that can be read: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+}

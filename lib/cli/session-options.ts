@@ -1,0 +1,69 @@
+// Options that say how a session caches, what is dropped in it and how it draws: the same for every command that runs a model.
+import { asMethod, type Method } from '../methods/index.js'
+import type { GenerateOptions } from '../sampling.js'
+import type { SessionOptions } from '../settings.js'
+import { type KvTypes, parseKv } from '../sizes.js'
+import { numberOf, type Options, type Parsed, textOf, textsOf } from './arguments.js'
+import { METHOD_HELP, parseMethod } from './method-option.js'
+
+export const SESSION_OPTIONS = {
+  method: { type: 'string', multiple: true },
+  kv: { type: 'string' },
+  context: { type: 'string' },
+} satisfies Options
+
+export const SESSION_HELP = `
+      --method METHOD    thins tokens or cache rows; may be repeated
+      --kv TYPE          how the cache is stored: f32 f16 bf16 q8_0 q4_0 kivi4 kivi2, or
+                         KEYS/VALUES such as q8_0/q4_0; default f16
+      --context N        tokens that fit; default: the model's own, as far as memory holds them`
+
+export { METHOD_HELP }
+
+export function sessionOptions(parsed: Parsed): SessionOptions {
+  const contextLength = numberOf(parsed, 'context', { min: 1, whole: true })
+  return { methods: methodsOf(parsed), kv: kvOf(parsed), ...(contextLength !== undefined && { contextLength }) }
+}
+
+export function methodsOf(parsed: Parsed): Method[] {
+  return textsOf(parsed, 'method').map((text) => asMethod(parseMethod(text)))
+}
+
+export function kvOf(parsed: Parsed): KvTypes {
+  const text = textOf(parsed, 'kv') ?? 'f16'
+  const [keys, values = keys, ...more] = text.split('/')
+  return parseKv(more.length > 0 ? text : { keys, values })
+}
+
+export const SAMPLING_OPTIONS = {
+  'max-tokens': { type: 'string', short: 'n' },
+  temperature: { type: 'string' },
+  'top-k': { type: 'string' },
+  'top-p': { type: 'string' },
+  'min-p': { type: 'string' },
+  'repeat-penalty': { type: 'string' },
+  seed: { type: 'string' },
+  stop: { type: 'string', multiple: true },
+} satisfies Options
+
+export const SAMPLING_HELP = `
+  -n, --max-tokens N     default 128
+      --temperature T    default 0: the likeliest token
+      --top-k K  --top-p P  --min-p P  --repeat-penalty R
+      --seed N           default 1: same seed, same text
+      --stop TEXT        ends before this text; may be repeated`
+
+export function samplingOptions(parsed: Parsed): GenerateOptions {
+  const whole = { min: 0, whole: true }
+  const share = { min: 0, max: 1 }
+  return {
+    maxTokens: numberOf(parsed, 'max-tokens', whole) ?? 128,
+    temperature: numberOf(parsed, 'temperature', { min: 0, max: 100 }) ?? 0,
+    topK: numberOf(parsed, 'top-k', whole),
+    topP: numberOf(parsed, 'top-p', share),
+    minP: numberOf(parsed, 'min-p', share),
+    repeatPenalty: numberOf(parsed, 'repeat-penalty', { min: 0.01, max: 100 }),
+    seed: numberOf(parsed, 'seed', whole) ?? 1,
+    stop: textsOf(parsed, 'stop'),
+  }
+}
