@@ -45,7 +45,7 @@ function whole(value: unknown, name: string, min: number, max = 2 ** 30): number
 }
 
 function blockOf(dtype: unknown): number {
-  const block = typeof dtype === 'string' ? BLOCKS[dtype] : undefined
+  const block = typeof dtype === 'string' && Object.hasOwn(BLOCKS, dtype) ? BLOCKS[dtype] : undefined
   if (block === undefined) throw typeError(`one of ${Object.keys(BLOCKS).join(', ')}`, 'dtype', dtype)
   return block
 }

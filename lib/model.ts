@@ -157,29 +157,20 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Mod
     )
     const file = await native().open(path)
     try {
-      const told = { failed: false, error: undefined as unknown }
-      const tell = (done: number, total: number) => {
-        try {
-          onProgress?.({ done, total, what: 'weights' })
-        } catch (error) {
-          if (!told.failed) Object.assign(told, { failed: true, error })
-          loading.cancel()
-        }
-      }
+      const progress = new Progress(onProgress)
+      const tell = (done: number, total: number) => progress.tell(done, total)
       const loading = native().load(file, { threads, isa }, onProgress ? tell : null)
       const cancel = () => loading.cancel()
+      progress.stop = cancel
       signal?.addEventListener('abort', cancel, { once: true })
       // The vocabulary is read while the weights are packed; both must end before the file is closed.
       const [tokenizer, model] = await Promise.allSettled([tokenizerOf(path, folder, file), loading.model])
       signal?.removeEventListener('abort', cancel)
-      if (told.failed) {
-        if (model.status === 'fulfilled') model.value.close()
-        throw told.error
-      }
-      if (model.status === 'rejected') throw model.reason
-      if (tokenizer.status === 'rejected') {
+      progress.end(model.status === 'fulfilled')
+      if (model.status === 'rejected') throw progress.thrown ? progress.thrown.error : model.reason
+      if (progress.thrown || tokenizer.status === 'rejected') {
         model.value.close()
-        throw tokenizer.reason
+        throw progress.thrown ? progress.thrown.error : (tokenizer as PromiseRejectedResult).reason
       }
       return modelOf(model.value, tokenizer.value, file.bytes, performance.now() - start)
     } finally {
@@ -188,6 +179,39 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Mod
   } catch (error) {
     signal?.throwIfAborted()
     throw fromNative(error)
+  }
+}
+
+/** Tells a listener how far a load is. What it throws stops the load. */
+class Progress {
+  readonly #listener: LoadOptions['onProgress']
+  #total = 0
+  #done = 0
+  #ended = false
+  thrown: { readonly error: unknown } | undefined
+  stop: () => void = () => {}
+
+  constructor(listener: LoadOptions['onProgress']) {
+    this.#listener = listener
+  }
+
+  tell(done: number, total: number): void {
+    if (this.#ended) return
+    this.#done = done
+    this.#total = total
+    try {
+      this.#listener?.({ done, total, what: 'weights' })
+    } catch (error) {
+      this.thrown = { error }
+      this.#ended = true
+      this.stop()
+    }
+  }
+
+  /** The load is over before its last news has come: that is told here, and not afterwards. */
+  end(loaded: boolean): void {
+    if (loaded && this.#done < this.#total) this.tell(this.#total, this.#total)
+    this.#ended = true
   }
 }
 

@@ -341,7 +341,8 @@ export function writeFolder(folder: string, model: TinyModel): string {
     data.push(Buffer.from(plain.buffer, plain.byteOffset, plain.byteLength))
     offset += plain.byteLength
   }
-  const json = Buffer.from(JSON.stringify(header))
+  const written = JSON.stringify(header)
+  const json = Buffer.from(written.padEnd((written.length + 7) & ~7))
   writeFileSync(join(folder, 'model.safetensors'), Buffer.concat([u64(json.length), json, ...data]))
   writeFileSync(join(folder, 'config.json'), JSON.stringify(folderConfig(model.config)))
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(folderTokenizer()))
