@@ -22,7 +22,8 @@ const OPTIONS = {
 
 export const command: Command = {
   help: `
-Measures how fast a prompt is read (prefill) and text is generated (decode), and what the cache takes.
+Measures how fast a prompt is read (prefill) and text is generated (decode), and what the cache
+takes.
 Prompts are made of random tokens, all of them droppable; every run is a new session, runs of
 different settings take turns, and one turn comes first that is not counted.
 

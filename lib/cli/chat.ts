@@ -28,7 +28,8 @@ const COMMANDS = '/reset forgets the conversation, /stats tells what it costs, /
 
 export const command: Command = {
   help: `
-A conversation in the terminal. Ctrl-C stops an answer; ${COMMANDS}.
+A conversation in the terminal. Ctrl-C stops an answer;
+${COMMANDS}.
 Lines that are piped in are answered one after another.
 
 Usage: tokensieve chat [options]

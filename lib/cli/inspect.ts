@@ -135,7 +135,7 @@ function millions(count: number): string {
 
 function attention({ heads, kvHeads, headSize, windows }: CacheSizes & { heads: number }): string {
   const sliding = windows.filter((window) => window > 0)
-  const text = `${heads} query heads of size ${headSize} over ${kvHeads} KV heads`
+  const text = `${heads} query heads of size ${headSize} over ${kvHeads} KV head${kvHeads === 1 ? '' : 's'}`
   return sliding.length === 0
     ? text
     : `${text}; ${sliding.length} layers see the last ${number(sliding[0] ?? 0)} tokens`

@@ -68,21 +68,23 @@ export async function pullWithBar(name: string, io: Io): Promise<string> {
   }
 }
 
-/** A progress bar on a terminal, nothing in a pipe; gone when it is done. */
-class Bar {
-  readonly #io: Io
+/** A progress bar on a terminal for what takes longer than `patience` milliseconds, nothing in a pipe; gone when it is done. */
+export class Bar {
+  readonly #io: Pick<Io, 'err'>
   readonly #what: string
   #bar: cliProgress.SingleBar | undefined
   #stopped = false
+  readonly #from: number
 
-  constructor(io: Io, what: string) {
+  constructor(io: Pick<Io, 'err'>, what: string, patience = 200) {
     this.#io = io
     this.#what = what
+    this.#from = performance.now() + patience
   }
 
   show(done: number, total: number): void {
     const { err } = this.#io
-    if (!err.isTTY || this.#stopped) return // a last message may come late
+    if (!err.isTTY || this.#stopped || performance.now() < this.#from) return // a last message may come late
     if (!this.#bar) {
       const paint = painter(err)
       const format = `${this.#what} ${paint('cyan', '{bar}')} {percentage}% of ${bytes(total)}`

@@ -11,7 +11,8 @@ const names = knownModels()
 
 export const command: Command = {
   help: `
-Gets a model unless it is there, checks its SHA-256 and prints its path. What was downloaded before an interruption is used again.
+Gets a model unless it is there, checks its SHA-256 and prints its path.
+What was downloaded before an interruption is used again.
 
 Usage: tokensieve pull NAME
 
