@@ -32,25 +32,44 @@ struct Pages {
   }
 };
 
-}  // namespace
-
-// { q [n][heads][headSize], k, v [rows][kvHeads][headSize], first, end: Int32Array [n], keep: Uint8Array [rows] or null, scores }
-Napi::Value attention(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const std::string name = need_string(info[0], "backend");
+const kernels::Backend& need_backend(const Napi::Value& v) {
+  const std::string name = need_string(v, "backend");
   const kernels::Backend* b =
       name == "cpu" ? kernels::runnable_backends().items[0] : kernels::backend_by_name(name.c_str());
-  if (b == nullptr)
-    throw to_js(env, Code::device,
-                "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
-  const Napi::Object o = need_object(info[1], "options");
+  if (b != nullptr) return *b;
+  throw to_js(v.Env(), Code::device,
+              "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
+}
+
+kernels::AttentionShape need_shape(const Napi::Object& o) {
   kernels::AttentionShape shape;
   shape.heads = need_int(o.Get("heads"), "heads", 1, 1024);
   shape.kv_heads = need_int(o.Get("kvHeads"), "kvHeads", 1, shape.heads);
   shape.head_size = need_int(o.Get("headSize"), "headSize", 16, 256);
   shape.scale = static_cast<float>(need_number(o.Get("scale"), "scale"));
   if (shape.heads % shape.kv_heads != 0 || shape.head_size % 16 != 0)
-    wrong(env, "heads", "a multiple of kvHeads, and a headSize that is a multiple of 16");
+    wrong(o.Env(), "heads", "a multiple of kvHeads, and a headSize that is a multiple of 16");
+  return shape;
+}
+
+// keep: Uint8Array [rows] or null -> what is added to the scores of the rows; empty for null.
+std::vector<float> bias_of(const Napi::Value& keep, int rows) {
+  std::vector<float> bias;
+  if (!keep.IsTypedArray()) return bias;
+  for (uint8_t kept : copy_of<uint8_t>(keep, "keep"))
+    bias.push_back(kept ? 0.f : -std::numeric_limits<float>::infinity());
+  if (bias.size() != static_cast<size_t>(rows)) wrong(keep.Env(), "keep", "one number a row");
+  return bias;
+}
+
+}  // namespace
+
+// { q [n][heads][headSize], k, v [rows][kvHeads][headSize], first, end: Int32Array [n], keep: Uint8Array [rows] or null, scores }
+Napi::Value attention(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const kernels::Backend* b = &need_backend(info[0]);
+  const Napi::Object o = need_object(info[1], "options");
+  const kernels::AttentionShape shape = need_shape(o);
   Napi::Float32Array q = need_array<float>(o.Get("q"), "q"), k = need_array<float>(o.Get("k"), "k"),
                      v = need_array<float>(o.Get("v"), "v");
   const std::vector<int32_t> first = copy_of<int32_t>(o.Get("first"), "first"),
@@ -64,12 +83,7 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i < first.size(); i++) {
     if (first[i] < 0 || end[i] > rows || end[i] < 0) wrong(env, "end", "ranges of rows that are there");
   }
-  std::vector<float> bias;
-  if (o.Get("keep").IsTypedArray()) {
-    for (uint8_t kept : copy_of<uint8_t>(o.Get("keep"), "keep"))
-      bias.push_back(kept ? 0.f : -std::numeric_limits<float>::infinity());
-    if (bias.size() != static_cast<size_t>(rows)) wrong(env, "keep", "one number a row");
-  }
+  const std::vector<float> bias = bias_of(o.Get("keep"), rows);
   Napi::Object result = Napi::Object::New(env);
   Napi::Float32Array out = Napi::Float32Array::New(env, q.ElementLength());
   result.Set("output", out);

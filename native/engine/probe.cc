@@ -9,63 +9,73 @@ namespace tokensieve {
 
 // Keys of all rows of the call are appended to a copy of the cache that shares its pages; queries of the looked rows are kept.
 Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team) {
+  Probed probed;
+  probed.cache = s.cache().clone();
+  project_keys(s, layer, *probed.cache, team);
+  const size_t q_width = static_cast<size_t>(model_->config.heads * model_->config.head_size);
+  probed.q.resize(looked.size() * q_width);
+  for (size_t i = 0; i < looked.size(); i++) project_query(s, layer, looked[i], probed.q.data() + i * q_width, team);
+  return probed;
+}
+
+// x W for some outputs of q, k, v: rows of the call, normed as the layer norms them.
+void Stage::project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team) {
+  const Config& c = model_->config;
+  const size_t d = static_cast<size_t>(c.hidden);
+  std::vector<float> x(static_cast<size_t>(count) * d);
+  const float* rows = s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d;
+  model_->backend->rms_norm(rows, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
+                            c.norm_eps, nullptr, x.data(), d, team);
+  apply(part, x.data(), d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+}
+
+void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
   const Config& c = model_->config;
   const Layer& l = model_->layers[static_cast<size_t>(layer)];
   const Rows& rows = s.rows();
-  const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size,
-            kv_width = c.kv_heads * c.head_size;
-  const int rotated = model_->rotaries[static_cast<size_t>(l.rotary)].rotated;
-  const size_t d = static_cast<size_t>(c.hidden);
-  const Linear q_part = slice(*model_, l.qkv, 0, q_width, c.hidden),
-               k_part = slice(*model_, l.qkv, q_width, q_width + kv_width, c.hidden);
-  Probed probed;
-  probed.cache = s.cache().clone();
-  probed.cache->reserve(layer, n, !rows.size.empty());
-  probed.q.resize(looked.size() * static_cast<size_t>(q_width));
-  const bool late = s.options().repack;
-  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)),
-      zero(k.size());
-  std::vector<int> slot;
-  for (int h = 0; h < c.kv_heads; h++) slot.push_back(s.cache().rows(layer, h));
-
-  auto norm = [&](const float* row, int count) {
-    model_->backend->rms_norm(row, d, count, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x.data(), d, team);
-  };
+  const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size, width = c.kv_heads * c.head_size;
+  const size_t ld = static_cast<size_t>(width);
+  const Linear part = slice(*model_, l.qkv, q_width, q_width + width, c.hidden);
+  std::vector<float> k(static_cast<size_t>(kStageRows) * ld), zero(k.size());
+  cache.reserve(layer, n, !rows.size.empty());
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
-    const size_t ld = static_cast<size_t>(kv_width);
-    norm(s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, count);
-    apply(k_part, x.data(), d, count, c.hidden, false, k.data(), ld, team);
-    if (l.k_norm)
+    project_part(s, layer, part, begin, count, k.data(), team);
+    if (l.k_norm) {
       model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
                                 ld, team);
-    if (!late) {
-      std::vector<int32_t> position(static_cast<size_t>(count));
-      for (int i = 0; i < count; i++)
-        position[static_cast<size_t>(i)] = s.next_position(layer) + rows.offset[static_cast<size_t>(begin + i)];
+    }
+    if (!s.options().repack) {
+      std::vector<int32_t> position;
+      for (int i = begin; i < begin + count; i++) {
+        position.push_back(s.next_position(layer) + rows.offset[static_cast<size_t>(i)]);
+      }
       const Angles& a = angles(l.rotary, position, s.length(layer));
-      model_->backend->rope(k.data(), ld, count, c.kv_heads, c.head_size, rotated, a.cos.data(), a.sin.data(), team);
+      model_->backend->rope(k.data(), ld, count, c.kv_heads, c.head_size,
+                            model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
     }
-    probed.cache->append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
-                         rows.size.empty() ? nullptr : rows.size.data() + begin, team);
+    cache.append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
+                 rows.size.empty() ? nullptr : rows.size.data() + begin, team);
   }
-  for (size_t i = 0; i < looked.size(); i++) {  // few rows: one at a time
-    float* q = probed.q.data() + i * static_cast<size_t>(q_width);
-    norm(s.rows().hidden.as<float>() + static_cast<size_t>(looked[i]) * d, 1);
-    apply(q_part, x.data(), d, 1, c.hidden, false, q, static_cast<size_t>(q_width), team);
-    if (l.q_norm)
-      model_->backend->rms_norm(q, static_cast<size_t>(q_width), 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr,
-                                q, static_cast<size_t>(q_width), team);
-    for (int h = 0; h < c.kv_heads; h++) {
-      const int group = c.heads / c.kv_heads;
-      const int position = late ? slot[static_cast<size_t>(h)] + looked[i]
-                                : s.next_position(layer) + rows.offset[static_cast<size_t>(looked[i])];
-      const Angles& a = angles(l.rotary, {position}, s.length(layer));
-      model_->backend->rope(q + h * group * c.head_size, static_cast<size_t>(q_width), 1, group, c.head_size, rotated,
-                            a.cos.data(), a.sin.data(), team);
-    }
+}
+
+// One row of the call: -> q [heads * head_size].
+void Stage::project_query(Session& s, int layer, int row, float* q, Team& team) {
+  const Config& c = model_->config;
+  const Layer& l = model_->layers[static_cast<size_t>(layer)];
+  const int width = c.heads * c.head_size, group = c.heads / c.kv_heads;
+  const size_t ld = static_cast<size_t>(width);
+  project_part(s, layer, slice(*model_, l.qkv, 0, width, c.hidden), row, 1, q, team);
+  if (l.q_norm) {
+    model_->backend->rms_norm(q, ld, 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
   }
-  return probed;
+  for (int h = 0; h < c.kv_heads; h++) {
+    const int position = s.options().repack ? s.cache().rows(layer, h) + row
+                                            : s.next_position(layer) + s.rows().offset[static_cast<size_t>(row)];
+    const Angles& a = angles(l.rotary, {position}, s.length(layer));
+    model_->backend->rope(q + h * group * c.head_size, ld, 1, group, c.head_size,
+                          model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
+  }
 }
 
 std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<int32_t>& looked) {
@@ -118,25 +128,24 @@ std::vector<float> Stage::probe(Session& s, int layer, int rows) {
 std::vector<float> Stage::probe_keys(Session& s, int layer) {
   const Config& c = model_->config;
   const Layer& l = model_->layers[static_cast<size_t>(layer)];
-  const int n = static_cast<int>(s.rows().source.size()), kv_width = c.kv_heads * c.head_size;
-  const size_t d = static_cast<size_t>(c.hidden), size = static_cast<size_t>(c.head_size);
+  const int n = static_cast<int>(s.rows().source.size()), q_width = c.heads * c.head_size,
+            width = c.kv_heads * c.head_size;
+  const size_t ld = static_cast<size_t>(width), size = static_cast<size_t>(c.head_size);
   Team team(model_->threads, &s.stop());
-  const Linear k_part = slice(*model_, l.qkv, c.heads * c.head_size, c.heads * c.head_size + kv_width, c.hidden);
-  std::vector<float> x(static_cast<size_t>(kStageRows) * d), k(static_cast<size_t>(kStageRows * kv_width)),
-      mean(static_cast<size_t>(n) * size);
+  const Linear part = slice(*model_, l.qkv, q_width, q_width + width, c.hidden);
+  std::vector<float> k(static_cast<size_t>(kStageRows) * ld), mean(static_cast<size_t>(n) * size);
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
-    const size_t ld = static_cast<size_t>(kv_width);
-    model_->backend->rms_norm(s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, d, count, 1, c.hidden,
-                              l.attention_norm, c.norm_eps, nullptr, x.data(), d, team);
-    apply(k_part, x.data(), d, count, c.hidden, false, k.data(), ld, team);
-    if (l.k_norm)
+    project_part(s, layer, part, begin, count, k.data(), team);
+    if (l.k_norm) {
       model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
                                 ld, team);
+    }
     for (int i = 0; i < count; i++) {
-      for (size_t j = 0; j < ld; j++)
-        mean[static_cast<size_t>(begin + i) * size + j % size] +=
-            k[static_cast<size_t>(i) * ld + j] / static_cast<float>(c.kv_heads);
+      float* sum = mean.data() + static_cast<size_t>(begin + i) * size;
+      for (size_t j = 0; j < ld; j++) {
+        sum[j % size] += k[static_cast<size_t>(i) * ld + j] / static_cast<float>(c.kv_heads);
+      }
     }
   }
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");

@@ -82,6 +82,9 @@ class Stage {
     std::vector<float> q;  // [looked rows][heads * head_size]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
+  void project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team);
+  void project_keys(Session& s, int layer, KvCache& cache, Team& team);
+  void project_query(Session& s, int layer, int row, float* q, Team& team);
 
   std::shared_ptr<const Model> model_;
   std::vector<Angles> angles_;
