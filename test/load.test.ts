@@ -1,6 +1,6 @@
 // Loading: both formats give the same model; what cannot be loaded says why; options and environment.
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import t from 'tap'
 import { load, methods } from '../lib/index.js'
 import { apart, loadWith, raised, same } from './engine.js'
@@ -8,6 +8,7 @@ import { scratch, type TinyOptions, tinyModel, VOCABULARY, writeFolder, writeGgu
 import { randomIds } from './numbers.js'
 
 const ids = randomIds(40, 1)
+type Test = { match(a: unknown, b: object, said: string): void }
 
 const kinds: Record<string, TinyOptions> = {
   llama: { biases: true, kvHeads: 1 },
@@ -80,7 +81,7 @@ t.test('what a loaded model says of itself', async (t) => {
   await model.close()
 })
 
-t.test('what cannot be loaded says why', async (t) => {
+t.test('files that cannot be loaded say why', async (t) => {
   const folder = scratch(t)
   const good = writeGguf(join(folder, 'good.gguf'), tinyModel())
   const made = (name: string, changes: Parameters<typeof writeGguf>[2], options?: TinyOptions) =>
@@ -91,16 +92,7 @@ t.test('what cannot be loaded says why', async (t) => {
   const text = join(folder, 'text.gguf')
   writeFileSync(text, 'hello'.repeat(100))
   mkdirSync(join(folder, 'empty'))
-  const broken = (name: string, change: (path: string) => void) => {
-    const path = writeFolder(join(folder, name), tinyModel())
-    change(path)
-    return path
-  }
-  const config = (path: string, changes: object) => {
-    const file = join(path, 'config.json')
-    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...changes }))
-  }
-  const cases: [string, string, RegExp][] = [
+  await refused(t, [
     [join(folder, 'none.gguf'), 'ERR_FILE_NOT_FOUND', /none\.gguf/],
     [join(folder, 'empty'), 'ERR_FILE_NOT_FOUND', /empty/],
     [text, 'ERR_FILE_FORMAT', /GGUF/],
@@ -118,6 +110,21 @@ t.test('what cannot be loaded says why', async (t) => {
     [made('width.gguf', [['llama.embedding_length', 'u32', 128]]), 'ERR_FILE_FORMAT', /attn_norm|token_embd/],
     [made('layers.gguf', [['llama.block_count', 'u32', 5]]), 'ERR_FILE_FORMAT', /blk\.4/],
     [made('experts.gguf', [['llama.expert_count', 'u32', 8]]), 'ERR_UNSUPPORTED', /experts/],
+  ])
+})
+
+t.test('folders that cannot be loaded say why', async (t) => {
+  const folder = scratch(t)
+  const broken = (name: string, change: (path: string) => void) => {
+    const path = writeFolder(join(folder, name), tinyModel())
+    change(path)
+    return path
+  }
+  const config = (path: string, changes: object) => {
+    const file = join(path, 'config.json')
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...changes }))
+  }
+  await refused(t, [
     [broken('no-tokenizer', (path) => rmSync(join(path, 'tokenizer.json'))), 'ERR_FILE_NOT_FOUND', /tokenizer\.json/],
     [
       broken('bad-tokenizer', (path) => writeFileSync(join(path, 'tokenizer.json'), '{"model":')),
@@ -132,12 +139,18 @@ t.test('what cannot be loaded says why', async (t) => {
     ],
     [broken('family', (path) => config(path, { model_type: 'mamba' })), 'ERR_UNSUPPORTED', /mamba/],
     [broken('layers', (path) => config(path, { num_hidden_layers: 9 })), 'ERR_FILE_FORMAT', /blk\.4/],
-  ]
+  ])
+})
+
+async function refused(
+  t: Test,
+  cases: readonly (readonly [path: string, code: string, said: RegExp])[],
+): Promise<void> {
   for (const [path, code, said] of cases) {
     const error = await raised(async () => (await load(path)).close())
-    t.match(error, { name: 'TokensieveError', code, message: said }, path.slice(folder.length + 1))
+    t.match(error, { name: 'TokensieveError', code, message: said }, basename(path))
   }
-})
+}
 
 t.test('options and environment', async (t) => {
   const path = writeGguf(join(scratch(t), 'm.gguf'), tinyModel())

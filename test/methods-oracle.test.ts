@@ -1,6 +1,6 @@
 // What methods choose, against what the oracle's own attention says they must choose; and rules that native applies by itself.
 import t from 'tap'
-import { defineMethod, type LayerSeen, methods, type Seen } from '../lib/index.js'
+import { defineMethod, type LayerSeen, type Method, methods, type Seen } from '../lib/index.js'
 import { apart, loadTiny, raised, same } from './engine.js'
 import { randomIds } from './numbers.js'
 import { type CacheRow, Reference, type Run } from './reference-model.js'
@@ -75,7 +75,7 @@ for (const [name, options] of Object.entries(kinds)) {
     const layers = range(0, tiny.config.layers)
     const oracle = new Reference(tiny)
     const run = oracle.run(ids, { watch: layers })
-    const plan = async (method: ReturnType<typeof methods.h2o>) => {
+    const plan = async (method: Method) => {
       const session = model.session({ kv: 'f32', methods: [method] })
       await session.forward(ids)
       return session.plan.filter(({ keptPerHead }) => keptPerHead).map(({ keptPerHead }) => keptPerHead)
@@ -83,36 +83,25 @@ for (const [name, options] of Object.entries(kinds)) {
     const heads = (choose: (layer: number, head: number) => number[]) =>
       layers.map((layer) => range(0, tiny.config.kvHeads).map((head) => choose(layer, head)))
     const live = (layer: number) => range(0, N).filter(inWindow(oracle, layer))
-    const group = tiny.config.heads / tiny.config.kvHeads
     t.same(
       await plan(methods.snapkv({ window: 4, kernel: 3, keep: 0.5 })),
       heads((layer, head) => {
-        const rows = live(layer)
-        const past = rows.slice(0, -4)
-        const mass = (source: number) => {
-          let sum = 0
-          for (const query of range(N - 4, N))
-            for (const g of range(head * group, head * group + group))
-              sum += run.attention.get(layer)?.get(query)?.[g]?.get(source) ?? 0
-          return sum
-        }
+        const past = live(layer).slice(0, -4)
+        const mass = newestGive(run, oracle, layer, head)
         const pooled = (source: number) =>
           Math.max(...[source - 1, source, source + 1].filter((s) => past.includes(s)).map(mass))
-        return [...best(past, pooled, share(oracle, layer, 0.5) - 4), ...rows.slice(-4)]
+        return [...best(past, pooled, share(oracle, layer, 0.5) - 4), ...live(layer).slice(-4)]
       }),
       'snapkv',
     )
     t.same(
       await plan(methods.h2o({ keep: 0.4, recent: 0.3, every: 0 })),
       heads((layer, head) => {
-        const rows = live(layer)
         const budget = share(oracle, layer, 0.4)
         const recent = Math.ceil(0.3 * budget - 1e-9)
         const mass = new Map(oracle.cache[layer]?.[head]?.map((row) => [row.source, row.mass]))
-        return [
-          ...best(rows.slice(0, -recent), (source) => mass.get(source) ?? 0, budget - recent),
-          ...rows.slice(-recent),
-        ]
+        const old = live(layer).slice(0, -recent)
+        return [...best(old, (source) => mass.get(source) ?? 0, budget - recent), ...live(layer).slice(-recent)]
       }),
       'h2o',
     )
@@ -125,83 +114,79 @@ for (const [name, options] of Object.entries(kinds)) {
 
   t.test(`${name}: rules at every decode step`, async (t) => {
     const { model, tiny } = await loadTiny(t, options, { isa: 'reference' })
-    const next = randomIds(30, 32)
-    const rules = {
-      h2o: { method: methods.h2o({ keep: { tokens: 16 } }), repack: false, choose: leastMass(8) },
-      'h2o, a share': { method: methods.h2o({ keep: 0.3, recent: 0.25 }), repack: false, choose: leastMass(0.25, 0.3) },
-      streamingLlm: {
-        method: methods.streamingLlm({ keep: { tokens: 16 } }),
-        repack: true,
-        choose: (rows: readonly CacheRow[]) => rows.length > 16 && rows[4],
-      },
-      'streamingLlm, keep': {
-        method: methods.streamingLlm({ keep: { tokens: 5 }, sinks: 8, positions: 'keep' }),
-        repack: false,
-        choose: (rows: readonly CacheRow[]) => rows.length > 5 && rows[4],
-      },
-    }
+    const { kvHeads, layers } = tiny.config
     for (const [said, { choose, method, repack }] of Object.entries(rules)) {
       const session = model.session({ kv: 'f32', methods: [method] })
       const oracle = new Reference(tiny, { repack })
-      const evict = () => {
-        for (const layer of range(0, tiny.config.layers)) {
-          for (const head of range(0, tiny.config.kvHeads)) {
-            // A sliding layer has given up what lies before its window once the call is done.
-            for (;;) {
-              const gone = choose(
-                oracle.alive(layer, head).filter((row) => visible(oracle, layer, row)),
-                held(oracle, layer),
-              )
-              if (!gone) break
-              gone.alive = false
-            }
-            if (oracle.windowOf(layer) > 0)
-              oracle.keep(
-                layer,
-                head,
-                oracle
-                  .alive(layer, head)
-                  .filter((row) => inWindow(oracle, layer)(row.source))
-                  .map(({ source }) => source),
-              )
-          }
-        }
-      }
       await session.forward(ids, { logits: 'none' })
       oracle.run(ids)
       for (const { keptPerHead, layer } of session.plan)
         keptPerHead?.forEach((kept, head) => void oracle.keep(layer, head, kept))
       if (session.plan.every(({ keptPerHead }) => !keptPerHead)) t.fail('nothing evicted')
-      for (const id of next) {
+      for (const id of randomIds(30, 32)) {
         const logits = await session.forward(Int32Array.of(id))
         const expected = oracle.run([id]).logits[0] as Float64Array
         if (apart(logits, expected) > 2e-4) t.fail(`${said}: ${apart(logits, expected)} after ${oracle.tokens}`)
-        evict()
+        evictAll(oracle, choose)
       }
       const rows = session.stats.kv.layers.map(({ rows }) => rows)
-      t.same(
-        rows,
-        range(0, tiny.config.layers).map((l) => range(0, tiny.config.kvHeads).map((h) => oracle.alive(l, h).length)),
-        said,
-      )
+      const alive = range(0, layers).map((l) => range(0, kvHeads).map((h) => oracle.alive(l, h).length))
+      t.same(rows, alive, said)
       t.ok(Math.max(...rows.flat()) <= (said.includes('share') ? 27 : 16), `${said}: within the budget`)
-      t.equal(session.plan.filter(({ rule }) => rule).length, tiny.config.layers, 'a rule is written once a layer')
+      t.equal(session.plan.filter(({ rule }) => rule).length, layers, 'a rule is written once a layer')
     }
   })
+}
+
+/** What the last four rows give each source, over the query heads of a KV head. */
+function newestGive(run: Run, { config }: Reference, layer: number, head: number): (source: number) => number {
+  const group = config.heads / config.kvHeads
+  const lines = range(N - 4, N).flatMap((query) =>
+    (run.attention.get(layer)?.get(query) ?? []).slice(head * group, head * group + group),
+  )
+  return (source) => lines.reduce((sum, line) => sum + (line.get(source) ?? 0), 0)
+}
+
+/** The row that goes next, or none. tokens: what the layer may hold. */
+type Choose = (rows: readonly CacheRow[], tokens: number) => CacheRow | false | undefined
+
+const fifthBeyond =
+  (budget: number): Choose =>
+  (rows) =>
+    rows.length > budget && rows[4]
+const rules: Record<string, { method: Method; repack: boolean; choose: Choose }> = {
+  h2o: { method: methods.h2o({ keep: { tokens: 16 } }), repack: false, choose: leastMass(8) },
+  'h2o, a share': { method: methods.h2o({ keep: 0.3, recent: 0.25 }), repack: false, choose: leastMass(0.25, 0.3) },
+  streamingLlm: { method: methods.streamingLlm({ keep: { tokens: 16 } }), repack: true, choose: fifthBeyond(16) },
+  'streamingLlm, keep': {
+    method: methods.streamingLlm({ keep: { tokens: 5 }, sinks: 8, positions: 'keep' }),
+    repack: false,
+    choose: fifthBeyond(5),
+  },
+}
+
+function evictAll(oracle: Reference, choose: Choose): void {
+  const { kvHeads, layers } = oracle.config
+  for (const layer of range(0, layers)) {
+    const held = Math.min(oracle.windowOf(layer) || oracle.tokens, oracle.tokens)
+    for (const head of range(0, kvHeads)) {
+      const alive = () => oracle.alive(layer, head).filter((row) => visible(oracle, layer, row))
+      for (let gone = choose(alive(), held); gone; gone = choose(alive(), held)) gone.alive = false
+      // A sliding layer gives up what lies before its window once the step is done.
+      const left = alive().map(({ source }) => source)
+      oracle.keep(layer, head, left.filter(inWindow(oracle, layer)))
+    }
+  }
 }
 
 function visible(oracle: Reference, layer: number, { source }: CacheRow): boolean {
   const window = oracle.windowOf(layer)
   return window === 0 || source > oracle.tokens - 1 - window
 }
-function held(oracle: Reference, layer: number): number {
-  const window = oracle.windowOf(layer)
-  return window > 0 ? Math.min(window, oracle.tokens) : oracle.tokens
-}
 
 /** What H2O evicts: of all but the newest rows the one with the least mass, of equals the later. */
-function leastMass(recent: number, keep = 0) {
-  return (rows: readonly CacheRow[], tokens: number) => {
+function leastMass(recent: number, keep = 0): Choose {
+  return (rows, tokens) => {
     const budget = keep > 0 ? Math.ceil(keep * tokens - 1e-9) : 16
     if (rows.length <= budget) return false
     const newest = keep > 0 ? Math.ceil(recent * budget - 1e-9) : recent

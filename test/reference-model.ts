@@ -142,15 +142,47 @@ export class Reference {
     extent: number,
     watched: Map<number, Map<number, number>[]> | undefined,
   ): void {
-    const { architecture, headSize, heads, kvHeads } = this.config
-    const gemma = architecture === 'gemma3'
+    const { headSize, heads, kvHeads } = this.config
     const at = (name: string) => `blk.${layer}.${name}`
     const next = this.#next[layer] as number
     const rotate = this.#rotation(layer, next + extent)
+    const queries = this.#project(layer, rows, next, rotate)
+    const outputs = rows.map(() => new Float64Array(heads * headSize))
+    for (let h = 0; h < kvHeads; h++) {
+      const cached = this.alive(layer, h)
+      const keys = cached.map((row, slot) => (this.#options.repack ? rotate(row.key, slot) : row.rotated))
+      rows.forEach(({ position, source }, i) => {
+        const place = this.#options.repack ? cached.findIndex((row) => row.source === source) : next + position
+        for (let g = h * (heads / kvHeads); g < (h + 1) * (heads / kvHeads); g++) {
+          const q = rotate(queries[i]?.[g] as Vector, place)
+          const seen = this.#look(layer, q, source, cached, keys, heads / kvHeads)
+          const out = outputs[i]?.subarray(g * headSize, (g + 1) * headSize) as Vector
+          for (const [row, p] of seen)
+            for (let d = 0; d < headSize; d++) out[d] = (out[d] as number) + p * (row.value[d] as number)
+          if (!watched) continue
+          const lines = watched.get(source) ?? []
+          watched.set(source, lines)
+          lines[g] = new Map([...seen].map(([row, p]) => [row.source, p]))
+        }
+      })
+    }
+    for (const [i, row] of rows.entries())
+      this.#add(row, this.#linear(at('attn_output'), outputs[i] as Vector), at('post_attention_norm.weight'))
+  }
+
+  /** Keys and values go to the cache; queries, un-rotated, are given back. */
+  #project(
+    layer: number,
+    rows: readonly Row[],
+    next: number,
+    rotate: (x: Vector, position: number) => Vector,
+  ): Vector[][] {
+    const { architecture, headSize, heads, kvHeads } = this.config
+    const at = (name: string) => `blk.${layer}.${name}`
     const split = (x: Vector, count: number, norm: string) =>
       Array.from({ length: count }, (_, h) => {
         const part = x.slice(h * headSize, (h + 1) * headSize)
-        return gemma ? normed(part, this.#weight(at(norm))) : part
+        return architecture === 'gemma3' ? normed(part, this.#weight(at(norm))) : part
       })
     const queries: Vector[][] = []
     for (const { hidden, position, size, source } of rows) {
@@ -173,29 +205,7 @@ export class Reference {
         })
       })
     }
-    const outputs = rows.map(() => new Float64Array(heads * headSize))
-    for (let h = 0; h < kvHeads; h++) {
-      const cached = this.alive(layer, h)
-      const keys = cached.map((row, slot) => (this.#options.repack ? rotate(row.key, slot) : row.rotated))
-      rows.forEach(({ position, source }, i) => {
-        const place = this.#options.repack ? cached.findIndex((row) => row.source === source) : next + position
-        for (let g = h * (heads / kvHeads); g < (h + 1) * (heads / kvHeads); g++) {
-          const q = rotate(queries[i]?.[g] as Vector, place)
-          const seen = this.#look(layer, q, source, cached, keys, heads / kvHeads)
-          const out = outputs[i]?.subarray(g * headSize, (g + 1) * headSize) as Vector
-          for (const [row, p] of seen)
-            for (let d = 0; d < headSize; d++) out[d] = (out[d] as number) + p * (row.value[d] as number)
-          if (!watched) continue
-          const lines = watched.get(source) ?? []
-          watched.set(source, lines)
-          lines[g] = new Map([...seen].map(([row, p]) => [row.source, p]))
-        }
-      })
-    }
-    rows.forEach(
-      (row, i) =>
-        void this.#add(row, this.#linear(at('attn_output'), outputs[i] as Vector), at('post_attention_norm.weight')),
-    )
+    return queries
   }
 
   /** Probabilities of the rows that a query sees; what it gives is added to their mass. */
