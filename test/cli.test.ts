@@ -1,7 +1,8 @@
 // The command line on a tiny model: what goes to which stream, exit codes, and the forms of --json.
-import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
@@ -13,6 +14,7 @@ import { native } from '../lib/native.js'
 import { cli } from './cli-run.js'
 import { byteIds, chainModel, idOf, scratch, tinyModel, writeGguf } from './model-fixture.js'
 
+const program = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
 const folder = scratch(t)
 process.env.TOKENSIEVE_MODELS = folder
 const tiny = writeGguf(join(folder, 'tiny.gguf'), tinyModel({ headSize: 32 }))
@@ -281,8 +283,44 @@ t.test('what fails is a sentence and exit code 1', async (t) => {
   }
 })
 
+t.test('a model by its name', async (t) => {
+  const path = join(folder, 'hf', 'maker', 'tiny', 'model.gguf')
+  mkdirSync(dirname(path), { recursive: true })
+  copyFileSync(saying, path)
+  const { mtimeMs, size } = statSync(path)
+  const sha256 = createHash('sha256').update(readFileSync(path)).digest('hex')
+  writeFileSync(`${path}.checked.json`, JSON.stringify({ bytes: size, sha256, modified: Math.trunc(mtimeMs) }))
+  t.same(await cli(['pull', 'hf:maker/tiny/model.gguf']), { code: 0, out: `${path}\n`, err: '' })
+  t.equal((await cli(['generate', '-m', 'hf:maker/tiny/model.gguf', '-p', 'hello'])).out, ' world!\n')
+  const { HF_ENDPOINT } = process.env
+  process.env.HF_ENDPOINT = 'http://127.0.0.1:9' // nobody answers
+  t.teardown(() => {
+    if (HF_ENDPOINT === undefined) delete process.env.HF_ENDPOINT
+    else process.env.HF_ENDPOINT = HF_ENDPOINT
+  })
+  const ran = await cli(['generate', '-m', 'hf:maker/tiny/other.gguf', '-p', 'hello'])
+  t.match(ran, { code: 1, out: '', err: /ERR_DOWNLOAD/ }, 'pulled on first use')
+})
+
+t.test('the program itself: signals, and readers who leave', async (t) => {
+  const start = (words: string[]) => spawn(process.execPath, [program, ...words], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const ended = (child: ChildProcess) => new Promise((done) => child.on('close', done))
+  const long = start(['generate', '-m', tiny, '-p', 'the', '-n', '4000', '--temperature', '50'])
+  const code = ended(long)
+  long.stdout.once('data', () => long.kill('SIGINT'))
+  t.equal(await code, 130)
+  const left = start(['generate', '-m', tiny, '-p', 'the', '-n', '3000', '--temperature', '50'])
+  let complaint = ''
+  left.stderr.on('data', (text: Buffer) => {
+    complaint += text
+  })
+  const quiet = ended(left)
+  left.stdout.once('data', () => left.stdout.destroy())
+  t.equal(await quiet, 0)
+  t.equal(complaint, '')
+})
+
 t.test('help and version', async (t) => {
-  const program = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
   const start = (...args: string[]) => spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' })
   t.match(start('--version'), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
   t.match(start('generate'), { status: 2, stdout: '', stderr: /--help/ })

@@ -134,8 +134,8 @@ function conclude(runs: readonly Run[], io: Io): void {
     { title: '' },
     right('tokens/layer'),
     right('cache'),
-    right('read, tok/s'),
-    right('write, tok/s'),
+    right('read/s'),
+    right('write/s'),
     right('KL to full'),
   ]
   const rows = runs.map(({ label, stats: { prompt, kv, tokensPerSecond: speed }, next }) => [
@@ -151,7 +151,7 @@ function conclude(runs: readonly Run[], io: Io): void {
   io.out.write(`${wrap(EXPLANATION, widthOf(io.out))}\n`)
 }
 
-const EXPLANATION = `tokens/layer: prompt tokens that a layer computed, on average. cache: keys and values in memory at the end. KL to full: how far the distribution of the next token is from the full run's, in nats, a mean over its answer; 0 is the same. A model of 135 million parameters loses details early: with less to look at it goes astray, and a fluent answer may be wrong. "tokensieve demo --help" tells how to ask your own question about your own text.`
+const EXPLANATION = `tokens/layer: prompt tokens that a layer computed, on average. cache: keys and values in memory at the end. read/s, write/s: prompt tokens read and answer tokens written a second. KL to full: how far the distribution of the next token is from the full run's, in nats, a mean over its answer; 0 is the same. A model of 135 million parameters loses details early: with less to look at it goes astray, and a fluent answer may be wrong. "tokensieve demo --help" tells how to ask your own question about your own text.`
 
 function meanDivergence(full: readonly Float64Array[], other: readonly Float64Array[]): number {
   const each = full.map((p, i) => divergence(p, other[i] ?? p))
