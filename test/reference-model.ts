@@ -157,12 +157,14 @@ export class Reference {
           const q = rotate(queries[i]?.[g] as Vector, place)
           const seen = this.#look(layer, q, source, cached, keys, heads / kvHeads)
           const out = outputs[i]?.subarray(g * headSize, (g + 1) * headSize) as Vector
-          for (const [row, p] of seen)
-            for (let d = 0; d < headSize; d++) out[d] = (out[d] as number) + p * (row.value[d] as number)
+          for (const [j, { value }] of cached.entries())
+            if (seen[j] !== 0)
+              for (let d = 0; d < headSize; d++)
+                out[d] = (out[d] as number) + (seen[j] as number) * (value[d] as number)
           if (!watched) continue
           const lines = watched.get(source) ?? []
           watched.set(source, lines)
-          lines[g] = new Map([...seen].map(([row, p]) => [row.source, p]))
+          lines[g] = new Map(cached.map((row, j) => [row.source, seen[j] as number]))
         }
       })
     }
@@ -208,7 +210,7 @@ export class Reference {
     return queries
   }
 
-  /** Probabilities of the rows that a query sees; what it gives is added to their mass. */
+  /** [cached]: the probability that a query gives each row, 0 where it sees none; what it gives is added to their mass. */
   #look(
     layer: number,
     q: Vector,
@@ -216,23 +218,21 @@ export class Reference {
     cached: readonly CacheRow[],
     keys: readonly Vector[],
     group: number,
-  ): Map<CacheRow, number> {
+  ): Vector {
     const window = this.windowOf(layer)
     const scale = 1 / Math.sqrt(this.config.headSize)
-    const weights = new Map<CacheRow, number>()
-    cached.forEach((row, j) => {
-      if (row.source > source || (window > 0 && row.source <= source - window)) return
-      weights.set(row, scale * dot(q, keys[j] as Vector) + Math.log(row.size))
-    })
-    const most = Math.max(...weights.values())
-    let sum = 0
-    for (const weight of weights.values()) sum += Math.exp(weight - most)
-    for (const [row, weight] of weights) {
-      const p = Math.exp(weight - most) / sum
-      weights.set(row, p)
-      row.mass += p / group
+    const weights = new Float64Array(cached.length).fill(Number.NEGATIVE_INFINITY)
+    for (const [j, row] of cached.entries())
+      if (row.source <= source && !(window > 0 && row.source <= source - window))
+        weights[j] = scale * dot(q, keys[j] as Vector) + Math.log(row.size)
+    const most = weights.reduce((a, b) => Math.max(a, b))
+    const given = weights.map((weight) => Math.exp(weight - most))
+    const sum = given.reduce((a, b) => a + b)
+    for (const [j, row] of cached.entries()) {
+      given[j] = (given[j] as number) / sum
+      row.mass += (given[j] as number) / group
     }
-    return weights
+    return given
   }
 
   windowOf(layer: number): number {

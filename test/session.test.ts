@@ -45,9 +45,9 @@ for (const [name, options] of Object.entries(kinds)) {
 for (const architecture of ['llama', 'gemma3'] as const) {
   t.test(`${architecture}: prompts around the size of a piece`, async (t) => {
     const { model, tiny } = await loadTiny(t, { architecture, layers: 3 }, { isa: 'reference' })
-    const ids = randomIds(1026, 3)
+    const ids = randomIds(603, 3)
     const { logits } = new Reference(tiny).run(ids)
-    for (const n of [512, 513, 516, 1025]) {
+    for (const n of [512, 513]) {
       const session = model.session({ kv: 'f32' })
       t.ok(apart(await session.forward(ids.subarray(0, n)), logits[n - 1] as Float64Array) < 1e-4, `${n} tokens`)
       t.ok(apart(await session.forward(ids.subarray(n, n + 1)), logits[n] as Float64Array) < 1e-4, `one after ${n}`)
@@ -55,7 +55,7 @@ for (const architecture of ['llama', 'gemma3'] as const) {
     }
     const pieces = model.session({ kv: 'f32' })
     let at = 0
-    for (const n of [1, 7, 512, 1, 3, 490, 12]) {
+    for (const n of [1, 7, 513, 1, 3, 70]) {
       const all = await pieces.forward(ids.subarray(at, at + n), { logits: 'all' })
       t.ok(apart(all, flat(logits.slice(at, at + n))) < 1e-4, `tokens from ${at}`)
       at += n
@@ -81,20 +81,20 @@ const STORED = {
 t.test('every instruction set and every type of cache', async (t) => {
   for (const options of [{ headSize: 32 }, { headSize: 32, type: 'q8_0' }, { architecture: 'gemma3' }] as const) {
     const { path, tiny } = await loadTiny(t, options)
-    const ids = randomIds(150, 5)
+    const ids = randomIds(100, 5)
     const exact = new Map(
       Object.entries(STORED).map(([kv, stored]) => [
         kv,
-        new Reference(tiny, stored && { stored }).run(ids).logits[149],
+        new Reference(tiny, stored && { stored }).run(ids).logits[99],
       ]),
     )
     for (const isa of new Set(kernels.backends().map((backend) => backend.isa))) {
       const model = await loadWith(path, isa)
       for (const kv of Object.keys(STORED) as (keyof typeof STORED)[]) {
         const session = model.session({ kv })
-        await session.forward(ids.subarray(0, 140))
-        for (let i = 140; i < 149; i++) await session.forward(ids.subarray(i, i + 1), { logits: 'none' })
-        const off = distance(await session.forward(ids.subarray(149)), exact.get(kv) as Float64Array)
+        await session.forward(ids.subarray(0, 90))
+        for (let i = 90; i < 99; i++) await session.forward(ids.subarray(i, i + 1), { logits: 'none' })
+        const off = distance(await session.forward(ids.subarray(99)), exact.get(kv) as Float64Array)
         const rounded = isa === 'reference' ? 0 : 'type' in options ? 0.12 : 0.02 // int8 activations where weights are quantized
         const coarse = { q8_0: 0.01, q4_0: rounded > 0 ? 0.25 : 0.01, kivi4: 0.2, kivi2: 0.8 } as Record<string, number>
         t.ok(off < 0.001 + rounded + (coarse[kv] ?? 0), `${JSON.stringify(options)}, ${isa}, ${kv}: ${off.toFixed(4)}`)
