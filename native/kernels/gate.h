@@ -12,6 +12,7 @@ namespace tokensieve::kernels {
 
 enum class Activation : uint8_t { silu, gelu_tanh, gelu };
 
-using Gate = void (*)(Activation act, const float* x, size_t ldx, int n, int d, float* y, size_t ldy, Team& team) noexcept;
+using Gate = void (*)(Activation act, const float* x, size_t ldx, int n, int d, float* y, size_t ldy,
+                      Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

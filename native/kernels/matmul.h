@@ -34,22 +34,25 @@ struct Prepared {
   int n = 0, cols = 0;
   const float* f32 = nullptr;  // [n][ld], the caller's own rows
   size_t ld = 0;
-  uint16_t* bf16 = nullptr;    // [n][cols rounded up to 2]
-  int8_t* q = nullptr;         // [n][cols], 64-byte aligned
-  float* scale = nullptr;      // [n][cols / 32]
-  int16_t* sum = nullptr;      // [n][cols / 16]: the sums of q over the halves of each block (q6_k scales by halves)
+  uint16_t* bf16 = nullptr;  // [n][cols rounded up to 2]
+  int8_t* q = nullptr;  // [n][cols], 64-byte aligned
+  float* scale = nullptr;  // [n][cols / 32]
+  int16_t* sum = nullptr;  // [n][cols / 16]: the sums of q over the halves of each block (q6_k scales by halves)
 };
 
 using PackedBytes = size_t (*)(DType type, int rows, int cols) noexcept;
 using ActivationKind = Kind (*)(DType type) noexcept;
 // Packs rows [row0, row1) (row0 a multiple of 16; row1 a multiple of 16 or rows) of GGUF rows into `out`, the start of the whole packed matrix.
 // map (may be null): packed row r is source row map[r]. Padding rows of the last panel are zero.
-using Pack = void (*)(DType type, const void* src, int rows, int cols, const int32_t* map, int row0, int row1, uint8_t* out) noexcept;
+using Pack = void (*)(DType type, const void* src, int rows, int cols, const int32_t* map, int row0, int row1,
+                      uint8_t* out) noexcept;
 // Fills the members of p that are not null from p.f32, rows in parallel.
 using Prepare = void (*)(const Prepared& p, Team& team) noexcept;
 // bias: [rows] or null. accumulate: out += instead of out =. out [n][ldo].
-using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo, Team& team) noexcept;
+using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out,
+                        size_t ldo, Team& team) noexcept;
 // Kernel embedding: out[i] = scale * W[ids[i]], dequantized exactly; 0 <= ids[i] < rows. out [n][cols].
-using Embedding = void (*)(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team& team) noexcept;
+using Embedding = void (*)(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out,
+                           Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

@@ -10,6 +10,7 @@
 
 namespace tokensieve::kernels {
 
-using RmsNorm = void (*)(const float* x, size_t ldx, int n, int groups, int d, const float* weight, float eps, const float* add, float* y, size_t ldy, Team& team) noexcept;
+using RmsNorm = void (*)(const float* x, size_t ldx, int n, int groups, int d, const float* weight, float eps,
+                         const float* add, float* y, size_t ldy, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

@@ -10,6 +10,7 @@
 
 namespace tokensieve::kernels {
 
-using Rope = void (*)(float* x, size_t ldx, int n, int heads, int head_size, int rotated, const float* cos, const float* sin, Team& team) noexcept;
+using Rope = void (*)(float* x, size_t ldx, int n, int heads, int head_size, int rotated, const float* cos,
+                      const float* sin, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

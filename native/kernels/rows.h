@@ -12,7 +12,9 @@
 
 namespace tokensieve::kernels {
 
-using Gather = void (*)(const float* x, size_t ldx, int d, const int32_t* index, int n, float* out, size_t ldo, Team& team) noexcept;
-using Merge = void (*)(const float* x, size_t ldx, int d, const int32_t* into, const float* size, int n, int groups, float* out, size_t ldo, float* out_size, Team& team) noexcept;
+using Gather = void (*)(const float* x, size_t ldx, int d, const int32_t* index, int n, float* out, size_t ldo,
+                        Team& team) noexcept;
+using Merge = void (*)(const float* x, size_t ldx, int d, const int32_t* into, const float* size, int n, int groups,
+                       float* out, size_t ldo, float* out_size, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

@@ -9,6 +9,7 @@
 
 namespace tokensieve::kernels {
 
-using Softmax = void (*)(const float* x, size_t ldx, int n, int d, float* y, size_t ldy, float* lse, Team& team) noexcept;
+using Softmax = void (*)(const float* x, size_t ldx, int n, int d, float* y, size_t ldy, float* lse,
+                         Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

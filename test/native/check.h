@@ -126,39 +126,39 @@ inline void run(const Case& test) {
 #define CHECK_JOIN2(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN2(a, b)
 #define TEST(name) CHECK_TEST(CHECK_JOIN(test_, __LINE__), name)
-#define CHECK_TEST(id, name)                             \
-  static void id();                                      \
+#define CHECK_TEST(id, name)                                \
+  static void id();                                         \
   static const check::Register CHECK_JOIN(id, _)(name, id); \
   static void id()
 
 #define CHECK(condition) check::expect(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
 
-#define CHECK_EQ(got, want)                                                                               \
-  do {                                                                                                    \
-    const auto check_got = (got);                                                                         \
-    const auto check_want = (want);                                                                       \
-    check::expect(check_got == check_want, __FILE__, __LINE__,                                            \
-                  #got " is " + check::number(static_cast<double>(check_got)) + ", expected " +           \
-                      check::number(static_cast<double>(check_want)));                                    \
+#define CHECK_EQ(got, want)                                                                     \
+  do {                                                                                          \
+    const auto check_got = (got);                                                               \
+    const auto check_want = (want);                                                             \
+    check::expect(check_got == check_want, __FILE__, __LINE__,                                  \
+                  #got " is " + check::number(static_cast<double>(check_got)) + ", expected " + \
+                      check::number(static_cast<double>(check_want)));                          \
   } while (0)
 
-#define CHECK_NEAR(got, want, tolerance)                                                                  \
-  do {                                                                                                    \
-    const double check_got = static_cast<double>(got), check_want = static_cast<double>(want);            \
-    check::expect(check::near(check_got, check_want, (tolerance)), __FILE__, __LINE__,                    \
-                  #got " is " + check::number(check_got) + ", expected " + check::number(check_want) +    \
-                      " within " + check::number(tolerance));                                             \
+#define CHECK_NEAR(got, want, tolerance)                                                                            \
+  do {                                                                                                              \
+    const double check_got = static_cast<double>(got), check_want = static_cast<double>(want);                      \
+    check::expect(check::near(check_got, check_want, (tolerance)), __FILE__, __LINE__,                              \
+                  #got " is " + check::number(check_got) + ", expected " + check::number(check_want) + " within " + \
+                      check::number(tolerance));                                                                    \
   } while (0)
 
 // The statement must throw Type; CHECK_THROWS(parse(bytes), tokensieve::core::Error)
-#define CHECK_THROWS(statement, Type)                                                 \
-  do {                                                                                \
-    bool check_threw = false;                                                         \
-    try {                                                                             \
-      statement;                                                                      \
-    } catch (const Type&) {                                                           \
-      check_threw = true;                                                             \
-    }                                                                                 \
+#define CHECK_THROWS(statement, Type)                                                   \
+  do {                                                                                  \
+    bool check_threw = false;                                                           \
+    try {                                                                               \
+      statement;                                                                        \
+    } catch (const Type&) {                                                             \
+      check_threw = true;                                                               \
+    }                                                                                   \
     check::expect(check_threw, __FILE__, __LINE__, #statement " did not throw " #Type); \
   } while (0)
 
