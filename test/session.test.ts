@@ -83,10 +83,7 @@ t.test('every instruction set and every type of cache', async (t) => {
     const { path, tiny } = await loadTiny(t, options)
     const ids = randomIds(100, 5)
     const exact = new Map(
-      Object.entries(STORED).map(([kv, stored]) => [
-        kv,
-        new Reference(tiny, stored && { stored }).run(ids).logits[99],
-      ]),
+      Object.entries(STORED).map(([kv, stored]) => [kv, new Reference(tiny, stored && { stored }).run(ids).logits[99]]),
     )
     for (const isa of new Set(kernels.backends().map((backend) => backend.isa))) {
       const model = await loadWith(path, isa)
