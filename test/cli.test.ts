@@ -58,6 +58,8 @@ t.test('a document may be thinned, the question may not', async (t) => {
     t.match(plan, [{ action: 'drop', layer: 1, method: 'fastv' }])
     t.ok(stats.prompt.seen < stats.prompt.tokens)
   }
+  const nothing = await cli([...words.slice(0, 5), '-n', '1', '--method', 'fastv:layer=1'])
+  t.match(nothing, { code: 0, err: /^note: fastv dropped nothing/ })
   const missing = await cli([...words.slice(0, 5), '--document', '/no/such/text'])
   t.match(missing, { code: 1, err: /ERR_FILE_NOT_FOUND/ })
 })

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { text as readAll } from 'node:stream/consumers'
 import { TokensieveError } from '../errors.js'
 import type { Generated } from '../generate.js'
+import type { Method } from '../methods/index.js'
 import type { Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
 import { flagOf, type Options, type Parsed, parse, textOf, UsageError } from './arguments.js'
@@ -10,6 +11,7 @@ import type { Command, Io } from './io.js'
 import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
 import {
   METHOD_HELP,
+  methodsOf,
   SAMPLING_HELP,
   SAMPLING_OPTIONS,
   SESSION_HELP,
@@ -40,8 +42,8 @@ Usage: tokensieve generate -p PROMPT [options]
   -p, --prompt TEXT      "-" reads it from stdin
       --chat             the prompt is a user's message: the model's chat template is applied
       --system TEXT      a system message in front of it
-      --document FILE    a text in front of the prompt; methods that act in layers drop from it
-                         (what they drop has to be named, so without it they drop nothing)
+      --document FILE    a text in front of the prompt; methods that act in layers drop tokens of
+                         it and no others
       --json             one object { text, ids, finishReason, stats, plan } instead of text
       --stats            what it cost, to stderr
 ${MODEL_HELP.slice(1)}
@@ -51,7 +53,8 @@ ${METHOD_HELP}`,
 
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
-    const options = sessionOptions(parsed)
+    const methods = methodsOf(parsed)
+    const options = { ...sessionOptions(parsed), methods }
     const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
     const prompt = await promptOf(parsed, io)
     const { model } = await openModel(parsed, io)
@@ -60,7 +63,7 @@ ${METHOD_HELP}`,
       const stream = session.stream(prompt, sampling)
       const json = flagOf(parsed, 'json')
       if (!json) await printPieces(stream, io)
-      await report(session, await stream.result, { json, stats: flagOf(parsed, 'stats') }, io)
+      await report(session, await stream.result, { json, stats: flagOf(parsed, 'stats'), methods }, io)
     } finally {
       await model.close()
     }
@@ -79,13 +82,21 @@ async function printPieces(stream: AsyncIterable<{ text: string }>, io: Io): Pro
 async function report(
   session: Session,
   result: Generated,
-  wanted: { json: boolean; stats: boolean },
+  wanted: { json: boolean; stats: boolean; methods: readonly Method[] },
   io: Io,
 ): Promise<void> {
   const { text, finishReason, stats } = result
   if (wanted.json)
     io.out.write(`${JSON.stringify({ text, ids: [...result.ids], finishReason, stats, plan: session.plan })}\n`)
+  for (const name of idle(session, wanted.methods))
+    io.err.write(`note: ${name} dropped nothing; in the layers it drops tokens of a --document alone\n`)
   if (wanted.stats) io.err.write(`${statsLines(session.stats).join('\n')}\n`)
+}
+
+/** Methods in the layers that no entry of the plan names. */
+function idle({ plan }: Session, methods: readonly Method[]): string[] {
+  const acted = new Set(plan.map(({ method }) => method))
+  return methods.filter(({ acts, name }) => acts === 'layers' && !acted.has(name)).map(({ name }) => name)
 }
 
 async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
