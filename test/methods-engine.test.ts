@@ -193,3 +193,39 @@ for (const [name, options] of Object.entries(kinds)) {
     }
   })
 }
+
+t.test(
+  'rows that were dropped have no logits; scores are kept where they are asked for; what was held at most is known',
+  async (t) => {
+    const { model } = await loadTiny(t)
+    const size = model.config.vocabularySize
+    const own = [methods.fastv({ layer: 1, keep: 0.2 }), methods.snapkv({ keep: { tokens: 8 }, window: 4 })]
+    const session = model.session({ methods: own, trace: true })
+    const logits = await session.forward(parts, { logits: 'all' })
+    t.equal(logits.length, N * size)
+    const [entry, ...evictions] = session.plan
+    for (const source of range(0, N)) {
+      const row = logits.subarray(source * size, (source + 1) * size)
+      const gone = !entry?.kept?.includes(source)
+      if (!(gone ? row.every(Number.isNaN) : row.every(Number.isFinite))) t.fail(`row ${source}`)
+    }
+    t.equal(entry?.scores?.length, TO - FROM, 'of the droppable rows')
+    t.same(
+      evictions.map(({ before, scores }) => scores?.length === before - 2 * 4), // the window is not scored
+      [true, true, true, true],
+    )
+    const { kv, prompt, time } = session.stats
+    t.equal(kv.fullBytes, 4 * N * 2 * 16 * 2 * 2, 'four layers, keys and values of two heads of 16, in f16')
+    t.ok(kv.peakBytes > kv.bytes, `${kv.peakBytes} before the eviction, ${kv.bytes} after`)
+    t.equal(kv.bytes >= kv.layers.reduce((sum, layer) => sum + layer.bytes, 0), true)
+    t.same([prompt.tokens, prompt.seen, prompt.cached], [N, (N + 3 * 24) / 4, 0])
+    t.ok(time.prefill > 0 && time.decide > 0 && time.decode === 0 && time.vision === 0)
+    const before = session.stats
+    const { stats } = await session.generate(more, { maxTokens: 5, ignoreEnd: true })
+    t.match(stats, { prompt: { tokens: 8, seen: 8 }, generated: { tokens: 5 } }, 'of the call')
+    t.match(session.stats, { prompt: { tokens: N + 8 }, generated: { tokens: 5 } }, 'of the session')
+    t.ok(session.stats.time.decode > before.time.decode)
+    t.ok(stats.tokensPerSecond.prefill > 0 && stats.tokensPerSecond.decode > 0)
+    t.notOk(model.session({ methods: own }).plan.some(({ scores }) => scores))
+  },
+)
