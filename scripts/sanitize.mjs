@@ -25,7 +25,7 @@ if (!run('ctest', ['--test-dir', tree, '--parallel', '2', '--output-on-failure',
 announce('the addon inside Node')
 const files = process.argv.slice(3)
 const native = readdirSync(join(root, 'test')).filter((name) =>
-  /^(session|kernels|hostile|model).*\.test\.ts$/.test(name),
+  /^(session|kernels|load|saved|scheduler|stream|workers).*\.test\.ts$/.test(name),
 )
 const tests = files.length > 0 ? files : native.map((name) => join('test', name))
 const env = {
@@ -33,7 +33,7 @@ const env = {
   LD_PRELOAD: preload,
   TOKENSIEVE_PREBUILD: join(root, tree),
   ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1',
-  TSAN_OPTIONS: 'halt_on_error=1:exitcode=66',
+  TSAN_OPTIONS: `halt_on_error=1:exitcode=66:suppressions=${join(root, 'test/native/tsan.supp')}`,
 }
 const options = ['--disable-coverage', '--jobs=1', '--timeout=900', '--reporter=terse']
 if (!node([bin('tap/dist/esm/run.mjs'), ...options, ...tests], { env })) failed.push('tap')
