@@ -92,7 +92,8 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
     b.pack(type, static_cast<const uint8_t*>(w.ArrayBuffer().Data()) + w.ByteOffset(), rows, cols, nullptr, 0, rows,
            packed.data());
     const size_t width = static_cast<size_t>(cols), blocks = n * (width / 32);
-    Buffer q(n * width + 64), scale(blocks * 4 + 64), sum(blocks * 2 + 64), bf16(n * (width + 1) * 2 + 64);
+    Buffer q(n * width + 64), scale(blocks * 4 + 64), sum(2 * blocks * sizeof(int16_t) + 64),
+        bf16(n * (width + 1) * 2 + 64);
     kernels::Prepared p;
     p.n = static_cast<int>(n), p.cols = cols, p.f32 = x.Data(), p.ld = width;
     const kernels::Kind kind = b.activation_kind(type);
