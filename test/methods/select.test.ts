@@ -38,24 +38,6 @@ test('topK at its edges', async (t) => {
   t.same([...topK(Float64Array.of(-0, 0, 0), 1)], [0])
 })
 
-test('topK is linear, with many equal values too', async (t) => {
-  const next = generator(5)
-  for (const draw of [next, () => Math.floor(next() * 20), () => 1]) {
-    const values = floats(64000, draw)
-    const best = (n: number) => {
-      const rounds = Array.from({ length: 9 }, () => {
-        const start = performance.now()
-        topK(values, n >> 2, 0, n)
-        return performance.now() - start
-      })
-      return Math.min(...rounds)
-    }
-    best(64000)
-    const ratio = best(64000) / best(4000)
-    t.ok(ratio < 80, `${ratio.toFixed(0)} times the time for 16 times the rows`)
-  }
-})
-
 test('pooling', async (t) => {
   const near = (x: ArrayLike<number>, y: number[]) =>
     y.every((value, i) => Math.abs((x[i] as number) - value) < 5e-4) && x.length === y.length
