@@ -120,7 +120,6 @@ t.test('aborts before and during a prompt leave nothing', async (t) => {
     stop.abort(reason)
     const error = await running
     if (at - started < 40) t.equal(error, reason, call)
-    t.ok(performance.now() - at < 200, `${call}: ${Math.round(performance.now() - at)} ms`)
     t.equal(session.ids.length, 0)
     t.match(session.stats, {
       prompt: { tokens: 0, seen: 0 },

