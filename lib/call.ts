@@ -1,12 +1,10 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
 import type { CacheSeen, Decided, Decision, LayerSeen, Schedule, Shape } from './methods/index.js'
-import type { Action, Advance, Advanced, NativeSession } from './native.js'
+import { type Action, type Advance, type Advanced, type NativeSession, STAGE_ROWS } from './native.js'
 import type { PlanEntry } from './plan.js'
 import type { Tokens } from './prompt.js'
 import type { Scheduler } from './scheduler.js'
 import type { Counters } from './stats.js'
-
-const STAGE_ROWS = 512
 
 export interface CallContext {
   readonly native: NativeSession

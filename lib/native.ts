@@ -82,6 +82,9 @@ export interface SamplerOptions {
   seed: number
 }
 
+/** Rows of one session that a stage call takes at most (kStageRows). */
+export const STAGE_ROWS = 512
+
 /** One session's part of a stage call. */
 export interface Advance {
   session: NativeSession

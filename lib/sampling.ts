@@ -1,5 +1,6 @@
 // Options of a generation.
 import { rangeError, typeError } from './errors.js'
+import type { SamplerOptions } from './native.js'
 
 export interface GenerateOptions {
   /** Tokens to generate at most; default: as many as the context has rows. */
@@ -25,14 +26,9 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal
 }
 
-export interface Sampling {
+/** Options, checked and complete: what native samples by, and where a generation ends. */
+export interface Sampling extends SamplerOptions {
   maxTokens?: number
-  temperature: number
-  topK: number
-  topP: number
-  minP: number
-  repeatPenalty: number
-  seed: number
   stop: readonly string[]
   ignoreEnd: boolean
   logprobs: boolean

@@ -6,7 +6,7 @@ import { type Generated, generate, type Piece } from './generate.js'
 import { Line } from './line.js'
 import { emptyMemory, type Memory, waitingIds } from './memory.js'
 import type { ModelParts } from './model.js'
-import type { Advance, NativeSession } from './native.js'
+import { type Advance, type NativeSession, STAGE_ROWS } from './native.js'
 import { isMessages, type Prompt, readPrompt, type Tokens } from './prompt.js'
 import type { Sampling } from './sampling.js'
 import type { Settings } from './settings.js'
@@ -19,7 +19,6 @@ type Taking = Tokens & { readonly taken?: () => void }
 type Appended = Pick<CallResult, 'last' | 'rows'>
 
 const NOTHING: Tokens = { ids: new Int32Array(0), droppable: new Int32Array(0) }
-const PEEK_ROWS = 512
 
 export class SessionCore {
   readonly parts: ModelParts
@@ -124,9 +123,9 @@ export class SessionCore {
     const all = Int32Array.from([...waitingIds(this.memory), ...ids])
     session.peek(all)
     try {
-      for (let begin = 0; begin < all.length; begin += PEEK_ROWS) {
+      for (let begin = 0; begin < all.length; begin += STAGE_ROWS) {
         this.line.check(signal)
-        const end = Math.min(all.length, begin + PEEK_ROWS)
+        const end = Math.min(all.length, begin + STAGE_ROWS)
         await this.parts.scheduler.chunk({ session, from: 0, to, begin, end })
       }
       return await look(this.memory.waiting)

@@ -1,5 +1,7 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
+
 import type { CacheSeen, LayerSeen, Method, Shape } from '../../lib/methods/index.js'
+import { generator } from '../numbers.js'
 
 export const shape: Shape = {
   layers: 8,
@@ -13,17 +15,6 @@ export const shape: Shape = {
 
 /** One KV head with one query head. */
 export const single: Shape = { ...shape, heads: 1, kvHeads: 1 }
-
-/** mulberry32: the same numbers in every run. */
-export function generator(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
 
 export function floats(n: number, next: () => number): Float32Array {
   return Float32Array.from({ length: n }, next)
@@ -135,3 +126,5 @@ export function droppedRows(method: Method, seen: LayerSeen): number[] {
   const kept = new Set(Array.from(decision.kept))
   return [...seen.sources].filter((source) => !kept.has(source))
 }
+
+export { generator }
