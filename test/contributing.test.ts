@@ -68,7 +68,7 @@ t.test('a method', async (t) => {
     'tsconfig.json',
     'tsconfig.build.json',
   ]
-  const copy = walk(t, 'A method', [...copied, 'test/methods'], ['node_modules', 'native', 'build'])
+  const copy = walk(t, 'A method', [...copied, 'test/methods', 'test/numbers.ts'], ['node_modules', 'native', 'build'])
   t.equal(filesOf(section('A method')).length, 2)
   t.equal(editsOf(section('A method')).length, 3)
   run(t, copy, process.execPath, ['scripts/build-ts.mjs'])
