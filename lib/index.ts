@@ -4,6 +4,19 @@ export { ERROR_CODES, type ErrorCode, TokensieveError } from './errors.js'
 export type { Generated, Piece, TextStream } from './generate.js'
 export { type AttentionOptions, type KernelOptions, kernels, type MatmulOptions, type RopeOptions } from './kernels.js'
 export {
+  type CalibrateOptions,
+  type Calibration,
+  type CaseResult,
+  type CompareOptions,
+  type Comparison,
+  calibrate,
+  compare,
+  type Estimate,
+  type Mix,
+  type Row,
+  type SamplePrompt,
+} from './lab/index.js'
+export {
   type CacheSeen,
   type Decision,
   defineMethod,

@@ -111,7 +111,9 @@ export class Model {
     )
     const saved = await readSaved(source, this.#parts)
     const kept =
-      'methods' in given || 'plan' in given ? {} : { methods: saved.methods.map((one) => restoreMethod(one)) }
+      'methods' in given || 'plan' in given || 'quality' in given
+        ? {}
+        : { methods: saved.methods.map((one) => restoreMethod(one)) }
     const settings = settle(this.#parts, { ...saved.options, ...kept, ...given })
     checkOverrides(saved, settings)
     this.#open()

@@ -1,5 +1,6 @@
 // Options of a session, checked and complete.
 import { typeError } from './errors.js'
+import { applyCalibration, type Calibration } from './lab/calibration.js'
 import {
   asMethod,
   type Decided,
@@ -24,11 +25,13 @@ export interface SessionOptions {
   readonly methods?: readonly MethodLike[]
   /** A plan to be applied again without deciding; not together with methods. */
   readonly plan?: readonly PlanEntry[]
+  /** What calibrate() found: its methods, and its `kv` where none is given; not together with methods or a plan. */
+  readonly quality?: Calibration
   /** Keep the scores behind decisions in the plan. */
   readonly trace?: boolean
 }
 
-export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'trace']
+export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'quality', 'trace']
 
 export interface Settings {
   readonly contextLength: number
@@ -42,13 +45,16 @@ export interface Settings {
 }
 
 export function settle(parts: ModelParts, options: unknown = {}): Settings {
-  const { contextLength, kv, methods, plan, trace = false } = optionsOf(options, SESSION_OPTIONS)
+  const { contextLength, kv, methods, plan, quality, trace = false } = optionsOf(options, SESSION_OPTIONS)
   if (typeof trace !== 'boolean') throw typeError('true or false', 'trace', trace)
   if (methods !== undefined && !Array.isArray(methods)) throw typeError('an array of methods', 'methods', methods)
   if (plan !== undefined && methods !== undefined) throw typeError('a plan or methods, not both,', 'plan', plan)
-  const types = parseKv(kv)
+  if (quality !== undefined && (methods !== undefined || plan !== undefined))
+    throw typeError('a calibration, a plan or methods, one of them,', 'quality', quality)
+  const calibrated = quality === undefined ? undefined : applyCalibration(quality, parts.config)
+  const types = parseKv(kv ?? calibrated?.kv)
   const shape = shapeOf(parts.native, parts.config, types)
-  const given = (methods ?? []) as readonly unknown[]
+  const given = (methods ?? calibrated?.methods ?? []) as readonly unknown[]
   const made = plan === undefined ? given.map((m, i) => asMethod(m, `methods[${i}]`)) : [methodFromPlan(plan)]
   const schedule = makeSchedule(made, shape)
   return {

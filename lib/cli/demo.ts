@@ -1,12 +1,12 @@
 // tokensieve demo: one question about a long text, answered with everything and with less, and what that saved and cost.
 import { readFile } from 'node:fs/promises'
+import { divergence, logSoftmax } from '../lab/divergence.js'
 import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
 import type { SessionStats } from '../stats.js'
 import { type Options, type Parsed, parse, textOf, textsOf } from './arguments.js'
-import { divergence, logSoftmax } from './divergence.js'
 import { bytes, number, plainTable, Wrapper, wrap } from './format.js'
 import { type Command, type Io, painter, widthOf } from './io.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'

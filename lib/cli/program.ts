@@ -11,6 +11,15 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
   inspect: { about: 'what a model file holds, and what a context would take', load: () => import('./inspect.js') },
   pull: { about: 'gets a model, checked and resumable, and prints its path', load: () => import('./pull.js') },
   bench: { about: 'measures prefill and decode, with and without methods', load: () => import('./bench.js') },
+  compare: {
+    about: 'quality and cost of methods, as a table or a page',
+    load: () => import('./compare.js'),
+  },
+  calibrate: {
+    about: 'finds the smallest cache that stays near the full one',
+    load: () => import('./calibrate.js'),
+  },
+  report: { about: 'pictures of a plan or a comparison that was saved', load: () => import('./report.js') },
   doctor: { about: 'what this machine can run, and why not', load: () => import('./doctor.js') },
   demo: { about: 'a question about a long text: the full cache against two methods', load: () => import('./demo.js') },
 }

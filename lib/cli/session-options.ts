@@ -30,7 +30,11 @@ export function methodsOf(parsed: Parsed): Method[] {
 }
 
 export function kvOf(parsed: Parsed): KvTypes {
-  const text = textOf(parsed, 'kv') ?? 'f16'
+  return kvText(textOf(parsed, 'kv') ?? 'f16')
+}
+
+/** 'q8_0' or 'q8_0/q4_0'. */
+export function kvText(text: string): KvTypes {
   const [keys, values = keys, ...more] = text.split('/')
   return parseKv(more.length > 0 ? text : { keys, values })
 }
