@@ -37,8 +37,8 @@ Usage: tokensieve calibrate [options]
       --text FILE        or windows of one text; default the guide that comes with the package
       --length N         tokens of such a window; default 512
       --seeds N          how many windows; default 3
-      --method METHOD    tried at every budget; A+B for two at once; may be repeated; default h2o and
-                         snapkv; or --methods A,B
+      --method METHOD    tried at every budget; A+B for two at once; may be repeated; default h2o
+                         and snapkv; or --methods A,B
       --keep SHARE,…     default 0.875,0.75,0.625,0.5,0.375,0.25,0.125,0.0625
       --kv TYPE,…        how caches are stored; the first is the full one's
   -o, --output FILE      writes the JSON there; default: stdout

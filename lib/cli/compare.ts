@@ -52,8 +52,9 @@ Usage: tokensieve compare [options]
       --method METHOD    tried at every budget, unless it names its own keep; A+B for two at once;
                          may be repeated; default snapkv and h2o
       --methods A,B      several, by their names
-      --task TASK        may be repeated, or --tasks A,B: ${TASK_NAMES.slice(0, 6).join(' ')}
-                         ${TASK_NAMES.slice(6).join(' ')}; default needle
+      --task TASK        may be repeated, or --tasks A,B; default needle; known:
+                         ${TASK_NAMES.slice(0, 7).join(' ')}
+                         ${TASK_NAMES.slice(7).join(' ')}
       --keep SHARE,…     default 0.5,0.25,0.125,0.0625
       --kv TYPE,…        how caches are stored, as in "generate"; the first is the full one's
       --lengths N,…      tokens of the context; default 512
@@ -62,8 +63,8 @@ Usage: tokensieve compare [options]
       --question WHEN    after: methods choose rows before they see the question; before: when they
                          have seen it; default both
       --text FILE        read by the task "text"; default the guide that comes with the package
-      --prompts FILE     your own: a JSON object a line, { prompt, question?, answer? }, or text with
-                         --- between prompts; without an answer the full cache's own is taken
+      --prompts FILE     your own: a JSON object a line, { prompt, question?, answer? }, or text
+                         with --- between prompts; without an answer the full cache's own is taken
       --json             all of it as one object, which "report" draws
       --html FILE        a page with pictures, in one file
 ${MODEL_HELP.slice(1)}

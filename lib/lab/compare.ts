@@ -93,14 +93,16 @@ interface Wanted {
 export async function compare(model: Model, options: CompareOptions = {}): Promise<Comparison> {
   const wanted = wantedOf(options)
   const jobs = wanted.tasks.flatMap((task) =>
-    task.places(wanted.grid).flatMap((place) => wanted.queries.map((query) => ({ task, place, query }))),
+    task.places(wanted.grid).flatMap((place) => {
+      const queries = (task.asks?.(place) ?? true) ? wanted.queries : ['none' as const]
+      return queries.map((query) => ({ task, place, query }))
+    }),
   )
   const each = 1 + wanted.contenders.length
   const found: Found = { cases: [], kept: [], pictured: new Set() }
   for (const [i, { place, query, task }] of jobs.entries()) {
     options.signal?.throwIfAborted()
     const one = await caseOf(model, task, place, query, options.signal)
-    if (one.query === 'none' && query !== wanted.queries[0]) continue // without a question there is no before and after
     let done = i * each
     const tell = (what: string) => options.onProgress?.({ done: done++, total: jobs.length * each, what })
     await runAll(model, one, wanted, found, tell, options.signal)

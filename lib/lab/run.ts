@@ -40,10 +40,9 @@ export async function caseOf(
   const sample = task.make({ ...place, draw, tokens: (text) => bare(text).length })
   const context = tokenizer.encode(sample.context)
   const question = bare(sample.question)
-  const asked = question.length === 0 ? 'none' : query
   // What speaks before the answer is never compressed: the last token waits for the second call.
   const all = [...context, ...question]
-  const cut = asked === 'after' ? context.length : all.length - 1
+  const cut = query === 'after' ? context.length : all.length - 1
   const first = Int32Array.from(all.slice(0, cut))
   const second = Int32Array.from(all.slice(cut))
   const answer = sample.answer === undefined ? await continuation(model, all, signal) : bare(sample.answer)
@@ -52,7 +51,7 @@ export async function caseOf(
     ...place,
     task: task.name,
     gated: task.gated && sample.answer !== undefined,
-    query: asked,
+    query,
     tokens: context.length,
     characters: sample.context.length,
     first,

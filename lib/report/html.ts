@@ -21,21 +21,21 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 }
 
-export function escape(text: string): string {
+export function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (letter) => ENTITIES[letter] as string)
 }
 
 function inner(child: Child): string {
   if (child instanceof Html) return child.text
   if (Array.isArray(child)) return child.map(inner).join('')
-  return escape(String(child))
+  return escaped(String(child))
 }
 
 /** `<name attributes>children</name>`; children are escaped unless they are markup. */
 export function el(name: string, attributes: Attributes = {}, ...children: Child[]): Html {
   const written = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => ` ${key}="${escape(String(value))}"`)
+    .map(([key, value]) => ` ${key}="${escaped(String(value))}"`)
   return new Html(`<${name}${written.join('')}>${inner(children)}</${name}>`)
 }
 
@@ -77,7 +77,7 @@ export function page(title: string, ...children: Child[]): string {
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
     '<meta name="color-scheme" content="light dark">',
-    `<title>${escape(title)}</title>`,
+    `<title>${escaped(title)}</title>`,
     `<style>${STYLE}</style>`,
   ]
   return `<!doctype html>\n<html lang="en">\n<head>\n${head.join('\n')}\n</head>\n<body>\n${el('main', {}, ...children).text}\n</body>\n</html>\n`

@@ -26,7 +26,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; 
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .85rem; margin-bottom: .25rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1.5rem; }
-.maps { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
+.maps { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; margin-bottom: 1rem; }
 .kept { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem; }
 svg { display: block; max-width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .soft { fill: var(--soft); }

@@ -41,6 +41,7 @@ export const repetition: Task = {
   name: 'repetition',
   title: `how a pattern of ${PERIOD} words goes on`,
   gated: true,
+  asks: () => false,
   places: overLengths,
   make: pattern,
 }

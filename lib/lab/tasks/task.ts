@@ -40,6 +40,8 @@ export interface Task {
   /** Whether a case counts only where the full cache gives the answer itself. */
   readonly gated: boolean
   places(grid: Grid): Place[]
+  /** Whether a case has a question; default true. */
+  asks?(place: Place): boolean
   make(frame: Frame): Sample
 }
 

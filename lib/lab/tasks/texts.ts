@@ -21,6 +21,7 @@ export function textTask(text: string): Task {
     name: 'text',
     title: `the next ${HELD} words of a text`,
     gated: false,
+    asks: () => false,
     places: overLengths,
     make({ draw, length, seed, tokens }) {
       const most = words.length - HELD
@@ -49,6 +50,7 @@ export function promptsTask(prompts: readonly SamplePrompt[]): Task {
     name: 'prompts',
     title: 'prompts of your own',
     gated: false,
+    asks: ({ seed }) => prompts[seed - 1]?.question !== undefined,
     places: () => prompts.map((_, i) => ({ length: 0, depth: 0.5, seed: i + 1 })),
     make({ seed }) {
       const { answer, prompt, question = '' } = prompts[seed - 1] as SamplePrompt
