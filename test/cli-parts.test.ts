@@ -1,10 +1,10 @@
 // The parts of the command line that compute: method texts, tables, wrapped text, divergence.
 import t from 'tap'
-import { divergence, logSoftmax } from '../lib/lab/divergence.js'
 import { bytes, markdownTable, median, number, plainTable, Wrapper, wrap } from '../lib/cli/format.js'
 import { Interrupts, painter, widthOf } from '../lib/cli/io.js'
 import { fill } from '../lib/cli/markdown.js'
 import { parseMethod } from '../lib/cli/method-option.js'
+import { divergence, logSoftmax } from '../lib/lab/divergence.js'
 
 t.test('--method texts', async (t) => {
   const options = (text: string) => parseMethod(text).options
