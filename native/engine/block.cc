@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/trace.h"
 
 namespace tokensieve {
 
@@ -32,6 +33,7 @@ Linear slice(const Model& model, const Linear& linear, int begin, int end, int c
 }
 
 void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n) {
+  const trace::Span span(trace::Kind::kernel, "views");
   const int kv_heads = cache.shape().kv_heads, window = s.model().layers[static_cast<size_t>(layer)].window;
   views.assign(static_cast<size_t>(kv_heads), {});
   first.resize(views.size()), end.resize(views.size()), bias.resize(views.size());
@@ -70,6 +72,7 @@ Block::Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int
 }
 
 void Block::run(int layer) {
+  const trace::Span span(trace::Kind::layer, "layer", layer);
   const SessionOptions& o = entries_[0]->session->options();
   if (!o.skip_attention[static_cast<size_t>(layer)]) attention(layer);
   if (!o.skip_mlp[static_cast<size_t>(layer)]) feed_forward(layer);
@@ -176,6 +179,7 @@ void Block::rotate_by_slot(int layer, size_t entry) {
 }
 
 void Block::append(int layer) {
+  const trace::Span span(trace::Kind::kernel, "append");
   const Config& c = model_.config;
   const float* k = stage_.qkv_.as<float>() + c.heads * c.head_size;
   const float* v = k + c.kv_heads * c.head_size;
