@@ -42,9 +42,13 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     kernels::View& v = views[h];
     cache.view(layer, static_cast<int>(h), &v);
     first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
+    // A query sees its own source and those before it, within the window. The first is looked for, the rest follow.
     const int32_t* rows = head.source.data();
-    int low = 0, high = 0;
-    for (int i = 0; i < n; i++) {  // a query sees its own source and those before it, within the window
+    const auto rows_up_to = [&](int32_t last) {
+      return static_cast<int>(std::upper_bound(rows, rows + v.rows, last) - rows);
+    };
+    int low = window > 0 ? rows_up_to(source[0] - window) : 0, high = rows_up_to(source[0]);
+    for (int i = 0; i < n; i++) {
       while (high < v.rows && rows[high] <= source[i]) high++;
       while (window > 0 && low < high && rows[low] <= source[i] - window) low++;
       first[h][static_cast<size_t>(i)] = low, end[h][static_cast<size_t>(i)] = high;
@@ -198,17 +202,17 @@ void Block::append(int layer) {
 void Block::attend(int layer) {
   const Config& c = model_.config;
   const size_t wide = static_cast<size_t>(c.heads * c.head_size);
-  std::vector<LayerViews> views(entries_.size());
-  std::vector<kernels::AttentionJob> jobs(entries_.size());
+  views_.resize(entries_.size());
+  jobs_.assign(entries_.size(), {});
   for (size_t i = 0; i < entries_.size(); i++) {
     const StageEntry& e = *entries_[i];
-    kernels::AttentionJob& job = jobs[i];
+    kernels::AttentionJob& job = jobs_[i];
     job.n = e.end - e.begin;
-    views[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
+    views_[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
     const bool sums = e.session->sums_attention(layer);
     for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++)
-      views[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
-    job.views = views[i].views.data();
+      views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    job.views = views_[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
     job.ldq = width_;
     job.out = stage_.attended_.as<float>() + static_cast<size_t>(at_[i]) * wide;
@@ -217,20 +221,20 @@ void Block::attend(int layer) {
   kernels::AttentionShape shape = attention_shape(model_);
   // Sessions whose keys are rotated late read other tables: two calls where a batch holds both kinds.
   for (bool late : {false, true}) {
-    std::vector<kernels::AttentionJob> part;
+    part_.clear();
     int most = 0;
     for (size_t i = 0; i < entries_.size(); i++) {
       if (entries_[i]->session->options().repack != late) continue;
-      part.push_back(jobs[i]);
-      for (const kernels::View& v : views[i].views) most = std::max(most, v.rows);
+      part_.push_back(jobs_[i]);
+      for (const kernels::View& v : views_[i].views) most = std::max(most, v.rows);
     }
-    if (part.empty()) continue;
+    if (part_.empty()) continue;
     if (late) stage_.late(layer, most, &shape);
-    const int count = static_cast<int>(part.size());
-    stage_.scratch_.need(model_.backend->attention_scratch(shape, part.data(), count, team_.size()));
-    model_.backend->attention(shape, part.data(), count, stage_.scratch_.data(), team_);
+    const int count = static_cast<int>(part_.size());
+    stage_.scratch_.need(model_.backend->attention_scratch(shape, part_.data(), count, team_.size()));
+    model_.backend->attention(shape, part_.data(), count, stage_.scratch_.data(), team_);
     for (size_t i = 0; i < entries_.size(); i++) {
-      if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs[i], shape);
+      if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs_[i], shape);
     }
   }
 }
