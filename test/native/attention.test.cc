@@ -14,17 +14,25 @@ bool rounds(const Backend& backend, const Spec& spec) {
          spec.values != DType::f32;
 }
 
+bool quantized(DType type) { return type != DType::f32 && type != DType::f16 && type != DType::bf16; }
+
+// Where queries or probabilities become integers of 15 bits.
+bool counts(const Backend& backend, const Spec& spec) {
+  return std::strcmp(backend.name, "reference") != 0 && spec.n <= 4 &&
+         ((quantized(spec.keys) && spec.rotated == 0) || quantized(spec.values));
+}
+
 void check_problem(Problem& problem, const Backend& backend, const std::string& note = "") {
   const Spec& spec = problem.spec();
   const Answer want = problem.expected();
   tokensieve::Team team(2);
   const Answer got = problem.run(backend, team);
   const std::string what = std::string(backend.name) + " " + spec.text() + " " + note;
-  const bool coarse = rounds(backend, spec);
-  check_close(got.out, want.out, 0, coarse ? 2e-2 : 4e-6, what);
-  check_close(got.lse, want.lse, coarse ? 4e-3 : 2e-6, coarse ? 2e-2 : 3e-6, what + " lse");
+  const bool coarse = rounds(backend, spec), integers = counts(backend, spec);
+  check_close(got.out, want.out, 0, coarse ? 2e-2 : integers ? 3e-4 : 4e-6, what);
+  check_close(got.lse, want.lse, coarse ? 4e-3 : 2e-6, coarse ? 2e-2 : integers ? 2e-4 : 3e-6, what + " lse");
   for (size_t h = 0; h < got.mass.size(); ++h) {
-    for (size_t j = 0; j < got.mass[h].size(); ++j) CHECK_NEAR(got.mass[h][j], want.mass[h][j], 2e-6);
+    for (size_t j = 0; j < got.mass[h].size(); ++j) CHECK_NEAR(got.mass[h][j], want.mass[h][j], integers ? 1e-4 : 2e-6);
   }
 }
 

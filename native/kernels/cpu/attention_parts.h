@@ -89,14 +89,29 @@ void run_decode_task(const Plan& plan, int index, int worker) noexcept;
 void open_chunk(const Plan& plan, int index) noexcept;
 void run_tile(const Plan& plan, int index, int worker) noexcept;
 
+// Rows of a page that a split reads, and where they stand in it. ahead: what will be read some pages later.
+struct Slice {
+  Piece piece;
+  int column;
+  const uint8_t* ahead;
+};
+
+// Query rows in integers, 32 channels to a scale: what exact sums over quantized keys take.
+struct DotQueries {
+  uint8_t* units;   // [rows][2 head_size] bytes, as attention_dots.h packs them
+  float* scales;    // [rows][head_size / 32]
+  int32_t* sums;    // [rows][head_size / 32]
+};
+void quantize_queries(const float* q, int head_size, int rows, const DotQueries& to) noexcept;
+
 // s[r][j] = q[r] . row first + j of a page, j < piece.count; q [rows][head_size]. Rows of s lie
-// kScoreRow apart; up to 31 floats more may be written. next: what will be read after this page.
-void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, int rows, float* s) noexcept;
-// o[r] += sum_j p[r][j] * row first + j of a page; o [rows][head_size], rows of p lie kScoreRow apart. The part of
-// kivi's minima is gathered in `shifts` [rows][head_size / 32][16 lanes], for all pages of a split together; add_shifts
-// adds it.
-void value_sums(const Piece& piece, int head_size, const uint8_t* next, const float* p, int rows, float* o,
-                float* shifts) noexcept;
-void add_shifts(const float* shifts, int head_size, int rows, float* o) noexcept;
+// kScoreRow apart; up to 31 floats more may be written. key_scores: f32, f16, bf16; key_dots: the quantized types.
+void key_scores(const Slice& slice, int head_size, const float* q, int rows, float* s) noexcept;
+void key_dots(const Slice& slice, int head_size, const float* q, const DotQueries& numbers, int rows,
+              float* s) noexcept;
+// o[r] += sum_j p[r][j] * row j of the slices; o [rows][head_size], rows of p lie kScoreRow apart, columns as the
+// slices say. value_dots takes all slices of a split, of quantized types.
+void value_sums(const Slice& slice, int head_size, const float* p, int rows, float* o) noexcept;
+void value_dots(const Slice* slices, int count, int head_size, const float* p, int rows, float* o) noexcept;
 
 }  // namespace tokensieve::kernels::TS_ISA
