@@ -210,7 +210,7 @@ void Block::attend(int layer) {
     job.n = e.end - e.begin;
     views_[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
     const bool sums = e.session->sums_attention(layer);
-    for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++)
+    for (int h = 0; sums && h < c.kv_heads; h++)
       views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
     job.views = views_[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
@@ -239,38 +239,23 @@ void Block::attend(int layer) {
   }
 }
 
-// Probabilities of the rows that a method looks at, while their queries are at hand.
+// Probabilities of the rows that a method looks at, while their queries are at hand. Column sums are the attention's own.
 void Block::observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape) {
   Session& s = *e.session;
   const Look* look = s.look(layer);
-  if (look == nullptr) return;
-  const int all = static_cast<int>(s.rows().source.size()), group = shape.heads / shape.kv_heads;
-  const int from = std::max(e.begin, all - look->attention_rows);
-  auto probe = [&](int first_row, float* out, size_t stride) {
-    std::vector<kernels::View> views(job.views, job.views + shape.kv_heads);
-    for (kernels::View& v : views) v.first += first_row - e.begin, v.end += first_row - e.begin;
-    kernels::AttentionJob part = job;
-    part.q += static_cast<size_t>(first_row - e.begin) * job.ldq;
-    part.n = e.end - first_row;
-    part.views = views.data();
-    stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
-    model_.backend->attention_probe(shape, part, false, out, stride, stage_.scratch_.data(), team_);
-  };
+  if (look == nullptr || look->attention_rows == 0) return;
+  const int from = std::max(e.begin, static_cast<int>(s.rows().source.size()) - look->attention_rows);
+  if (from >= e.end) return;
+  std::vector<kernels::View> views(job.views, job.views + shape.kv_heads);
+  for (kernels::View& v : views) v.first += from - e.begin, v.end += from - e.begin;
+  kernels::AttentionJob part = job;
+  part.q += static_cast<size_t>(from - e.begin) * job.ldq;
+  part.n = e.end - from;
+  part.views = views.data();
   size_t stride = 0;
-  if (from < e.end && look->attention_rows > 0) {
-    float* sums = s.look_buffer(layer, &stride);
-    probe(from, sums, stride);
-  }
-  if (look->column_sums && job.n > 4) {
-    for (int h = 0; h < shape.kv_heads; h++) stride = std::max(stride, static_cast<size_t>(job.views[h].rows));
-    std::vector<float> sums(stride * static_cast<size_t>(shape.heads));
-    probe(e.begin, sums.data(), stride);
-    for (int h = 0; h < shape.heads; h++) {
-      float* mass = s.cache().mass(layer, h / group);
-      for (int j = 0; j < job.views[h / group].rows; j++)
-        mass[j] += sums[static_cast<size_t>(h) * stride + static_cast<size_t>(j)] / static_cast<float>(group);
-    }
-  }
+  float* sums = s.look_buffer(layer, &stride);
+  stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
+  model_.backend->attention_probe(shape, part, false, sums, stride, stage_.scratch_.data(), team_);
 }
 
 }  // namespace tokensieve

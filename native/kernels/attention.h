@@ -14,7 +14,7 @@
 // rope (a late rotation): where shape.cos is not null, keys are stored un-rotated and row j is rotated by the angles
 // (cos, sin)[.][j] when read; the query rows come rotated by their own slots.
 // By-products: lse[t][h] (natural log) where asked; mass[kv head][row] += mean over the group and sum over this job's
-// query rows of the probability (decode path only: n <= 4).
+// query rows of the probability, on both paths.
 // Error against the reference in double: f32 sums and exp to 2e-6 relative; keys and values as stored (exact). Where a
 // product is of integers or bf16, its other factor is rounded:
 //   decode path, quantized keys (not rotated when read): q to integers of 15 bits against the largest of 32 channels

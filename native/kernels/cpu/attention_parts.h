@@ -13,6 +13,7 @@ constexpr float kLowest = -3.402823466e38f;  // below every score but -infinity
 constexpr int kTileRows = 24;    // query rows (token, head of the group) of a prefill tile
 constexpr int kTileKeys = 128;   // cache rows of a tile, counted from row 0
 constexpr int kChunkRows = 256;  // cache rows that one task opens
+constexpr int kMassTiles = 4;    // prefill tiles of a task where mass is asked for; they share a line of sums
 constexpr size_t kScoreRow = kSplit + 32;  // floats of a row of scores; blocks of keys may write past the end
 
 struct Range {
@@ -63,10 +64,11 @@ struct PrefillHead {
   uint8_t* keys;     // exact: f32 [rows/16][head_size][16], else bf16 [rows/16][head_size/2][16][2]
   uint8_t* values;   // exact: f32 [rows][head_size], else bf16 [rows/2][head_size][2]; 0 behind the last row
   Cursor key_start, value_start;  // of row base
+  float* mass;  // [runs of kMassTiles tiles][end - base] sums over their query rows, or null where nobody asks
 };
 
 struct Part {
-  int head, index;  // a prefill head and its chunk or tile
+  int head, index;  // a prefill head and its chunk or tile (or run of tiles, where it sums mass)
 };
 
 struct Plan {
@@ -77,13 +79,15 @@ struct Plan {
   PrefillHead* prefill;
   Part *chunks, *tiles;
   int task_count, chunk_count, tile_count;
+  int mass_rows;  // the most cache rows that a head which sums mass opens; 0: none does
   uint8_t* workers;
   size_t worker_bytes;
 };
 
 // Numbers of floats that a worker's part of the scratch must hold.
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept;
-size_t prefill_floats(const AttentionShape& shape) noexcept;
+// rows: the most cache rows that a head which sums mass opens.
+size_t prefill_floats(const AttentionShape& shape, int mass_rows) noexcept;
 
 void run_decode_task(const Plan& plan, int index, int worker) noexcept;
 void open_chunk(const Plan& plan, int index) noexcept;
