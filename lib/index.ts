@@ -2,7 +2,15 @@
 export type { Budget } from './budget.js'
 export { ERROR_CODES, type ErrorCode, TokensieveError } from './errors.js'
 export type { Generated, Piece, TextStream } from './generate.js'
-export { type AttentionOptions, type KernelOptions, kernels, type MatmulOptions, type RopeOptions } from './kernels.js'
+export {
+  type AttentionOptions,
+  type KernelOptions,
+  kernels,
+  type MachineLimits,
+  type MatmulOptions,
+  type Rate,
+  type RopeOptions,
+} from './kernels.js'
 export {
   type CalibrateOptions,
   type Calibration,
@@ -30,6 +38,7 @@ export {
 export { type LoadOptions, type LoadProgress, load, type Model } from './model.js'
 export type { DType, ModelConfig } from './native.js'
 export type { PlanEntry } from './plan.js'
+export { type KernelTime, type LayerTime, Profile, type ProfileEvent, profile, type ThreadTime } from './profile.js'
 export type { Prompt, PromptPart } from './prompt.js'
 export { type PullOptions, type PullProgress, pull } from './pull.js'
 export type { GenerateOptions } from './sampling.js'

@@ -219,6 +219,55 @@ function backends(): { name: string; isa: string; threads: number }[] {
   return run({}, (kernels) => kernels.backends())
 }
 
+/** Measured several times: what most runs reach, and the most that any reached. */
+export interface Rate {
+  readonly median: number
+  readonly best: number
+}
+
+export interface MachineLimits {
+  readonly isa: string
+  readonly threads: number
+  /** Bytes a second of a plain read from memory by all threads. */
+  readonly read: Rate
+  /** Operations a second at most (a multiply-add is two) by the instructions that this instruction set's kernels use; null where it has none. */
+  readonly int8: Rate | null
+  readonly bf16: Rate | null
+  readonly f32: Rate
+}
+
+/**
+ * The limits of this machine, measured now: what speeds are to be held against. Takes half a second, off the event loop.
+ * threads: default physical cores. bytes: read in one pass, default 256 MiB; several times the largest cache.
+ */
+async function limits({
+  threads,
+  bytes = 2 ** 28,
+  backend = 'cpu',
+}: KernelOptions & { readonly threads?: number; readonly bytes?: number } = {}): Promise<MachineLimits> {
+  const all = backends()
+  const count = whole(threads ?? all[0]?.threads ?? 1, 'threads', 1, 1024)
+  const size = whole(bytes, 'bytes', 2 ** 20, 2 ** 34)
+  const made = await run({ backend }, (kernels, name) => kernels.limits(name, count, size)).catch((error: unknown) => {
+    throw fromNative(error)
+  })
+  const isa = backend === 'cpu' ? (all[0]?.isa ?? backend) : backend
+  const or = (rates: Float64Array) => (rates.length > 0 ? rateOf(rates) : null)
+  return {
+    isa,
+    threads: count,
+    read: rateOf(made.read),
+    int8: or(made.int8),
+    bf16: or(made.bf16),
+    f32: rateOf(made.f32),
+  }
+}
+
+function rateOf(passes: Float64Array): Rate {
+  const sorted = passes.slice().sort()
+  return { median: sorted[sorted.length >> 1] as number, best: sorted[sorted.length - 1] as number }
+}
+
 export const kernels = Object.freeze({
   attention,
   quantize,
@@ -230,4 +279,5 @@ export const kernels = Object.freeze({
   merge,
   evict,
   backends,
+  limits,
 })

@@ -248,6 +248,28 @@ export interface NativeKernels {
       scores: boolean
     },
   ): { output: Float32Array; scores: Float32Array | null }
+  /** Passes of all threads together: bytes a second of a plain read, operations a second at most by each arithmetic (none where the backend has no such instruction). */
+  limits(
+    backend: string,
+    threads: number,
+    bytes: number,
+  ): Promise<{ read: Float64Array; int8: Float64Array; bf16: Float64Array; f32: Float64Array }>
+}
+
+/** What ran since start. events: 9 numbers each: kind (call, layer, kernel, work, wait), place in names, thread, layer, begin and end in milliseconds since start, threads, rows, columns. */
+export interface Recording {
+  /** Milliseconds from start to stop. */
+  time: number
+  /** Events that did not fit. */
+  lost: number
+  names: string[]
+  events: Float64Array
+}
+
+export interface NativeTrace {
+  /** False where another recording is under way. */
+  start(): boolean
+  stop(): Recording
 }
 
 export interface Addon {
@@ -261,6 +283,7 @@ export interface Addon {
   ): { model: Promise<NativeModel>; cancel(): void }
   physicalCores(): number
   readonly kernels: NativeKernels
+  readonly trace: NativeTrace
 }
 
 let addon: Addon | undefined

@@ -12,7 +12,7 @@ import type { DType } from './native.js'
 import { type PlanEntry, parsePlan } from './plan.js'
 import { nativeOptions, type Settings } from './settings.js'
 
-const MAGIC = Buffer.from('tokensieve-session-1\n')
+const MAGIC = Buffer.from('tokensieve-session-2\n')
 const HASH_BYTES = 32
 const SLICE = 1 << 20
 

@@ -146,44 +146,6 @@ t.test('sizes read from a file are those of the loaded model', async (t) => {
   }
 })
 
-t.test('bench', async (t) => {
-  const words = [
-    'bench',
-    '-m',
-    tiny,
-    '--prompt',
-    '16,40',
-    '--decode',
-    '40',
-    '--runs',
-    '2',
-    '--method',
-    'snapkv:keep=0.5,window=4',
-  ]
-  const { machine, model, runs } = JSON.parse((await cli([...words, '--json', '--kv', 'f16/f32'])).out)
-  t.match(machine, { cpu: String, cores: Number, threads: Number, isa: String, node: process.versions.node })
-  t.match(model, { file: 'tiny.gguf', architecture: 'llama' })
-  t.same(
-    runs.map((run: { what: string; tokens: number; method: string }) => [run.what, run.tokens, run.method]),
-    [
-      ['prefill', 16, 'none'],
-      ['prefill', 16, 'snapkv:keep=0.5,window=4'],
-      ['prefill', 40, 'none'],
-      ['prefill', 40, 'snapkv:keep=0.5,window=4'],
-      ['decode', 40, 'none'],
-      ['decode', 40, 'snapkv:keep=0.5,window=4'],
-    ],
-  )
-  for (const run of runs) {
-    t.match(run, { kv: 'f16/f32', unit: 'tokens/s', kvBytes: Number, rss: Number })
-    t.ok(run.median > 0 && run.best >= run.median)
-  }
-  const table = await cli([...words, '--threads', '1'], { columns: 90 })
-  t.match(table.out, /1 threads, .*\n\n\| what +\| tokens \|/)
-  t.match(table.err, /run 8 of 8/)
-  t.match(await cli(['bench', '-m', tiny, '--prompt', '', '--decode', '']), { code: 2, err: /lengths/ })
-})
-
 t.test('the demo compares', async (t) => {
   const document = join(t.testdir({ 'text.txt': 'the sea is wide and the sea is deep. '.repeat(10) }), 'text.txt')
   const words = ['demo', '-m', tiny, '--document', document, '--question', 'How wide is the sea?']

@@ -73,10 +73,10 @@ t.test('a method', async (t) => {
   t.equal(editsOf(section('A method')).length, 3)
   run(t, copy, process.execPath, ['scripts/build-ts.mjs'])
   run(t, copy, process.execPath, ['scripts/docs.mjs'])
-  t.match(readFileSync(join(copy, 'README.md'), 'utf8'), /\| \[`knorm`\]/)
-  t.match(readFileSync(join(copy, 'docs/methods.md'), 'utf8'), /## knorm\n/)
-  t.match(run(t, copy, process.execPath, ['dist/cli/main.js', 'methods', 'knorm']), /smallest key norms/)
-  const tests = ['test/methods/knorm.test.ts', 'test/methods/all.test.ts']
+  t.match(readFileSync(join(copy, 'README.md'), 'utf8'), /\| \[`vnorm`\]/)
+  t.match(readFileSync(join(copy, 'docs/methods.md'), 'utf8'), /## vnorm\n/)
+  t.match(run(t, copy, process.execPath, ['dist/cli/main.js', 'methods', 'vnorm']), /largest values/)
+  const tests = ['test/methods/vnorm.test.ts', 'test/methods/all.test.ts']
   run(t, copy, process.execPath, ['node_modules/tap/dist/esm/run.mjs', '--disable-coverage', ...tests])
 })
 

@@ -89,6 +89,12 @@ for (const [name, options] of Object.entries(kinds)) {
     streamingLlm: [methods.streamingLlm({ keep: { tokens: 20 }, every: 0 })],
     'streamingLlm, keep': [methods.streamingLlm({ keep: { tokens: 20 }, every: 0, positions: 'keep' })],
     knorm: [knorm({ keep: 0.5 })],
+    tova: [methods.tova({ keep: { tokens: 20 } })],
+    pyramidKv: [methods.pyramidKv({ of: methods.snapkv({ window: 4 }), keep: 0.25 })],
+    chunkKv: [methods.chunkKv({ of: methods.h2o(), chunk: 4, keep: 0.5 })],
+    keyDiff: [methods.keyDiff({ keep: { tokens: 20 } })],
+    lagKv: [methods.lagKv({ lag: 8, keep: 0.5 })],
+    'recent, repack': [methods.recent({ keep: 0.3, positions: 'repack' })],
     'every 2': [methods.every(2, knorm({ keep: 0.4 }))],
     'perLayer and perHead': [
       methods.onLayers([0, 2], methods.perLayer(methods.random({ sinks: 1, recent: 2 }), [0.3, 0.9])),
@@ -108,7 +114,7 @@ for (const [name, options] of Object.entries(kinds)) {
     const { model, tiny } = await loadTiny(t, options, { isa: 'reference' })
     for (const [said, own] of Object.entries(cases)) {
       const session = model.session({ kv: 'f32', methods: own })
-      const repack = /streamingLlm$|cache, repack/.test(said)
+      const repack = /streamingLlm$|cache, repack|recent, repack/.test(said)
       await compare(t, session, new Reference(tiny, { repack }), said)
       t.ok(session.plan.length > 0, `${said} did something`)
       await session.close()

@@ -1,261 +1,200 @@
-// tokensieve bench: prefill and decode, with and without methods, in rounds that take turns.
-import { basename } from 'node:path'
-import type { Method } from '../methods/index.js'
+// tokensieve bench: how fast prompts are read and text is generated, against the limits of this machine; and where the time goes.
 import type { Model } from '../model.js'
-import { type KvTypes, parseKv } from '../sizes.js'
-import { flagOf, numberOf, numbersOf, type Options, type Parsed, parse, textsOf, UsageError } from './arguments.js'
-import { bytes, markdownTable, median, number } from './format.js'
-import { type Command, type Io, painter } from './io.js'
+import { parseKv } from '../sizes.js'
+import {
+  flagOf,
+  numberOf,
+  numbersOf,
+  type Options,
+  type Parsed,
+  parse,
+  textOf,
+  textsOf,
+  UsageError,
+} from './arguments.js'
+import { type Growth, growthOfPrompts, growthOfSessions } from './bench/growth.js'
+import { profiles, profileText, writeTrace } from './bench/profile.js'
+import { reportText } from './bench/report.js'
+import { measureRuns, type Run, type Setting, type Wanted } from './bench/runs.js'
+import { Meter, type Subject, subjectOf } from './bench/subject.js'
+import type { Command, Io } from './io.js'
 import { machineOf } from './machine.js'
-import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
+import { parseMethod } from './method-option.js'
+import { DEFAULT_MODEL, MODEL_OPTIONS, openModel } from './open-model.js'
 import { kvOf, METHOD_HELP, methodsOf, SESSION_OPTIONS } from './session-options.js'
 
+const SECTIONS = ['speed', 'growth', 'sessions', 'dropping'] as const
+type Section = (typeof SECTIONS)[number]
+
 const OPTIONS = {
-  ...MODEL_OPTIONS,
+  model: { ...MODEL_OPTIONS.model, multiple: true },
+  threads: MODEL_OPTIONS.threads,
   method: SESSION_OPTIONS.method,
   kv: SESSION_OPTIONS.kv,
+  section: { type: 'string' },
   prompt: { type: 'string' },
   decode: { type: 'string' },
+  sessions: { type: 'string' },
   runs: { type: 'string' },
+  profile: { type: 'string' },
   json: { type: 'boolean' },
 } satisfies Options
 
 export const command: Command = {
   help: `
 Measures how fast a prompt is read (prefill) and text is generated (decode), and what the cache
-takes.
+takes. The limits of the machine (a plain read of memory, the peak of its arithmetic) are measured
+in the same run, and every figure is also shown as a share of what they allow.
 Prompts are made of random tokens, all of them droppable; every run is a new session, runs of
 different settings take turns, and one turn comes first that is not counted.
 
 Usage: tokensieve bench [options]
 
+      --section NAME,…   what is measured; default speed
+          speed          prompts and generated tokens, with each --kv and each --method
+          growth         time against the length of a prompt, 128 to 16,384 tokens or --prompt
+          sessions       decoding with 1 to 16 sessions at once, or --sessions
+          dropping       what fastv, pyramidDrop and snapkv save, against the arithmetic's ideal
       --prompt N,…       prompt lengths to read; default 512,2048
       --decode N,…       contexts to generate at; default 128,2048
+      --sessions N,…     sessions at once; default 1,2,4,8,16
       --method METHOD    measured beside no method; may be repeated, each is measured by itself
-      --kv TYPE          how the cache is stored, as in "generate"; default f16
+      --kv TYPE,…        how the cache is stored, as in "generate"; default f16
       --runs N           default 3
-      --json             one object { machine, model, runs } instead of a table
-${MODEL_HELP.slice(1)}
+      --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
+                         context, as tables and as a trace for chrome://tracing in FILE
+      --json             one object { machine, limits, models, runs, growth, sessions, dropping }
+
+  -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be
+                         repeated; default ${DEFAULT_MODEL}, pulled on first use
+      --threads N        default: physical cores; results do not depend on it
 ${METHOD_HELP}`,
 
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
     const wanted = wantedOf(parsed)
-    const { model, path } = await openModel(parsed, io)
-    try {
-      const samples = await measure(model, wanted, io)
-      const { threads } = parsed.values
-      const machine = {
-        ...machineOf(),
-        isa: model.isa,
-        threads: typeof threads === 'string' ? Number(threads) : defaultThreads(),
-      }
-      const { architecture, layers } = model.config
-      const about = {
-        name: model.config.name ?? basename(path),
-        file: basename(path),
-        architecture,
-        layers,
-        bytes: model.bytes,
-      }
-      const report = { machine, model: about, runs: samples.map(summary) }
-      if (flagOf(parsed, 'json')) io.out.write(`${JSON.stringify(report)}\n`)
-      else print(report, io)
-    } finally {
-      await model.close()
-    }
+    const { threads } = parsed.values
+    const count = typeof threads === 'string' ? Number(threads) : defaultThreads()
+    const made = await measureAll(parsed, wanted, count, io)
+    if (made === undefined) return 0
+    if (flagOf(parsed, 'json')) io.out.write(`${JSON.stringify(made)}\n`)
+    else io.out.write(reportText(made))
     return 0
   },
 }
 
-const STEPS = 32 // decode steps a round, after a few that warm up
-const WARM = 4
-
-interface Wanted {
-  readonly prompt: readonly number[]
-  readonly decode: readonly number[]
-  readonly rounds: number
-  readonly settings: readonly { readonly label: string; readonly methods: readonly Method[] }[]
-  readonly kv: KvTypes
+interface BenchWanted extends Wanted {
+  readonly sections: readonly Section[]
+  readonly lengths: readonly number[]
+  readonly sessions: readonly number[]
+  readonly dropping: Wanted
 }
 
-function wantedOf(parsed: Parsed): Wanted {
+function wantedOf(parsed: Parsed): BenchWanted {
   const length = { min: 2, max: 2 ** 24, whole: true }
+  const sections = sectionsOf(parsed)
+  const kvs = (textOf(parsed, 'kv') ?? 'f16').split(',').map((kv) => parseKv(kvOf({ values: { kv }, positionals: [] })))
   const texts = textsOf(parsed, 'method')
-  const settings = methodsOf(parsed).map((method, i) => ({ label: texts[i] ?? method.label, methods: [method] }))
-  const wanted = {
-    prompt: numbersOf(parsed, 'prompt', length) ?? [512, 2048],
-    decode: numbersOf(parsed, 'decode', length) ?? [128, 2048],
-    rounds: numberOf(parsed, 'runs', { min: 1, max: 1000, whole: true }) ?? 3,
-    settings: [{ label: 'none', methods: [] }, ...settings],
-    kv: kvOf(parsed),
-  }
-  if (wanted.prompt.length + wanted.decode.length === 0)
+  const given = methodsOf(parsed).map((method, i) => ({ method: texts[i] ?? method.label, methods: [method] }))
+  const prompt = numbersOf(parsed, 'prompt', length)
+  const decode = numbersOf(parsed, 'decode', length)
+  const rounds = numberOf(parsed, 'runs', { min: 1, max: 1000, whole: true }) ?? 3
+  const settingsOf = (methods: readonly Omit<Setting, 'kv'>[]) =>
+    kvs.flatMap((kv) => [{ method: 'none', methods: [] }, ...methods].map((one) => ({ ...one, kv })))
+  const wanted = { prompt: prompt ?? [512, 2048], decode: decode ?? [128, 2048], rounds, settings: settingsOf(given) }
+  if (sections.includes('speed') && wanted.prompt.length + wanted.decode.length === 0)
     throw new UsageError('Expected lengths for --prompt or --decode')
-  return wanted
+  const dropped = prompt ?? [512, 2048]
+  const dropping = {
+    prompt: dropped,
+    decode: decode ?? dropped,
+    rounds,
+    settings: settingsOf(given.length > 0 ? given : droppers()),
+  }
+  const sessions = numbersOf(parsed, 'sessions', { min: 1, max: 1024, whole: true }) ?? [1, 2, 4, 8, 16]
+  const lengths = prompt ?? [128, 256, 512, 1024, 2048, 4096, 8192, 16384]
+  for (const [name, list] of [
+    ['growth', lengths],
+    ['sessions', sessions],
+  ] as const)
+    if (sections.includes(name) && list.length === 0) throw new UsageError(`Expected numbers for the section ${name}`)
+  return { ...wanted, sections, lengths, sessions, dropping }
+}
+
+function sectionsOf(parsed: Parsed): Section[] {
+  return (textOf(parsed, 'section') ?? 'speed').split(',').map((name) => {
+    const section = SECTIONS.find((one) => one === name)
+    if (!section)
+      throw new UsageError(`Expected ${SECTIONS.join(', ')} for --section but received ${JSON.stringify(name)}`)
+    return section
+  })
+}
+
+/** The methods of the papers that save time in the prompt and at decode, at a half and a quarter. */
+function droppers(): Omit<Setting, 'kv'>[] {
+  const texts = [
+    ...['fastv:layer=3,keep=0.5', 'fastv:layer=3,keep=0.25'],
+    ...['pyramidDrop:ratios=0.5/0.25/0.125', 'pyramidDrop:ratios=0.25/0.0625/0.015625'],
+    ...['snapkv:keep=0.5', 'snapkv:keep=0.25'],
+  ]
+  return texts.map((text) => ({ method: text, methods: [parseMethod(text)] }))
 }
 
 function defaultThreads(): number {
   return Number(process.env.TOKENSIEVE_THREADS) || machineOf().cores
 }
 
-/** All that was measured of one line of the table; times in milliseconds a token. */
-interface Sample {
-  readonly what: 'prefill' | 'decode'
-  readonly tokens: number
-  readonly method: string
-  readonly kv: string
-  readonly times: number[]
-  kvBytes: number
-  rss: number
+interface Found {
+  runs: Run[]
+  growth: Growth[]
+  sessions: Growth[]
+  dropping: Run[]
 }
 
-async function measure(model: Model, wanted: Wanted, io: Io): Promise<Sample[]> {
-  const { settings, rounds, prompt, decode, kv } = wanted
-  const { keys, values } = parseKv(kv)
-  const lengths = [...new Set([...prompt, ...decode])].sort((a, b) => a - b)
-  const samples = new Map<string, Sample>()
-  const sample = (what: Sample['what'], tokens: number, method: string): Sample => {
-    const key = `${what} ${tokens} ${method}`
-    const made = samples.get(key) ?? {
-      what,
-      tokens,
-      method,
-      kv: keys === values ? keys : `${keys}/${values}`,
-      times: [],
-      kvBytes: 0,
-      rss: 0,
+/** Nothing where profiles were asked for: they are printed as they come. */
+async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, io: Io) {
+  const found: Found = { runs: [], growth: [], sessions: [], dropping: [] }
+  const models: ReturnType<typeof aboutOf>[] = []
+  const given = textsOf(parsed, 'model')
+  const traced = textOf(parsed, 'profile')
+  const profiled: Awaited<ReturnType<typeof profiles>> = []
+  let meter: Meter | undefined
+  for (const name of given.length > 0 ? given : [DEFAULT_MODEL]) {
+    const { model, path } = await openModel({ ...parsed, values: { ...parsed.values, model: name } }, io)
+    try {
+      const subject = await subjectOf(model, path)
+      models.push(aboutOf(model, subject))
+      meter ??= new Meter(model.isa, threads)
+      if (traced === undefined) await measureModel(subject, wanted, meter, found, io)
+      else profiled.push(...(await profiles(subject, wanted, io)))
+    } finally {
+      await model.close()
     }
-    samples.set(key, made)
-    return made
   }
-  for (const what of ['prefill', 'decode'] as const)
-    for (const tokens of what === 'prefill' ? prompt : decode)
-      for (const { label } of settings) sample(what, tokens, label)
-  const shortest = lengths[0] ?? 2
-  for (const setting of settings)
-    await oneRun(model, setting, shortest, wanted, (what) => ({ ...sample(what, shortest, setting.label), times: [] }))
-  let done = 0
-  for (let round = 0; round < rounds; round++)
-    for (const tokens of lengths)
-      for (const setting of settings) {
-        progress(
-          io,
-          `run ${++done} of ${rounds * lengths.length * settings.length}: ${tokens} tokens, method ${setting.label}`,
-        )
-        io.interrupts.signal.throwIfAborted()
-        await oneRun(model, setting, tokens, wanted, (what) => sample(what, tokens, setting.label))
-      }
-  progress(io, '')
-  return [...samples.values()]
-}
-
-/** One session: `tokens` are read, then some are generated, each where it is wanted. */
-async function oneRun(
-  model: Model,
-  { methods }: Wanted['settings'][number],
-  tokens: number,
-  { prompt, decode, kv }: Wanted,
-  sample: (what: Sample['what']) => Sample,
-): Promise<void> {
-  const session = model.session({ kv, methods, contextLength: tokens + WARM + STEPS + 1 })
-  const ids = randomIds(tokens, model.config.vocabularySize)
-  const note = (what: Sample['what'], times: readonly number[]) => {
-    const line = sample(what)
-    line.times.push(...times)
-    line.kvBytes = session.stats.kv.bytes
-    line.rss = Math.max(line.rss, process.memoryUsage.rss())
+  if (traced !== undefined) {
+    writeTrace(traced, profiled)
+    io.out.write(`${profiled.map((one) => profileText(one, io)).join('\n\n')}\n`)
+    return undefined
   }
-  try {
-    const start = performance.now()
-    await session.forward([{ ids, droppable: true }], { logits: 'none' })
-    if (prompt.includes(tokens)) note('prefill', [(performance.now() - start) / tokens])
-    if (decode.includes(tokens)) note('decode', await stepTimes(session))
-  } finally {
-    await session.close()
-  }
+  const { limits } = meter as Meter
+  const machine = { ...machineOf(), isa: limits.isa, threads }
+  return { machine, limits, model: models[0], models, ...found }
 }
 
-async function stepTimes(session: ReturnType<Model['session']>): Promise<number[]> {
-  const times: number[] = []
-  let last = performance.now()
-  const options = { maxTokens: WARM + STEPS, temperature: 0, ignoreEnd: true }
-  for await (const { ids } of session.stream(Int32Array.of(session.ids.at(-1) ?? 0), options)) {
-    const now = performance.now()
-    for (let i = 0; i < ids.length; i++) times.push((now - last) / ids.length)
-    last = now
-  }
-  return times.slice(WARM)
+async function measureModel(subject: Subject, wanted: BenchWanted, meter: Meter, found: Found, io: Io): Promise<void> {
+  const { decode, dropping, lengths, rounds, sections, sessions, settings } = wanted
+  const [{ kv }] = settings as [Setting]
+  if (sections.includes('speed')) found.runs.push(...(await measureRuns(subject, wanted, meter, io)))
+  if (sections.includes('growth'))
+    found.growth.push(...(await growthOfPrompts(subject, { kv, lengths, rounds }, meter, io)))
+  if (sections.includes('sessions'))
+    found.sessions.push(
+      ...(await growthOfSessions(subject, { kv, counts: sessions, context: decode[0] ?? 128, rounds }, meter, io)),
+    )
+  if (sections.includes('dropping')) found.dropping.push(...(await measureRuns(subject, dropping, meter, io)))
 }
 
-/** The same ids every time: no token of the first 300, which are special in many vocabularies. */
-function randomIds(count: number, vocabulary: number): Int32Array {
-  const first = Math.min(300, vocabulary >> 1)
-  let state = 1
-  return Int32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return first + (state % (vocabulary - first))
-  })
-}
-
-function progress(io: Io, text: string): void {
-  if (io.err.isTTY) io.err.write(`\r\x1b[K${painter(io.err)('dim', text)}`)
-}
-
-function summary({ times, ...line }: Sample) {
-  const { what, tokens, method, kv, kvBytes, rss } = line
-  const rate = (time: number) => Number((1000 / time).toFixed(2))
-  return {
-    what,
-    tokens,
-    method,
-    kv,
-    median: rate(median(times)),
-    best: rate(Math.min(...times)),
-    unit: 'tokens/s' as const,
-    ms: Number(msOf(what, tokens, times).toFixed(3)),
-    kvBytes,
-    rss,
-  }
-}
-
-/** Of the whole prompt, or of one generated token. */
-function msOf(what: Sample['what'], tokens: number, times: readonly number[]): number {
-  return median(times) * (what === 'prefill' ? tokens : 1)
-}
-
-interface Report {
-  readonly machine: ReturnType<typeof machineOf> & { isa: string; threads: number }
-  readonly model: { readonly name: string; readonly file: string }
-  readonly runs: readonly ReturnType<typeof summary>[]
-}
-
-function print({ machine, model, runs }: Report, io: Io): void {
-  io.out.write(
-    `${model.name} (${model.file}), ${machine.threads} threads, ${machine.isa}, ${machine.cpu}, Node ${machine.node}\n\n`,
-  )
-  const right = (title: string) => ({ title, right: true })
-  const columns = [
-    { title: 'what' },
-    right('tokens'),
-    { title: 'method' },
-    { title: 'kv' },
-    right('tokens/s, median'),
-    right('best'),
-    right('ms'),
-    right('cache'),
-    right('process'),
-  ]
-  const rows = runs.map((run) => [
-    run.what,
-    number(run.tokens),
-    run.method,
-    run.kv,
-    number(run.median),
-    number(run.best),
-    number(run.ms),
-    bytes(run.kvBytes),
-    bytes(run.rss),
-  ])
-  io.out.write(`${markdownTable(columns, rows)}\n\nms: of the whole prompt, or of one generated token.\n`)
+function aboutOf(model: Model, { file, name }: Subject) {
+  const { architecture, layers } = model.config
+  return { name, file, architecture, layers, bytes: model.bytes }
 }

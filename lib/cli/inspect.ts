@@ -4,23 +4,8 @@ import { type NativeFile, native } from '../native.js'
 import { flagOf, numbersOf, parse } from './arguments.js'
 import { bytes, number, plainTable } from './format.js'
 import { type Command, type Io, painter } from './io.js'
-import { type CacheSizes, cacheBytes, KV_TYPES, readSizes } from './model-sizes.js'
+import { type CacheSizes, cacheBytes, KV_TYPES, readSizes, storedBytes } from './model-sizes.js'
 import { findModel } from './open-model.js'
-
-/** Bytes of a block and elements in it, as GGUF stores them. */
-const STORED: Readonly<Record<string, readonly [bytes: number, elements: number]>> = {
-  f32: [4, 1],
-  f16: [2, 1],
-  bf16: [2, 1],
-  q8_0: [34, 32],
-  q4_0: [18, 32],
-  q4_1: [20, 32],
-  q5_0: [22, 32],
-  q5_1: [24, 32],
-  q4_k: [144, 256],
-  q5_k: [176, 256],
-  q6_k: [210, 256],
-}
 
 interface TypeRow {
   readonly type: string
@@ -90,10 +75,9 @@ function typesOf(file: NativeFile): TypeRow[] {
   for (const { type, shape } of file.tensors()) {
     const row = rows.get(type) ?? { type, tensors: 0, parameters: 0, bytes: 0 }
     const elements = shape.reduce((product, size) => product * size, 1)
-    const [block = Number.NaN, size = 1] = STORED[type] ?? []
     row.tensors++
     row.parameters += elements
-    row.bytes += (elements / size) * block
+    row.bytes += storedBytes(type, elements)
     rows.set(type, row)
   }
   return [...rows.values()].sort((a, b) => b.bytes - a.bytes)

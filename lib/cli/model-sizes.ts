@@ -31,6 +31,32 @@ const ELEMENT: Readonly<Record<DType, number>> = {
   kivi2: 12 / 32,
 }
 
+/** Bytes of a block of weights and elements in it, as GGUF stores them. */
+const STORED: Readonly<Record<string, readonly [bytes: number, elements: number]>> = {
+  f32: [4, 1],
+  f16: [2, 1],
+  bf16: [2, 1],
+  q8_0: [34, 32],
+  q4_0: [18, 32],
+  q4_1: [20, 32],
+  q5_0: [22, 32],
+  q5_1: [24, 32],
+  q4_k: [144, 256],
+  q5_k: [176, 256],
+  q6_k: [210, 256],
+}
+
+/** Bytes of so many weights in a file; NaN where the type is unknown. */
+export function storedBytes(type: string, elements: number): number {
+  const [block = Number.NaN, size = 1] = STORED[type] ?? []
+  return (elements / size) * block
+}
+
+/** Bytes of one row of one KV head, both sides. */
+export function rowBytes(headSize: number, { keys, values }: { keys: DType; values: DType }): number {
+  return headSize * (ELEMENT[keys] + ELEMENT[values])
+}
+
 /** Rows that the kivi types hold in f16 behind their quantized ones. */
 const KIVI_RESIDUAL = 128
 

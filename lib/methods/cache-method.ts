@@ -15,11 +15,11 @@ export interface CacheDefinition<D extends Declared> {
   readonly acts?: Acts
   check?(options: Values<D>): void
   needs?(options: Values<D>): CacheNeed[]
-  /** [rows] of a head: higher stays. */
-  score(seen: CacheSeen, head: number, options: Values<D>): ArrayLike<number>
+  /** [rows] of a head: higher stays. `budget` is the one that `protect` is asked with. */
+  score(seen: CacheSeen, head: number, options: Values<D>, budget: number): ArrayLike<number>
   protect?(options: Values<D>, budget: number, rows: number): Protected
-  /** Spreads the budgets of a layer's heads anew. */
-  allocate?(heads: readonly HeadRows[], options: Values<D>): readonly number[]
+  /** Spreads the budgets anew over the heads of a layer; `seen` says which layer, for those that spread over layers too. */
+  allocate?(heads: readonly HeadRows[], options: Values<D>, seen: CacheSeen): readonly number[]
   /** The standing rule that does at every decode step what the method does after a prompt. */
   rule?(options: Values<D>): RuleKind
 }
@@ -43,7 +43,7 @@ export function cacheMethod<const D extends Declared>(
   type All = D & { keep: typeof keep }
   const rank = (options: Values<D>): Ranking => ({
     needs: spec.needs?.(options) ?? [],
-    score: (seen, head) => spec.score(seen, head, options),
+    score: (seen, head, budget) => spec.score(seen, head, options, budget),
     protect: (rows, budget) => spec.protect?.(options, budget, rows) ?? NOTHING,
   })
   const definition: Definition<All> = {
@@ -55,11 +55,14 @@ export function cacheMethod<const D extends Declared>(
     ...(spec.check && { check: (options) => spec.check?.(options as Values<D>) }),
     repack: (options) => (options as { positions?: string }).positions === 'repack',
     ranking: (options) => rank(options as Values<D>),
-    looks: (shape, options, grant) => cacheLooks(shape, grant, rank(options as Values<D>), everyOf(options)),
+    looks(shape, options, grant) {
+      const own = options as Values<D>
+      return cacheLooks(shape, grant, rank(own), { every: everyOf(options), ruled: spec.rule !== undefined })
+    },
     decide(seen, options, grant) {
       const own = options as Values<D>
       if (seen.at === 'session') return spec.rule ? standing(seen.shape, grant, spec.rule(own)) : []
-      return evict(seen, grant, rank(own), spec.allocate && ((heads) => spec.allocate?.(heads, own) ?? []))
+      return evict(seen, grant, rank(own), spec.allocate && ((heads, at) => spec.allocate?.(heads, own, at) ?? []))
     },
   }
   return defineMethod(definition)
@@ -69,15 +72,21 @@ function everyOf(options: object): number {
   return (options as { every?: number }).every ?? 0
 }
 
+/** How a method goes on while decoding; ruled: a rule of native can do it. */
+interface Goes {
+  readonly every: number
+  readonly ruled: boolean
+}
+
 /** Where a cache method looks: nowhere in layers that keep all. What native's rules cannot do (every other step, unlike budgets in one layer) is decided step by step. */
-function cacheLooks(shape: Shape, grant: Grant, { needs }: Ranking, every: number): LookAsked[] {
+function cacheLooks(shape: Shape, grant: Grant, { needs }: Ranking, { every, ruled }: Goes): LookAsked[] {
   const layers = allLayers(shape).filter((layer) =>
     heads(shape).some((head) => !keepsAll(grant.keep(shape, layer, head))),
   )
   if (layers.length === 0) return []
   const looks: LookAsked[] = [{ at: 'prompt', layers, needs }]
   if (every === 0) return looks
-  const stepwise = layers.filter((layer) => every > 1 || !isUniform(shape, grant, layer))
+  const stepwise = layers.filter((layer) => !ruled || every > 1 || !isUniform(shape, grant, layer))
   if (stepwise.length > 0) looks.push({ at: 'decode', every, layers: stepwise, needs })
   if (stepwise.length < layers.length) looks.push({ at: 'session' })
   return looks
@@ -109,7 +118,7 @@ export function evict(
   seen: Seen,
   grant: Grant,
   ranking: Ranking,
-  allocate?: (heads: readonly HeadRows[]) => readonly number[],
+  allocate?: (heads: readonly HeadRows[], seen: CacheSeen) => readonly number[],
 ): Decision | null {
   if (seen.at !== 'prompt' && seen.at !== 'decode') return null
   const scores: ArrayLike<number>[] = []
@@ -120,10 +129,10 @@ export function evict(
       rows: count,
       budget: keepsAll(grant.keep(seen.shape, seen.layer, head)) ? count : budget,
       safe: ranking.protect(count, budget),
-      scores: () => (scores[head] ??= ranking.score(seen, head)),
+      scores: () => (scores[head] ??= ranking.score(seen, head, budget)),
     }
   })
-  const budgets = allocate?.(rows) ?? rows.map(({ budget }) => budget)
+  const budgets = allocate?.(rows, seen) ?? rows.map(({ budget }) => budget)
   if (rows.every((head, h) => (budgets[h] ?? 0) >= head.rows)) return null
   const keptPerHead = rows.map((head, h) => {
     const sources = seen.sources(h)

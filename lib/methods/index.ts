@@ -1,9 +1,15 @@
 // The list of methods. A new one is one line here.
 import { adaKvOver } from './cache/ada-kv.js'
+import { chunkKvOver } from './cache/chunk-kv.js'
 import { h2o } from './cache/h2o.js'
+import { keyDiff } from './cache/key-diff.js'
+import { lagKv } from './cache/lag-kv.js'
+import { pyramidKvOver } from './cache/pyramid-kv.js'
 import { random } from './cache/random.js'
+import { recent } from './cache/recent.js'
 import { snapkv } from './cache/snapkv.js'
 import { streamingLlm } from './cache/streaming-llm.js'
+import { tova } from './cache/tova.js'
 import type { MethodFactory, MethodLike } from './define.js'
 import { fastv } from './layers/fastv.js'
 import { llmDrop } from './layers/llm-drop.js'
@@ -18,6 +24,8 @@ import { onLayers } from './wrap/on-layers.js'
 import { type KeepTable, perHead, perLayer } from './wrap/per-layer.js'
 
 const adaKv = adaKvOver(snapkv())
+const pyramidKv = pyramidKvOver(snapkv())
+const chunkKv = chunkKvOver(snapkv())
 
 const named = {
   fastv,
@@ -27,8 +35,14 @@ const named = {
   streamingLlm,
   snapkv,
   h2o,
+  tova,
+  pyramidKv,
   adaKv,
+  chunkKv,
+  keyDiff,
+  lagKv,
   random,
+  recent,
 }
 
 const wrappers = { perLayer, perHead, onLayers, chain, every }

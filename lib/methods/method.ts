@@ -110,8 +110,8 @@ export type KeepOf = (layer: number, head: number) => Budget | undefined
 /** How a cache method ranks the rows of a head; wrappers that spread a budget over heads ask for it. */
 export interface Ranking {
   readonly needs: readonly CacheNeed[]
-  /** [rows]: higher stays. Rows that are protected may hold anything. Comparable between heads where the method's paper has them so. */
-  score(seen: CacheSeen, head: number): ArrayLike<number>
+  /** [rows]: higher stays. Rows that `protect` guards with the same budget may hold anything. Comparable between heads where the method's paper has them so. */
+  score(seen: CacheSeen, head: number, budget: number): ArrayLike<number>
   protect(rows: number, budget: number): { readonly sinks: number; readonly recent: number }
 }
 

@@ -4,6 +4,7 @@
 #include "addon/addon_data.h"
 #include "addon/file.h"
 #include "addon/kernels.h"
+#include "addon/measure.h"
 #include "addon/model.h"
 #include "core/pool.h"
 
@@ -27,6 +28,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                 return Napi::Number::New(info.Env(), physical_cores());
               }));
   exports.Set("kernels", make_kernels(env));
+  exports.Set("trace", make_trace(env));
   return exports;
 }
 

@@ -5,6 +5,7 @@
 #include "addon/arguments.h"
 #include "addon/model.h"
 #include "addon/worker.h"
+#include "core/trace.h"
 
 namespace tokensieve::addon {
 
@@ -119,7 +120,11 @@ Napi::Value JsModel::advance(const Napi::CallbackInfo& info) {
   std::vector<Napi::Object> keep = batch->objects;
   batch->objects.clear();  // handles of this call only: the worker holds references
   auto* worker = new PromiseWorker<int>(
-      env, [batch, stage = stage_] { return stage->advance(batch->entries, batch->from, batch->to), 0; },
+      env,
+      [batch, stage = stage_] {
+        const trace::Span span(trace::Kind::call, "stage");
+        return stage->advance(batch->entries, batch->from, batch->to), 0;
+      },
       [batch](Napi::Env e, int&) { return results(e, *batch); }, std::move(keep), [work] { work->done(); });
   const Napi::Promise promise = worker->promise();
   worker->Queue();
@@ -135,8 +140,12 @@ Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Resul
   auto work = std::make_shared<Work>(env, busy_, std::vector<Napi::Object>{object},
                                      std::vector<std::shared_ptr<Session>>{session});
   auto* worker = new PromiseWorker<Result>(
-      env, [stage = stage_, session, f = std::move(f)] { return f(*stage, *session); }, std::move(finish), {object},
-      [work] { work->done(); });
+      env,
+      [stage = stage_, session, f = std::move(f)] {
+        const trace::Span span(trace::Kind::call, "session");
+        return f(*stage, *session);
+      },
+      std::move(finish), {object}, [work] { work->done(); });
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;

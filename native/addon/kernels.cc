@@ -5,14 +5,13 @@
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/measure.h"
 #include "addon/worker.h"
 #include "core/buffer.h"
 #include "core/pool.h"
 #include "kernels/backend.h"
 
 namespace tokensieve::addon {
-
-namespace {
 
 using kernels::Backend;
 
@@ -24,6 +23,8 @@ const Backend& need_backend(const Napi::Value& v) {
                 "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
   return *found;
 }
+
+namespace {
 
 // A size is what was given divided by the rest, without a remainder.
 size_t need_multiple(Napi::Env env, size_t n, size_t of, const char* name) {
@@ -198,6 +199,7 @@ Napi::Object make_kernels(Napi::Env env) {
   o.Set("topK", Napi::Function::New(env, top_k));
   o.Set("merge", Napi::Function::New(env, merge));
   o.Set("attention", Napi::Function::New(env, attention));
+  o.Set("limits", Napi::Function::New(env, limits));
   return o;
 }
 

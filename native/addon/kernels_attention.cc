@@ -32,15 +32,6 @@ struct Pages {
   }
 };
 
-const kernels::Backend& need_backend(const Napi::Value& v) {
-  const std::string name = need_string(v, "backend");
-  const kernels::Backend* b =
-      name == "cpu" ? kernels::runnable_backends().items[0] : kernels::backend_by_name(name.c_str());
-  if (b != nullptr) return *b;
-  throw to_js(v.Env(), Code::device,
-              "[kernels] expected a backend that this machine can run, got \"" + name.substr(0, 40) + "\"");
-}
-
 kernels::AttentionShape need_shape(const Napi::Object& o) {
   kernels::AttentionShape shape;
   shape.heads = need_int(o.Get("heads"), "heads", 1, 1024);

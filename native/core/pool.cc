@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "core/thread.h"
+#include "core/trace.h"
 
 namespace tokensieve {
 
@@ -67,6 +68,8 @@ struct Crew {
   std::atomic<Team::Task> task{nullptr};
   std::atomic<void*> context{nullptr};
   std::atomic<int> tasks{0};
+  std::atomic<const char*> name{nullptr};  // what the caller is doing, while a trace is on
+  std::atomic<int32_t> layer{-1};
   const std::atomic<bool>* const stop;
   const Microseconds limit;
   int workers = 0;
@@ -87,6 +90,9 @@ struct Crew {
   uint64_t await_ticket(uint32_t seen) noexcept;
   void await_done() noexcept;
   void announce(uint64_t value, int hands) noexcept;
+  trace::Label label() const noexcept {
+    return {name.load(std::memory_order_relaxed), layer.load(std::memory_order_relaxed)};
+  }
   void release() noexcept {
     if (references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
@@ -203,6 +209,7 @@ void Crew::serve() noexcept {
 }
 
 void Crew::work(uint32_t run, int seat) noexcept {
+  const int64_t begin = trace::on() ? trace::now() : 0;
   int done = 0;
   uint64_t now = ticket.load(std::memory_order_acquire);
   while (run_of(now) == run && left(now) != 0) {
@@ -214,7 +221,9 @@ void Crew::work(uint32_t run, int seat) noexcept {
     ++done;
     now = ticket.load(std::memory_order_acquire);
   }
-  if (done) finish(done);
+  if (!done) return;
+  if (begin) trace::add(trace::Kind::work, label(), begin);  // before the caller may go on
+  finish(done);
 }
 
 void Crew::finish(int done) noexcept {
@@ -227,6 +236,11 @@ void Crew::publish(int count, Team::Task function, void* argument) noexcept {
   task.store(function, std::memory_order_relaxed);
   context.store(argument, std::memory_order_relaxed);
   tasks.store(count, std::memory_order_relaxed);
+  if (trace::on()) {
+    const trace::Label own = trace::label();
+    name.store(own.name, std::memory_order_relaxed);
+    layer.store(own.layer, std::memory_order_relaxed);
+  }
   unfinished.store(count, std::memory_order_relaxed);
   const uint32_t run = (run_of(ticket.load(std::memory_order_relaxed)) + 1) & 0x7fffffffu;  // never that of kClosed
   announce(uint64_t{run} << 32 | static_cast<uint32_t>(count), std::min(count - 1, workers));
@@ -245,6 +259,7 @@ void Crew::announce(uint64_t value, int hands) noexcept {
 }
 
 uint64_t Crew::await_ticket(uint32_t seen) noexcept {
+  const trace::Span span(trace::Kind::wait, "wait");
   const auto changed = [&] { return run_of(ticket.load(std::memory_order_acquire)) != seen; };
   if (!spin(limit, changed)) {
     std::unique_lock<std::mutex> lock(mutex);
@@ -256,6 +271,7 @@ uint64_t Crew::await_ticket(uint32_t seen) noexcept {
 }
 
 void Crew::await_done() noexcept {
+  const trace::Span span(trace::Kind::wait, "wait");
   if (spin(limit, [&] { return unfinished.load(std::memory_order_acquire) == 0; })) return;
   std::unique_lock<std::mutex> lock(mutex);
   caller_asleep.store(true);

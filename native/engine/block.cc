@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/trace.h"
 
 namespace tokensieve {
 
@@ -32,6 +33,7 @@ Linear slice(const Model& model, const Linear& linear, int begin, int end, int c
 }
 
 void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n) {
+  const trace::Span span(trace::Kind::kernel, "views");
   const int kv_heads = cache.shape().kv_heads, window = s.model().layers[static_cast<size_t>(layer)].window;
   views.assign(static_cast<size_t>(kv_heads), {});
   first.resize(views.size()), end.resize(views.size()), bias.resize(views.size());
@@ -40,9 +42,13 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     kernels::View& v = views[h];
     cache.view(layer, static_cast<int>(h), &v);
     first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
+    // A query sees its own source and those before it, within the window. The first is looked for, the rest follow.
     const int32_t* rows = head.source.data();
-    int low = 0, high = 0;
-    for (int i = 0; i < n; i++) {  // a query sees its own source and those before it, within the window
+    const auto rows_up_to = [&](int32_t last) {
+      return static_cast<int>(std::upper_bound(rows, rows + v.rows, last) - rows);
+    };
+    int low = window > 0 ? rows_up_to(source[0] - window) : 0, high = rows_up_to(source[0]);
+    for (int i = 0; i < n; i++) {
       while (high < v.rows && rows[high] <= source[i]) high++;
       while (window > 0 && low < high && rows[low] <= source[i] - window) low++;
       first[h][static_cast<size_t>(i)] = low, end[h][static_cast<size_t>(i)] = high;
@@ -70,6 +76,7 @@ Block::Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int
 }
 
 void Block::run(int layer) {
+  const trace::Span span(trace::Kind::layer, "layer", layer);
   const SessionOptions& o = entries_[0]->session->options();
   if (!o.skip_attention[static_cast<size_t>(layer)]) attention(layer);
   if (!o.skip_mlp[static_cast<size_t>(layer)]) feed_forward(layer);
@@ -176,6 +183,7 @@ void Block::rotate_by_slot(int layer, size_t entry) {
 }
 
 void Block::append(int layer) {
+  const trace::Span span(trace::Kind::kernel, "append");
   const Config& c = model_.config;
   const float* k = stage_.qkv_.as<float>() + c.heads * c.head_size;
   const float* v = k + c.kv_heads * c.head_size;
@@ -194,17 +202,17 @@ void Block::append(int layer) {
 void Block::attend(int layer) {
   const Config& c = model_.config;
   const size_t wide = static_cast<size_t>(c.heads * c.head_size);
-  std::vector<LayerViews> views(entries_.size());
-  std::vector<kernels::AttentionJob> jobs(entries_.size());
+  views_.resize(entries_.size());
+  jobs_.assign(entries_.size(), {});
   for (size_t i = 0; i < entries_.size(); i++) {
     const StageEntry& e = *entries_[i];
-    kernels::AttentionJob& job = jobs[i];
+    kernels::AttentionJob& job = jobs_[i];
     job.n = e.end - e.begin;
-    views[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
+    views_[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
     const bool sums = e.session->sums_attention(layer);
-    for (int h = 0; sums && job.n <= 4 && h < c.kv_heads; h++)
-      views[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
-    job.views = views[i].views.data();
+    for (int h = 0; sums && h < c.kv_heads; h++)
+      views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    job.views = views_[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
     job.ldq = width_;
     job.out = stage_.attended_.as<float>() + static_cast<size_t>(at_[i]) * wide;
@@ -213,56 +221,41 @@ void Block::attend(int layer) {
   kernels::AttentionShape shape = attention_shape(model_);
   // Sessions whose keys are rotated late read other tables: two calls where a batch holds both kinds.
   for (bool late : {false, true}) {
-    std::vector<kernels::AttentionJob> part;
+    part_.clear();
     int most = 0;
     for (size_t i = 0; i < entries_.size(); i++) {
       if (entries_[i]->session->options().repack != late) continue;
-      part.push_back(jobs[i]);
-      for (const kernels::View& v : views[i].views) most = std::max(most, v.rows);
+      part_.push_back(jobs_[i]);
+      for (const kernels::View& v : views_[i].views) most = std::max(most, v.rows);
     }
-    if (part.empty()) continue;
+    if (part_.empty()) continue;
     if (late) stage_.late(layer, most, &shape);
-    const int count = static_cast<int>(part.size());
-    stage_.scratch_.need(model_.backend->attention_scratch(shape, part.data(), count, team_.size()));
-    model_.backend->attention(shape, part.data(), count, stage_.scratch_.data(), team_);
+    const int count = static_cast<int>(part_.size());
+    stage_.scratch_.need(model_.backend->attention_scratch(shape, part_.data(), count, team_.size()));
+    model_.backend->attention(shape, part_.data(), count, stage_.scratch_.data(), team_);
     for (size_t i = 0; i < entries_.size(); i++) {
-      if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs[i], shape);
+      if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs_[i], shape);
     }
   }
 }
 
-// Probabilities of the rows that a method looks at, while their queries are at hand.
+// Probabilities of the rows that a method looks at, while their queries are at hand. Column sums are the attention's own.
 void Block::observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape) {
   Session& s = *e.session;
   const Look* look = s.look(layer);
-  if (look == nullptr) return;
-  const int all = static_cast<int>(s.rows().source.size()), group = shape.heads / shape.kv_heads;
-  const int from = std::max(e.begin, all - look->attention_rows);
-  auto probe = [&](int first_row, float* out, size_t stride) {
-    std::vector<kernels::View> views(job.views, job.views + shape.kv_heads);
-    for (kernels::View& v : views) v.first += first_row - e.begin, v.end += first_row - e.begin;
-    kernels::AttentionJob part = job;
-    part.q += static_cast<size_t>(first_row - e.begin) * job.ldq;
-    part.n = e.end - first_row;
-    part.views = views.data();
-    stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
-    model_.backend->attention_probe(shape, part, false, out, stride, stage_.scratch_.data(), team_);
-  };
+  if (look == nullptr || look->attention_rows == 0) return;
+  const int from = std::max(e.begin, static_cast<int>(s.rows().source.size()) - look->attention_rows);
+  if (from >= e.end) return;
+  std::vector<kernels::View> views(job.views, job.views + shape.kv_heads);
+  for (kernels::View& v : views) v.first += from - e.begin, v.end += from - e.begin;
+  kernels::AttentionJob part = job;
+  part.q += static_cast<size_t>(from - e.begin) * job.ldq;
+  part.n = e.end - from;
+  part.views = views.data();
   size_t stride = 0;
-  if (from < e.end && look->attention_rows > 0) {
-    float* sums = s.look_buffer(layer, &stride);
-    probe(from, sums, stride);
-  }
-  if (look->column_sums && job.n > 4) {
-    for (int h = 0; h < shape.kv_heads; h++) stride = std::max(stride, static_cast<size_t>(job.views[h].rows));
-    std::vector<float> sums(stride * static_cast<size_t>(shape.heads));
-    probe(e.begin, sums.data(), stride);
-    for (int h = 0; h < shape.heads; h++) {
-      float* mass = s.cache().mass(layer, h / group);
-      for (int j = 0; j < job.views[h / group].rows; j++)
-        mass[j] += sums[static_cast<size_t>(h) * stride + static_cast<size_t>(j)] / static_cast<float>(group);
-    }
-  }
+  float* sums = s.look_buffer(layer, &stride);
+  stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
+  model_.backend->attention_probe(shape, part, false, sums, stride, stage_.scratch_.data(), team_);
 }
 
 }  // namespace tokensieve

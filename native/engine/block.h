@@ -13,7 +13,6 @@ struct LayerViews {
   std::vector<std::vector<int32_t>> first, end;  // [kv_heads][n]
   std::vector<std::vector<float>> bias;
 
-  // before[h]: rows of head h that stood in the cache before the call's rows [begin of the call's appended rows); the query rows are the newest of the call.
   void build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n);
 };
 
@@ -45,6 +44,9 @@ class Block {
   Team& team_;
   size_t width_;  // of a qkv row
   std::vector<int> at_;  // first row of each entry
+  // Of the layer that runs; kept from layer to layer for their memory.
+  std::vector<LayerViews> views_;
+  std::vector<kernels::AttentionJob> jobs_, part_;
 };
 
 }  // namespace tokensieve

@@ -36,14 +36,18 @@ class Loader {
  private:
   kernels::PackedMatrix pack(const std::vector<const Tensor*>& tensors,
                              const std::vector<const std::vector<int32_t>*>& maps);
-  const float* keep(std::vector<float> values);
-  void advance(const Tensor& t);
+  uint8_t* room(size_t bytes);
+  const float* keep(const std::vector<float>& values);
+  void pack_rows(const Tensor& t, const std::vector<int32_t>* map, uint8_t* out, Team& team);
+  void advance(const Tensor& t, size_t from, size_t to);
 
   const Weights& weights_;
   Model& model_;
   const LoadControl& control_;
   std::vector<std::unique_ptr<std::vector<int32_t>>> orders_;
-  uint64_t done_ = 0, total_ = 0;
+  uint64_t done_ = 0, total_ = 0;  // bytes of tensors
+  uint8_t* next_ = nullptr;  // what is left of the newest buffer
+  size_t left_ = 0;
 };
 
 // One line an architecture (models/registry.cc). describe fills config, rotaries, layers from the metadata and tensors.

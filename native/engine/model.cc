@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "engine/loader.h"
+#include "kernels/traced.h"
 
 namespace tokensieve {
 
@@ -14,7 +15,7 @@ std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend
                                        ", the file is \"" + name.substr(0, 60) + "\"");
   }
   auto model = std::make_unique<Model>();
-  model->backend = &backend;
+  model->backend = &kernels::traced_backend(backend);
   model->threads = threads;
   model->config.architecture = name;
   model->fingerprint = weights.fingerprint();

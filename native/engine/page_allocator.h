@@ -14,8 +14,8 @@
 
 namespace tokensieve {
 
-constexpr size_t kSlabBytes = size_t{1} << 20;  // also a slab's alignment: a page finds its slab by its address
-constexpr size_t kMaxPageBytes = kSlabBytes / 4;
+constexpr size_t kSlabBytes = size_t{2} << 20;  // also a slab's alignment: a page finds its slab by its address
+constexpr size_t kMaxPageBytes = kSlabBytes / 8;
 
 struct Slab;
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/trace.h"
 #include "engine/block.h"
 
 namespace tokensieve {
@@ -240,6 +241,7 @@ void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
     HeadWish& wish = wishes[i]->head;
     if (wish.logits == HeadWish::Logits::last) wishes[i]->logits.assign(logits, logits + v);
     if (!wish.sampler) continue;
+    const trace::Span span(trace::Kind::kernel, "sample");
     wishes[i]->token =
         wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()),
                              wish.logprob ? &wishes[i]->logprob : nullptr);

@@ -83,9 +83,9 @@ class FileWeights : public Weights {
   bool norms_plus_one() const override { return model_.norms_plus_one; }
   std::string name() const override { return model_.path; }
 
-  void release(const Tensor& t) override {
+  void release(const uint8_t* data, size_t bytes) override {
     for (const MappedFile& file : model_.files) {
-      if (file.holds(t.data)) file.release(t.data, t.bytes);
+      if (file.holds(data)) file.release(data, bytes);
     }
   }
 

@@ -66,7 +66,7 @@ class Weights {
   // pair by pair.
   virtual bool rope_halves() const = 0;
   virtual bool norms_plus_one() const = 0;  // Gemma: safetensors hold w for (1 + w), GGUF holds 1 + w
-  virtual void release(const Tensor& t) = 0;  // its pages are not needed any more (madvise)
+  virtual void release(const uint8_t* data, size_t bytes) = 0;  // of a tensor: not needed any more (madvise)
   virtual uint64_t file_bytes() const = 0;  // of all pieces
   // 64 hex digits, a hash of headers, sizes and samples of the data: the same model gives the same, under any name.
   virtual std::string fingerprint() const = 0;

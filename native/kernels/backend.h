@@ -4,6 +4,7 @@
 #include "kernels/attention.h"
 #include "kernels/gate.h"
 #include "kernels/kv_page.h"
+#include "kernels/limits.h"
 #include "kernels/matmul.h"
 #include "kernels/quantize.h"
 #include "kernels/rms_norm.h"
@@ -40,6 +41,8 @@ struct Backend {
   Attention attention;
   AttentionProbeScratch attention_probe_scratch;
   AttentionProbe attention_probe;
+  Peak peak;
+  ReadMemory read_memory;
 };
 
 const Backend& reference_backend() noexcept;

@@ -17,9 +17,16 @@ const cacheMethods = {
   snapkv: (keep: number) => methods.snapkv({ keep, window: 8 }),
   h2o: (keep: number) => methods.h2o({ keep }),
   streamingLlm: (keep: number) => methods.streamingLlm({ keep }),
+  tova: (keep: number) => methods.tova({ keep }),
+  pyramidKv: (keep: number) => methods.pyramidKv({ keep, beta: 1 }), // a pyramid without a slope: its own test adds up the layers
   adaKv: (keep: number) => methods.adaKv({ keep }),
+  chunkKv: (keep: number) => methods.chunkKv({ keep }),
+  keyDiff: (keep: number) => methods.keyDiff({ keep }),
+  lagKv: (keep: number) => methods.lagKv({ keep, lag: 16 }),
   random: (keep: number) => methods.random({ keep }),
+  recent: (keep: number) => methods.recent({ keep }),
 }
+const floors = ['random', 'recent']
 const layerMethods = {
   fastv: (keep: number) => methods.fastv({ keep }),
   pyramidDrop: (keep: number) => methods.pyramidDrop({ layers: [2], ratios: [keep] }),
@@ -44,7 +51,10 @@ test('every method of the list is under test here', async (t) => {
     [...names].sort(),
   )
   for (const { name, title, paper, options } of methods.list()) {
-    t.ok(title.length > 10 && (name === 'random' || /^\d{4}\.\d{5}$/.test(paper)), `${name} has a title and a paper`)
+    t.ok(
+      title.length > 10 && (floors.includes(name) || /^\d{4}\.\d{5}$/.test(paper)),
+      `${name} has a title and a paper`,
+    )
     t.ok(
       Object.values(options).every(({ about }) => about.length > 5),
       `${name} says what its options mean`,
@@ -81,11 +91,16 @@ test('the cache: protected rows survive', async (t) => {
     ['h2o', 0, 50],
     ['streamingLlm', 4, 96],
     ['adaKv', 0, 32],
+    ['pyramidKv', 0, 32],
+    ['chunkKv', 0, 32],
+    ['keyDiff', 4, 0],
+    ['lagKv', 4, 16],
     ['random', 4, 32],
+    ['recent', 4, 96],
   ] as const) {
     for (const rows of keptRows(cacheMethods[name](0.5), randomCache(200, 9))) {
       t.same(rows.slice(0, sinks), [...span(0, sinks)], name)
-      t.same(rows.slice(-recent), [...span(200 - recent, 200)], name)
+      t.same(rows.slice(rows.length - recent), [...span(200 - recent, 200)], name)
     }
   }
 })
@@ -96,10 +111,17 @@ test('equal scores: the lower row stays', async (t) => {
     attention: () => new Float32Array(60),
     columnSums: () => new Float32Array(60),
     keyNorms: () => new Float32Array(60),
+    keys: () => new Float32Array(60 * shape.headSize),
+    values: () => new Float32Array(60 * shape.headSize),
   }
   for (const [name, keep, expected] of [
     ['snapkv', 0.5, [...span(0, 22), ...span(52, 60)]],
     ['h2o', 0.5, [...span(0, 15), ...span(45, 60)]],
+    ['tova', 0.5, [...span(0, 30)]],
+    ['pyramidKv', 0.75, [...span(0, 13), ...span(28, 60)]],
+    ['chunkKv', 0.75, [...span(0, 13), ...span(28, 60)]],
+    ['keyDiff', 0.5, [...span(0, 30)]],
+    ['lagKv', 0.75, [...span(0, 13), ...span(20, 28), ...span(36, 60)]],
   ] as const) {
     for (const rows of keptRows(cacheMethods[name](keep), flat)) t.same(rows, expected, name)
   }
@@ -123,11 +145,14 @@ test('a share never compounds: a second prompt, a second look', async (t) => {
   }
 })
 
-function observed(sources: number[][]): Pick<CacheSeen, 'attention' | 'columnSums' | 'keyNorms'> {
+function observed(sources: number[][]): Pick<CacheSeen, 'attention' | 'columnSums' | 'keyNorms' | 'keys' | 'values'> {
   const next = generator(3)
-  const values = sources.map((rows) => Float32Array.from(rows, next))
-  const read = (head: number) => values[head] as Float32Array
-  return { attention: read, columnSums: read, keyNorms: read }
+  const draw = (wide: number) => {
+    const values = sources.map((rows) => Float32Array.from({ length: rows.length * wide }, next))
+    return (head: number) => values[head] as Float32Array
+  }
+  const [rows, lines] = [draw(1), draw(shape.headSize)]
+  return { attention: rows, columnSums: rows, keyNorms: rows, keys: lines, values: lines }
 }
 
 test('layers: budgets are exact, what no method may touch survives', async (t) => {

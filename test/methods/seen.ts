@@ -35,6 +35,8 @@ interface CacheGiven {
   attention?: ArrayLike<number>[]
   columnSums?: ArrayLike<number>[]
   keyNorms?: ArrayLike<number>[]
+  keys?: ArrayLike<number>[]
+  values?: ArrayLike<number>[]
 }
 
 /** Every head holds rows 0 … tokens - 1 where nothing else is given; what is not given may not be read. */
@@ -56,17 +58,19 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
     attention: read(given.attention, 'attention'),
     columnSums: read(given.columnSums, 'columnSums'),
     keyNorms: read(given.keyNorms, 'keyNorms'),
-    keys: read(undefined, 'keys'),
-    values: read(undefined, 'values'),
+    keys: read(given.keys, 'keys'),
+    values: read(given.values, 'values'),
   }
 }
 
 /** A cache of `tokens` rows in every head with all observations drawn from a seed. `ties`: values from a few steps only. */
 export function randomCache(tokens: number, seed: number, more: CacheGiven = {}, ties = false): CacheSeen {
   const next = generator(seed)
-  const heads = (more.shape ?? shape).kvHeads
-  const draw = () => Array.from({ length: heads }, () => floats(tokens, ties ? () => Math.floor(next() * 3) / 4 : next))
-  return cacheSeen({ tokens, attention: draw(), columnSums: draw(), keyNorms: draw(), ...more })
+  const { headSize, kvHeads } = more.shape ?? shape
+  const one = ties ? () => Math.floor(next() * 3) / 4 : next
+  const draw = (wide = 1) => Array.from({ length: kvHeads }, () => floats(tokens * wide, one))
+  const norms = { attention: draw(), columnSums: draw(), keyNorms: draw() }
+  return cacheSeen({ tokens, ...norms, keys: draw(headSize), values: draw(headSize), ...more })
 }
 
 interface LayerGiven {

@@ -199,6 +199,8 @@ class Problem {
   Answer expected() const {
     Answer answer = empty();
     std::vector<double> p;
+    std::vector<std::vector<double>> mass;
+    for (const std::vector<float>& line : answer.mass) mass.emplace_back(line.size());
     for (int i = 0; i < spec_.n; ++i) {
       for (int h = 0; h < shape_.heads; ++h) {
         const size_t kv = static_cast<size_t>(h / spec_.group);
@@ -208,12 +210,15 @@ class Problem {
           if (p[j] == 0) continue;
           const float* value = &values_[kv].read.at(static_cast<int>(j), 0);
           for (size_t c = 0; c < sum.size(); ++c) sum[c] += p[j] * static_cast<double>(value[c]);
-          if (spec_.mass && spec_.n <= 4) answer.mass[kv][j] += static_cast<float>(p[j] / spec_.group);
+          if (spec_.mass) mass[kv][j] += p[j] / spec_.group;
         }
         for (size_t c = 0; c < sum.size(); ++c) {
           answer.out.at(i, h * shape_.head_size + static_cast<int>(c)) = static_cast<float>(sum[c]);
         }
       }
+    }
+    for (size_t h = 0; h < mass.size(); ++h) {
+      for (size_t j = 0; j < mass[h].size(); ++j) answer.mass[h][j] += static_cast<float>(mass[h][j]);
     }
     return answer;
   }

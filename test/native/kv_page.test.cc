@@ -95,15 +95,17 @@ TEST("the contract's layout, by hand") {
     }
     const Bytes nibbles(backend->page_bytes(Side::keys, DType::q4_0, d));
     store(*backend, Side::keys, DType::q4_0, x, nibbles);
-    CHECK_EQ(nibbles.data()[3 * 16 + 2], ((2 + 3) % 15 + 1) | ((2 + 19) % 15 + 1) << 4);  // row 2: channels 3 and 19
-    CHECK_EQ(nibbles.data()[256 + 3 * 16 + 4], ((20 + 3) % 15 + 1) | ((20 + 19) % 15 + 1) << 4);  // row 20
+    CHECK_EQ(nibbles.data()[(0 * 16 + 2) * 4 + 3], ((2 + 3) % 15 + 1) | ((18 + 3) % 15 + 1) << 4);  // rows 2 and 18
+    CHECK_EQ(nibbles.data()[(7 * 16 + 4) * 4 + 1], ((4 + 29) % 15 + 1) | ((20 + 29) % 15 + 1) << 4);
     uint16_t scale;
     std::memcpy(&scale, nibbles.data() + 512, 2);
     CHECK_EQ(scale, 0x3c00);  // 1
     for (int r = 0; r < 32; ++r) x.at(r, 31) = 127;
     const Bytes bytes(backend->page_bytes(Side::values, DType::q8_0, d));
     store(*backend, Side::values, DType::q8_0, x, bytes);
-    CHECK_EQ(static_cast<int8_t>(bytes.data()[6 * d + 4]), 10 % 15 - 7);
+    CHECK_EQ(bytes.data()[(1 * 32 + 4) * 4 + 2], 10 % 15 - 7 + 128);  // row 6, channel 4
+    store(*backend, Side::keys, DType::q8_0, x, bytes);
+    CHECK_EQ(bytes.data()[((1 * 8 + 2) * 16 + 3) * 4 + 1], (19 + 9) % 15 - 7 + 128);  // row 19, channel 9
     for (int r = 0; r < 32; ++r) {
       for (int c = 0; c < d; ++c) x.at(r, c) = static_cast<float>(100 * r + c);
     }

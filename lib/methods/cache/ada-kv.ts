@@ -1,10 +1,9 @@
 // Ada-KV: a layer's budget goes to the heads whose rows score highest, ragged from head to head. arXiv 2407.11550
 import { apportion } from '../../budget.js'
-import { typeError } from '../../errors.js'
 import { cacheMethod, type HeadRows } from '../cache-method.js'
-import { asMethod } from '../define.js'
-import type { Method, Ranking } from '../method.js'
-import { type Option, real } from '../options.js'
+import type { Method } from '../method.js'
+import { real } from '../options.js'
+import { ranked, rankingOf } from '../ranked.js'
 import { type Protected, topK } from '../select.js'
 
 /** Ada-KV over a method that gives the scores where none is named; the list says which. */
@@ -15,26 +14,10 @@ export function adaKvOver(preset: Method) {
     paper: '2407.11550',
     options: { of: ranked(preset), floor: real(0.2, 'share of an even budget that every head gets', 0, 1) },
     needs: ({ of }) => [...rankingOf(of).needs],
-    score: (seen, head, { of }) => rankingOf(of).score(seen, head),
+    score: (seen, head, { of }, budget) => rankingOf(of).score(seen, head, budget),
     protect: ({ of }, budget, rows) => rankingOf(of).protect(rows, budget),
     allocate: (heads, { floor }) => spread(heads, floor),
   })
-}
-
-function ranked(preset: Method): Option<Method> {
-  return {
-    default: preset,
-    about: 'the method that scores the rows; its own budget is not used',
-    parse(value, name) {
-      const method = asMethod(value, name)
-      if (method.ranking === undefined) throw typeError('a method that scores cache rows', name, method.label)
-      return method
-    },
-  }
-}
-
-function rankingOf(method: Method): Ranking {
-  return method.ranking as Ranking
 }
 
 /**

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/functions.h"
+#include "kernels/cpu/simd.h"
 
 namespace tokensieve::kernels::TS_ISA {
 
@@ -42,7 +43,7 @@ struct Arena {
 };
 
 struct Counts {
-  int decode, splits, prefill, chunks, tiles, decode_rows;
+  int decode, splits, prefill, chunks, tiles, decode_rows, mass_rows;
 };
 
 struct Call {
@@ -67,8 +68,10 @@ Counts count_parts(const Call& call) {
         sum.splits += splits.hi - splits.lo;
         sum.decode_rows = job.n * call.group > sum.decode_rows ? job.n * call.group : sum.decode_rows;
       } else {
+        const int opened = prefill_end(rows) - prefill_base(rows);
         sum.prefill++;
-        sum.chunks += up(prefill_end(rows) - prefill_base(rows), kChunkRows);
+        if (job.views[h].mass && opened > sum.mass_rows) sum.mass_rows = opened;
+        sum.chunks += up(opened, kChunkRows);
         sum.tiles += up(job.n * call.group, kTileRows);
       }
     }
@@ -109,11 +112,14 @@ void add_decode(const Call& call, const AttentionJob& job, int kv, int per_task,
 void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena, Plan* plan, int* heads) {
   const View& view = job.views[kv];
   const Range rows = seen(view, job.n);
-  PrefillHead head{&job, &view, kv, prefill_base(rows), prefill_end(rows), exact(view), nullptr, nullptr, {}, {}};
+  PrefillHead head{&job, &view, kv,     prefill_base(rows), prefill_end(rows), exact(view), nullptr, nullptr,
+                   {},   {},    nullptr};
   const int opened = head.end - head.base;
   const size_t bytes = static_cast<size_t>(opened) * static_cast<size_t>(call.shape.head_size * (head.exact ? 4 : 2));
   head.keys = arena->take<uint8_t>(bytes);
   head.values = arena->take<uint8_t>(bytes);
+  const int runs = up(up(job.n * call.group, kTileRows), kMassTiles);
+  if (view.mass) head.mass = arena->take<float>(static_cast<size_t>(runs) * static_cast<size_t>(opened));
   if (!arena->memory) return;
   head.key_start = {0, head.base};
   head.value_start = {0, head.base};
@@ -129,7 +135,8 @@ void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena
 // is left for the end is small.
 void order_tiles(const Call& call, const Counts& counts, Plan* plan) {
   for (int h = 0; h < counts.prefill; h++) {
-    for (int t = up(plan->prefill[h].job->n * call.group, kTileRows) - 1; t >= 0; t--) {
+    const PrefillHead& head = plan->prefill[h];
+    for (int t = up(up(head.job->n * call.group, kTileRows), head.mass ? kMassTiles : 1) - 1; t >= 0; t--) {
       plan->tiles[plan->tile_count++] = {h, t};
     }
   }
@@ -149,7 +156,9 @@ size_t make_plan(const Call& call, uint8_t* scratch, Plan* plan) {
   plan->chunks = arena.take<Part>(static_cast<size_t>(counts.chunks));
   plan->tiles = arena.take<Part>(static_cast<size_t>(counts.tiles));
   size_t floats = counts.decode > 0 ? decode_floats(shape, counts.decode_rows) : 0;
-  if (counts.prefill > 0 && prefill_floats(shape) > floats) floats = prefill_floats(shape);
+  const size_t prefill_part = counts.prefill > 0 ? prefill_floats(shape, counts.mass_rows) : 0;
+  if (prefill_part > floats) floats = prefill_part;
+  plan->mass_rows = counts.mass_rows;
   plan->worker_bytes = (4 * floats + 63) / 64 * 64;
   plan->workers = arena.take<uint8_t>(plan->worker_bytes * static_cast<size_t>(call.threads));
   int per_task = counts.splits / (8 * call.threads), decode = 0, prefill = 0;
@@ -167,6 +176,31 @@ size_t make_plan(const Call& call, uint8_t* scratch, Plan* plan) {
   return arena.used;
 }
 
+// Cache rows of one chunk: mass += the lines of all runs.
+void add_mass_chunk(const Plan& plan, int index) {
+  const Part& part = plan.chunks[index];
+  const PrefillHead& head = plan.prefill[part.head];
+  if (!head.mass) return;
+  const int width = head.end - head.base, from = part.index * kChunkRows;
+  const int n = width - from < kChunkRows ? width - from : kChunkRows;
+  const int runs = up(up(head.job->n * plan.group, kTileRows), kMassTiles);
+  alignas(64) float sum[kChunkRows] = {};
+  for (int run = 0; run < runs; run++) {
+    const float* line = head.mass + static_cast<size_t>(run) * static_cast<size_t>(width) + from;
+    for (int j = 0; j < n; j += 16) store(sum + j, add(load(sum + j), load(line + j)));
+  }
+  float* mass = head.view->mass + head.base + from;
+  const int rows = head.view->rows - head.base - from;
+  for (int j = 0; j < n && j < rows; j += 16) {
+    const int some = rows - j < 16 ? rows - j : 16;
+    if (some == 16) {
+      store(mass + j, add(load(mass + j), load(sum + j)));
+    } else {
+      store_part(mass + j, add(load_part(mass + j, some), load(sum + j)), some);
+    }
+  }
+}
+
 void first_stage(void* context, int index, int worker) {
   const Plan& plan = *static_cast<const Plan*>(context);
   if (index < plan.chunk_count) return open_chunk(plan, index);
@@ -174,6 +208,8 @@ void first_stage(void* context, int index, int worker) {
 }
 
 void second_stage(void* context, int index, int worker) { run_tile(*static_cast<const Plan*>(context), index, worker); }
+
+void third_stage(void* context, int index, int) { add_mass_chunk(*static_cast<const Plan*>(context), index); }
 
 }  // namespace
 
@@ -187,6 +223,7 @@ void attention(const AttentionShape& shape, const AttentionJob* jobs, int count,
   make_plan({shape, jobs, count, team.size(), shape.heads / shape.kv_heads}, static_cast<uint8_t*>(scratch), &plan);
   if (plan.chunk_count + plan.task_count > 0) team.run(plan.chunk_count + plan.task_count, first_stage, &plan);
   if (plan.tile_count > 0) team.run(plan.tile_count, second_stage, &plan);
+  if (plan.mass_rows > 0) team.run(plan.chunk_count, third_stage, &plan);
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

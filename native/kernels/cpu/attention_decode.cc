@@ -10,7 +10,7 @@ namespace {
 struct Desk {
   float* q;  // [rows][head_size], times scale * log2(e)
   float* s;  // [rows][kScoreRow]: scores, then exponentials
-  float* shifts;  // [rows][head_size / 32][16]
+  DotQueries numbers;
   float* opened;  // [head_size][16]: keys that are rotated when read
 };
 
@@ -19,7 +19,12 @@ size_t up_to_4(int rows) { return static_cast<size_t>(rows + 3) / 4 * 4; }
 Desk desk_of(const Plan& plan, int worker, int rows) {
   const size_t d = static_cast<size_t>(plan.shape->head_size), n = up_to_4(rows);
   float* q = reinterpret_cast<float*>(plan.workers + plan.worker_bytes * static_cast<size_t>(worker));
-  return {q, q + n * d, q + n * (d + kScoreRow), q + n * (d + kScoreRow + d / 2)};
+  float* s = q + n * d;
+  float* units = s + n * kScoreRow;
+  float* scales = units + n * d / 2;
+  float* sums = scales + n * d / 32;
+  float* opened = sums + n * d / 32;
+  return {q, s, {reinterpret_cast<uint8_t*>(units), scales, reinterpret_cast<int32_t*>(sums)}, opened};
 }
 
 void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
@@ -31,68 +36,75 @@ void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
     const float* x = head.job->q + static_cast<size_t>(r / plan.group) * head.job->ldq + column;
     for (int c = 0; c < d; c += 16) store(y + c, mul(load(x + c), scale));
   }
+  if (d % 32 == 0) quantize_queries(desk.q, d, head.rows, desk.numbers);
 }
 
-// The first n rows at a cursor as far as they lie in one piece.
-Piece front(const Piece* pieces, Cursor* at, int n) {
-  *at = settle(pieces, *at);
-  Piece piece = pieces[at->piece];
-  const int rest = piece.count - at->row;
-  piece.first = static_cast<int16_t>(piece.first + at->row);
-  piece.count = static_cast<int16_t>(rest < n ? rest : n);
-  return piece;
+// What a split reads of one side.
+struct Reading {
+  int count;
+  Slice slices[kSplit];
+};
+
+// Rows [lo, hi) of a split that begins at row r0, where `at` stands.
+void find_slices(const Piece* pieces, Cursor at, int r0, int lo, int hi, Reading* to) {
+  to->count = 0;
+  at.row += lo - r0;
+  for (int row = lo; row < hi;) {
+    at = settle(pieces, at);
+    Piece piece = pieces[at.piece];
+    const int rest = piece.count - at.row, n = rest < hi - row ? rest : hi - row;
+    piece.first = static_cast<int16_t>(piece.first + at.row);
+    piece.count = static_cast<int16_t>(n);
+    to->slices[to->count++] = {piece, row - r0, piece.page};
+    row += n;
+    at.row += n;
+  }
 }
 
-// Scores of cache rows [lo, hi) of a split that begins at row r0, where `keys` stands.
-void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, Cursor keys, int r0, int lo, int hi,
-                 const uint8_t* after) {
+// Page after page of what is read now brings nearer the page that is read as much later as a side of a split takes.
+void look_ahead(Reading* now, const Reading& later) {
+  for (int i = 0; i < now->count && i < later.count; i++) now->slices[i].ahead = later.slices[i].piece.page;
+}
+
+// Scores of cache rows [lo, hi) of a split that begins at row r0, where `at` stands.
+void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, const Reading& keys, Cursor at, int r0,
+                 int lo, int hi) {
   const int d = plan.shape->head_size;
   if (plan.shape->cos) {
-    keys.row += lo / 16 * 16 - r0;
+    at.row += lo / 16 * 16 - r0;
     for (int row = lo / 16 * 16; row < hi; row += 16) {
       const int rest = head.view->rows - row, n = rest < 16 ? rest : 16;
-      keys = open_keys(*plan.shape, *head.view, keys, row, n, desk.opened);
-      const Piece block{reinterpret_cast<const uint8_t*>(desk.opened), 0, 16, DType::f32};
-      key_scores(block, d, block.page, desk.q, head.rows, desk.s + (row - r0));
+      at = open_keys(*plan.shape, *head.view, at, row, n, desk.opened);
+      const uint8_t* block = reinterpret_cast<const uint8_t*>(desk.opened);
+      key_scores({{block, 0, 16, DType::f32}, 0, block}, d, desk.q, head.rows, desk.s + (row - r0));
     }
     return;
   }
-  keys.row += lo - r0;
-  Piece piece = front(head.view->keys, &keys, hi - lo);
-  for (int row = lo; row < hi;) {
-    const int n = piece.count;
-    Piece next = piece;
-    keys.row += n;
-    next.page = after;
-    if (row + n < hi) next = front(head.view->keys, &keys, hi - row - n);
-    key_scores(piece, d, next.page, desk.q, head.rows, desk.s + (row - r0));
-    row += n;
-    piece = next;
+  for (int i = 0; i < keys.count; i++) {
+    const Slice& slice = keys.slices[i];
+    float* s = desk.s + slice.column;
+    if (is_plain(slice.piece.type)) {
+      key_scores(slice, d, desk.q, head.rows, s);
+    } else {
+      key_dots(slice, d, desk.q, desk.numbers, head.rows, s);
+    }
   }
 }
 
-void add_values(const Plan& plan, const DecodeHead& head, const Desk& desk, Cursor values, int r0, int lo, int hi,
-                const uint8_t* after, float* out) {
+void add_values(const Plan& plan, const DecodeHead& head, const Desk& desk, const Reading& values, float* out) {
   const int d = plan.shape->head_size;
-  bool shifted = false;
   for (int i = 0; i < head.rows * d; i += 16) store(out + i, zero());
-  values.row += lo - r0;
-  Piece piece = front(head.view->values, &values, hi - lo);
-  for (int row = lo; row < hi;) {
-    const int n = piece.count;
-    Piece next = piece;
-    values.row += n;
-    next.page = after;
-    if (row + n < hi) next = front(head.view->values, &values, hi - row - n);
-    if (is_kivi(piece.type) && !shifted) {
-      for (int i = 0; i < head.rows * d / 2; i += 16) store(desk.shifts + i, zero());
-      shifted = true;
+  for (int i = 0; i < values.count;) {
+    const Slice* slice = values.slices + i;
+    int n = 1;
+    if (is_plain(slice->piece.type)) {
+      value_sums(*slice, d, desk.s, head.rows, out);
+    } else {
+      while (i + n < values.count && !is_plain(slice[n].piece.type)) n++;
+      value_dots(slice, n, d, desk.s, head.rows, out);
     }
-    value_sums(piece, d, next.page, desk.s + (row - r0), head.rows, out, desk.shifts);
-    row += n;
-    piece = next;
+    i += n;
   }
-  if (shifted) add_shifts(desk.shifts, d, head.rows, out);
 }
 
 // Exponentials of one query row's scores s, for columns [from, to) of its split (16 rows a column step); of these it
@@ -121,14 +133,18 @@ float exponentials(float* s, const float* bias, int from, int to, int first, int
 
 size_t splits_row(const DecodeHead& head) { return static_cast<size_t>(head.splits + 15) / 16 * 16; }
 
-void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int split, Cursor keys, Cursor values) {
+// The rows of a split that some query row sees.
+Range seen_of(const DecodeHead& head, int split) {
+  const int r0 = split * kSplit;
+  return {head.lo > r0 ? head.lo : r0, head.hi < r0 + kSplit ? head.hi : r0 + kSplit};
+}
+
+void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int split, Cursor at, const Reading& keys,
+               const Reading& values) {
   const View& view = *head.view;
   const int r0 = split * kSplit, index = split - head.split;
-  const int lo = head.lo > r0 ? head.lo : r0, hi = head.hi < r0 + kSplit ? head.hi : r0 + kSplit;
-  Cursor later = values;
-  later.row += lo - r0;
-  const uint8_t* value_page = view.values[settle(view.values, later).piece].page;
-  score_split(plan, head, desk, keys, r0, lo, hi, value_page);
+  const auto [lo, hi] = seen_of(head, split);
+  score_split(plan, head, desk, keys, at, r0, lo, hi);
   const int from = (lo - r0) / 16 * 16;
   for (int r = 0; r < head.rows; r++) {
     const int i = r / plan.group;
@@ -140,11 +156,8 @@ void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int s
     float* p = head.p + static_cast<size_t>(r * head.splits + index) * kSplit;
     __builtin_memcpy(p + (lo - r0), s + (lo - r0), 4 * static_cast<size_t>(hi - lo));
   }
-  const uint8_t* after = value_page;
-  keys.row += kSplit;
-  if (r0 + kSplit < head.hi) after = view.keys[settle(view.keys, keys).piece].page;
   float* out = head.out + static_cast<size_t>(index * head.rows) * static_cast<size_t>(plan.shape->head_size);
-  add_values(plan, head, desk, values, r0, lo, hi, after, out);
+  add_values(plan, head, desk, values, out);
 }
 
 // Turns a row's maxima into the weights of its splits (where nothing was seen, sum and output are 0); returns the
@@ -190,7 +203,7 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
   const float share = 1 / static_cast<float>(plan.group);
   for (int s = 0; s < head.splits; s++) {
     const int r0 = (head.split + s) * kSplit;
-    const int lo = head.lo > r0 ? head.lo : r0, hi = head.hi < r0 + kSplit ? head.hi : r0 + kSplit;
+    const auto [lo, hi] = seen_of(head, head.split + s);
     for (int row = 0; row < head.rows; row++) {
       const float weight = head.top[static_cast<size_t>(row) * splits_row(head) + static_cast<size_t>(s)] * share;
       const float* p = head.p + static_cast<size_t>(row * head.splits + s) * kSplit;
@@ -211,7 +224,7 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
 
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept {
   const size_t d = static_cast<size_t>(shape.head_size);
-  return up_to_4(rows) * (d + kScoreRow + d / 2) + (shape.cos ? d * 16 : 0);
+  return up_to_4(rows) * (d + kScoreRow + d / 2 + d / 16) + (shape.cos ? d * 16 : 0);
 }
 
 void run_decode_task(const Plan& plan, int index, int worker) noexcept {
@@ -219,11 +232,28 @@ void run_decode_task(const Plan& plan, int index, int worker) noexcept {
   DecodeHead& head = plan.decode[task.head];
   const Desk desk = desk_of(plan, worker, head.rows);
   if (task.splits > 0) scale_queries(plan, head, desk);
-  Cursor keys = task.keys, values = task.values;
-  for (int s = task.split; s < task.split + task.splits; s++) {
-    run_split(plan, head, desk, s, keys, values);
-    keys.row += kSplit;
-    values.row += kSplit;
+  Cursor at = task.keys, value_at = task.values;
+  const View& view = *head.view;
+  Reading keys[2], values;
+  const int end = task.split + task.splits;
+  for (int s = task.split; s < end; s++) {
+    const int r0 = s * kSplit;
+    const Range rows = seen_of(head, s);
+    Reading& now = keys[s & 1];
+    Reading& next = keys[~s & 1];
+    if (s == task.split) find_slices(view.keys, at, r0, rows.lo, rows.hi, &now);
+    find_slices(view.values, value_at, r0, rows.lo, rows.hi, &values);
+    next.count = 0;
+    const Cursor here = at;
+    at.row += kSplit;
+    value_at.row += kSplit;
+    if (s + 1 < end) {
+      const Range more = seen_of(head, s + 1);
+      find_slices(view.keys, at, r0 + kSplit, more.lo, more.hi, &next);
+    }
+    look_ahead(&now, values);
+    look_ahead(&values, next);
+    run_split(plan, head, desk, s, here, now, values);
   }
   if (__atomic_sub_fetch(&head.left, 1, __ATOMIC_ACQ_REL) > 0) return;
   for (int row = 0; row < head.rows; row++) merge_row(plan, head, row);

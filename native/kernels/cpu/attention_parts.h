@@ -13,6 +13,7 @@ constexpr float kLowest = -3.402823466e38f;  // below every score but -infinity
 constexpr int kTileRows = 24;    // query rows (token, head of the group) of a prefill tile
 constexpr int kTileKeys = 128;   // cache rows of a tile, counted from row 0
 constexpr int kChunkRows = 256;  // cache rows that one task opens
+constexpr int kMassTiles = 4;    // prefill tiles of a task where mass is asked for; they share a line of sums
 constexpr size_t kScoreRow = kSplit + 32;  // floats of a row of scores; blocks of keys may write past the end
 
 struct Range {
@@ -63,10 +64,11 @@ struct PrefillHead {
   uint8_t* keys;     // exact: f32 [rows/16][head_size][16], else bf16 [rows/16][head_size/2][16][2]
   uint8_t* values;   // exact: f32 [rows][head_size], else bf16 [rows/2][head_size][2]; 0 behind the last row
   Cursor key_start, value_start;  // of row base
+  float* mass;  // [runs of kMassTiles tiles][end - base] sums over their query rows, or null where nobody asks
 };
 
 struct Part {
-  int head, index;  // a prefill head and its chunk or tile
+  int head, index;  // a prefill head and its chunk or tile (or run of tiles, where it sums mass)
 };
 
 struct Plan {
@@ -77,26 +79,43 @@ struct Plan {
   PrefillHead* prefill;
   Part *chunks, *tiles;
   int task_count, chunk_count, tile_count;
+  int mass_rows;  // the most cache rows that a head which sums mass opens; 0: none does
   uint8_t* workers;
   size_t worker_bytes;
 };
 
 // Numbers of floats that a worker's part of the scratch must hold.
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept;
-size_t prefill_floats(const AttentionShape& shape) noexcept;
+// rows: the most cache rows that a head which sums mass opens.
+size_t prefill_floats(const AttentionShape& shape, int mass_rows) noexcept;
 
 void run_decode_task(const Plan& plan, int index, int worker) noexcept;
 void open_chunk(const Plan& plan, int index) noexcept;
 void run_tile(const Plan& plan, int index, int worker) noexcept;
 
+// Rows of a page that a split reads, and where they stand in it. ahead: what will be read some pages later.
+struct Slice {
+  Piece piece;
+  int column;
+  const uint8_t* ahead;
+};
+
+// Query rows in integers, 32 channels to a scale: what exact sums over quantized keys take.
+struct DotQueries {
+  uint8_t* units;   // [rows][2 head_size] bytes, as attention_dots.h packs them
+  float* scales;    // [rows][head_size / 32]
+  int32_t* sums;    // [rows][head_size / 32]
+};
+void quantize_queries(const float* q, int head_size, int rows, const DotQueries& to) noexcept;
+
 // s[r][j] = q[r] . row first + j of a page, j < piece.count; q [rows][head_size]. Rows of s lie
-// kScoreRow apart; up to 31 floats more may be written. next: what will be read after this page.
-void key_scores(const Piece& piece, int head_size, const uint8_t* next, const float* q, int rows, float* s) noexcept;
-// o[r] += sum_j p[r][j] * row first + j of a page; o [rows][head_size], rows of p lie kScoreRow apart. The part of
-// kivi's minima is gathered in `shifts` [rows][head_size / 32][16 lanes], for all pages of a split together; add_shifts
-// adds it.
-void value_sums(const Piece& piece, int head_size, const uint8_t* next, const float* p, int rows, float* o,
-                float* shifts) noexcept;
-void add_shifts(const float* shifts, int head_size, int rows, float* o) noexcept;
+// kScoreRow apart; up to 31 floats more may be written. key_scores: f32, f16, bf16; key_dots: the quantized types.
+void key_scores(const Slice& slice, int head_size, const float* q, int rows, float* s) noexcept;
+void key_dots(const Slice& slice, int head_size, const float* q, const DotQueries& numbers, int rows,
+              float* s) noexcept;
+// o[r] += sum_j p[r][j] * row j of the slices; o [rows][head_size], rows of p lie kScoreRow apart, columns as the
+// slices say. value_dots takes all slices of a split, of quantized types.
+void value_sums(const Slice& slice, int head_size, const float* p, int rows, float* o) noexcept;
+void value_dots(const Slice* slices, int count, int head_size, const float* p, int rows, float* o) noexcept;
 
 }  // namespace tokensieve::kernels::TS_ISA

@@ -1,6 +1,11 @@
 // Prefill: the rows of a head are opened once, then tiles of query rows walk over tiles of kTileKeys cache rows with a
 // running (maximum, sum, output). Tiles of keys begin at multiples of kTileKeys whatever is visible, and what a query
 // row does not see adds exact zeros: its result does not depend on the rows computed with it.
+//
+// Mass: where it is asked for, a tile keeps its exponentials with the maximum that they were taken against; once the
+// sums are known, one pass over them adds the tile's probabilities to a line that a run of tiles shares. Lines are added
+// in the order of the runs, so the sums do not depend on the team either.
+#include "kernels/cpu/attention_mass.h"
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/page_layout.h"
@@ -14,11 +19,13 @@ template <class Number>
 struct Tile {
   Number* q;  // [kTileRows][d], times scale * log2(e)
   Number* p;  // [kTileRows][kTileKeys]; for float the same memory as s
-  float* s;   // [kTileRows][kTileKeys]
-  float* o;   // [kTileRows][d]
+  float* s;  // [kTileRows][kTileKeys]
+  Number* kept;  // [tiles of keys][kTileRows][kTileKeys]: where p (and s for float) lies while mass is summed
+  float* tops;  // [tiles of keys][kTileRows]: the maxima that they were taken against
+  float* o;  // [kTileRows][d]
   float top[kTileRows], sum[kTileRows];
   int first[kTileRows], end[kTileRows];  // what each row sees
-  int rows, row0;                        // query rows of the head (token * group + g)
+  int rows, row0;  // query rows of the head (token * group + g)
 };
 
 TS_INLINE void store_numbers(float* p, F low, F high) {
@@ -38,7 +45,15 @@ void take_desk(const Plan& plan, int worker, Tile<Number>* tile) {
   tile->q = reinterpret_cast<Number*>(tile->o + kTileRows * d);
   tile->p =
       sizeof(Number) == 4 ? reinterpret_cast<Number*>(tile->s) : reinterpret_cast<Number*>(tile->o + 2 * kTileRows * d);
+  tile->tops = at + prefill_floats(*plan.shape, 0);
+  tile->kept = reinterpret_cast<Number*>(tile->tops + up(plan.mass_rows, kTileKeys) * kTileRows);
 }
+
+// Tile number `step` of keys: what follows is kept.
+void keep_from(Tile<float>* tile, int step) { tile->s = tile->p = tile->kept + step * kTileRows * kTileKeys; }
+#if defined(TS_ISA_BF16)
+void keep_from(Tile<uint16_t>* tile, int step) { tile->p = tile->kept + step * kTileRows * kTileKeys; }
+#endif
 
 template <class Number>
 void begin(const Plan& plan, const PrefillHead& head, Tile<Number>* tile) {
@@ -126,11 +141,11 @@ void finish(const Plan& plan, const PrefillHead& head, const Tile<Number>& tile)
   }
 }
 
+// mass: a line for the sums of this tile and others, or null.
 template <class Number>
-void attend(const Plan& plan, const Part& part, int worker) {
-  const PrefillHead& head = plan.prefill[part.head];
+void attend(const Plan& plan, const PrefillHead& head, int index, float* mass, int worker) {
   Tile<Number> tile;
-  tile.row0 = part.index * kTileRows;
+  tile.row0 = index * kTileRows;
   const int rest = head.job->n * plan.group - tile.row0;
   tile.rows = rest < kTileRows ? rest : kTileRows;
   take_desk(plan, worker, &tile);
@@ -141,12 +156,30 @@ void attend(const Plan& plan, const Part& part, int worker) {
     first = tile.first[r] < first ? tile.first[r] : first;
     end = tile.end[r] > end ? tile.end[r] : end;
   }
-  for (int k0 = first / kTileKeys * kTileKeys; k0 < end; k0 += kTileKeys) {
-    const int from = k0 < first ? first / 32 * 32 : k0;
-    const int to = k0 + kTileKeys < end ? k0 + kTileKeys : (end + 31) / 32 * 32;
-    step(plan, head, &tile, from, to);
+  const int step0 = first / kTileKeys;
+  for (int k0 = step0 * kTileKeys; k0 < end; k0 += kTileKeys) {
+    const Range keys = tile_keys(k0, first, end);
+    const int step_index = k0 / kTileKeys - step0;
+    if (mass) keep_from(&tile, step_index);
+    step(plan, head, &tile, keys.lo, keys.hi);
+    if (mass) __builtin_memcpy(tile.tops + step_index * kTileRows, tile.top, sizeof(tile.top));
   }
   finish(plan, head, tile);
+  if (!mass) return;
+  const KeptTile<Number> kept{tile.kept, tile.tops, tile.top, tile.sum, tile.rows};
+  add_mass(kept, {first, end}, 1 / static_cast<float>(plan.group), mass - head.base);
+}
+
+// One tile, or a run of tiles that share a line of mass.
+template <class Number>
+void attend_run(const Plan& plan, const Part& part, int worker) {
+  const PrefillHead& head = plan.prefill[part.head];
+  if (!head.mass) return attend<Number>(plan, head, part.index, nullptr, worker);
+  const int width = head.end - head.base, tiles = up(head.job->n * plan.group, kTileRows);
+  const int from = part.index * kMassTiles, to = from + kMassTiles < tiles ? from + kMassTiles : tiles;
+  float* line = head.mass + static_cast<size_t>(part.index) * static_cast<size_t>(width);
+  for (int j = 0; j < width; j += 16) store(line + j, zero());
+  for (int t = from; t < to; t++) attend<Number>(plan, head, t, line, worker);
 }
 
 // 16 opened keys [d][16] into place, as they are or as pairs of channels.
@@ -181,9 +214,11 @@ void put_values(const PrefillHead& head, const float* rows, int row, int d) {
 
 }  // namespace
 
-size_t prefill_floats(const AttentionShape& shape) noexcept {
-  const size_t d = static_cast<size_t>(shape.head_size);
-  return kTileRows * (kTileKeys + 2 * d + kTileKeys / 2) + 16;  // s, o, q, p (bf16); what begin() stores behind q
+size_t prefill_floats(const AttentionShape& shape, int mass_rows) noexcept {
+  const size_t d = static_cast<size_t>(shape.head_size), steps = static_cast<size_t>(up(mass_rows, kTileKeys));
+  const size_t desk =
+      kTileRows * (kTileKeys + 2 * d + kTileKeys / 2) + 16;  // s, o, q, p (bf16); behind q begin() stores
+  return desk + steps * kTileRows * (1 + kTileKeys);  // tops, kept
 }
 
 void open_chunk(const Plan& plan, int index) noexcept {
@@ -209,9 +244,9 @@ void open_chunk(const Plan& plan, int index) noexcept {
 void run_tile(const Plan& plan, int index, int worker) noexcept {
   const Part& part = plan.tiles[index];
 #if defined(TS_ISA_BF16)
-  if (!plan.prefill[part.head].exact) return attend<uint16_t>(plan, part, worker);
+  if (!plan.prefill[part.head].exact) return attend_run<uint16_t>(plan, part, worker);
 #endif
-  attend<float>(plan, part, worker);
+  attend_run<float>(plan, part, worker);
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

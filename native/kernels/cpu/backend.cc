@@ -30,6 +30,8 @@ const Backend& backend() noexcept {
       attention,
       attention_probe_scratch,
       attention_probe,
+      peak,
+      read_memory,
   };
   return table;
 }

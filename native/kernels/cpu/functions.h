@@ -41,6 +41,8 @@ Function<AttentionScratch> attention_scratch;
 Function<Attention> attention;
 Function<AttentionProbeScratch> attention_probe_scratch;
 Function<AttentionProbe> attention_probe;
+Function<Peak> peak;
+Function<ReadMemory> read_memory;
 
 const Backend& backend() noexcept;
 

@@ -27,20 +27,17 @@ void open_plain(DType type, const uint8_t* codes, size_t n, float* out) {
   open_plain<DType::bf16>(codes, n, out);
 }
 
-void open_q8_keys(const uint8_t* codes, const uint16_t* scales, int head_size, float* out) {
+template <DType type>
+void open_scaled_keys(const uint8_t* page, int head_size, int block, float* out) {
+  constexpr int bits = code_bits(type), zero = code_zero(type);
+  const uint16_t* scales = page_scales(page, type, head_size) + block * (head_size / 2);
+  const uint8_t* codes = page + (bits == 8 ? key_block_bytes(type, head_size) * static_cast<size_t>(block) : 0);
+  const int shift = bits == 8 ? 0 : 4 * block;
   for (int g = 0; g < head_size / 32; g++) {
     const F scale = load_f16(scales + 16 * g);
-    for (int i = 0; i < 32; i++, codes += 16, out += 16) store(out, mul(load_i8(codes), scale));
-  }
-}
-
-void open_q4_keys(const uint8_t* codes, const uint16_t* scales, int head_size, float* out) {
-  for (int g = 0; g < head_size / 32; g++, out += 512) {
-    const F scale = load_f16(scales + 16 * g);
-    for (int i = 0; i < 16; i++, codes += 16) {
-      const I pair = widen(codes);
-      store(out + 16 * i, mul(field<4, 8>(pair, 0), scale));
-      store(out + 16 * (i + 16), mul(field<4, 8>(pair, 4), scale));
+    for (int i = 0; i < 8; i++, codes += 64) {
+      const I x = fours(codes);
+      for (int j = 0; j < 4; j++, out += 16) store(out, mul(field<bits, zero>(x, 8 * j + shift), scale));
     }
   }
 }
@@ -53,27 +50,32 @@ void open_kivi_keys(DType type, int head_size, const uint8_t* page, int block, f
       store(scale, load_f16(scales + c));
       store(min, load_f16(scales + head_size + c));
     }
-    const F code = type == DType::kivi4 ? field<4, 0>(widen(page + 16 * c), 4 * block)
-                                        : field<2, 0>(widen(page + 16 * (c / 2)), 4 * (c % 2) + 2 * block);
+    const F code = type == DType::kivi4
+                       ? field<4, 0>(fours(page + 64 * (c / 4)), 8 * (c % 4) + 4 * block)
+                       : field<2, 0>(fours(page + 64 * (c / 8)), 8 * (c % 4) + c % 8 / 4 * 4 + 2 * block);
     store(out + 16 * c, add(mul(code, set1(scale[c % 16])), set1(min[c % 16])));
   }
 }
 
-// 32 channels of a value row, not scaled.
-TS_INLINE void group_codes(DType type, const uint8_t* codes, F* low, F* high) {
+// 32 channels of row r of a value page (codes: those of the group), not scaled.
+TS_INLINE void group_codes(DType type, const uint8_t* codes, int r, F* low, F* high) {
+  const int shift = 8 * (r % 4);
   if (type == DType::q8_0) {
-    *low = load_i8(codes);
-    *high = load_i8(codes + 16);
-    return;
+    *low = field<8, 128>(fours(codes + r / 4 * 128), shift);
+    *high = field<8, 128>(fours(codes + r / 4 * 128 + 64), shift);
+  } else if (type == DType::kivi2) {
+    const I x = fours(codes + r / 8 * 64);
+    *low = field<2, 0>(x, shift + r % 8 / 4 * 4);
+    *high = field<2, 0>(x, shift + r % 8 / 4 * 4 + 2);
+  } else {
+    const I x = fours(codes + r / 4 * 64);
+    *low = type == DType::kivi4 ? field<4, 0>(x, shift) : field<4, 8>(x, shift);
+    *high = type == DType::kivi4 ? field<4, 0>(x, shift + 4) : field<4, 8>(x, shift + 4);
   }
-  const I x = type == DType::kivi2 ? widen_twice(codes) : widen(codes);
-  *low = type == DType::kivi2 ? field<2, 0>(x, 0) : type == DType::kivi4 ? field<4, 0>(x, 0) : field<4, 8>(x, 0);
-  *high = type == DType::kivi2 ? field<2, 0>(x, 4) : type == DType::kivi4 ? field<4, 0>(x, 4) : field<4, 8>(x, 4);
 }
 
 void open_value_groups(DType type, int head_size, const uint8_t* page, int row, float* out) {
-  const size_t bytes = value_row_bytes(type, head_size);
-  const uint8_t* codes = page + bytes * static_cast<size_t>(row);
+  const uint8_t* codes = page;
   const int groups = head_size / 32;
   const uint16_t* scales = page_scales(page, type, head_size) + row;
   uint16_t both[32] = {};  // this row's scales and minima
@@ -84,9 +86,9 @@ void open_value_groups(DType type, int head_size, const uint8_t* page, int row, 
   alignas(64) float scale[16], min[16];
   store(scale, load_f16(both));
   store(min, load_f16(both + 16));
-  for (int g = 0; g < groups; g++, codes += bytes / static_cast<size_t>(groups), out += 32) {
+  for (int g = 0; g < groups; g++, codes += value_group_bytes(type), out += 32) {
     F low, high;
-    group_codes(type, codes, &low, &high);
+    group_codes(type, codes, row, &low, &high);
     low = mul(low, set1(scale[g]));
     high = mul(high, set1(scale[g]));
     store(out, is_kivi(type) ? add(low, set1(min[g])) : low);
@@ -136,19 +138,18 @@ Cursor settle(const Piece* pieces, Cursor at) noexcept {
 
 void open_key_block(DType type, int head_size, const uint8_t* page, int block, float* out) noexcept {
   if (is_kivi(type)) return open_kivi_keys(type, head_size, page, block, out);
+  if (type == DType::q8_0) return open_scaled_keys<DType::q8_0>(page, head_size, block, out);
+  if (type == DType::q4_0) return open_scaled_keys<DType::q4_0>(page, head_size, block, out);
   const uint8_t* codes = page + key_block_bytes(type, head_size) * static_cast<size_t>(block);
-  if (is_plain(type)) return open_plain(type, codes, static_cast<size_t>(head_size) * 16, out);
-  const uint16_t* scales = page_scales(page, type, head_size) + block * (head_size / 2);
-  if (type == DType::q8_0) return open_q8_keys(codes, scales, head_size, out);
-  open_q4_keys(codes, scales, head_size, out);
+  open_plain(type, codes, static_cast<size_t>(head_size) * 16, out);
 }
 
 void open_value_rows(DType type, int head_size, const uint8_t* page, int first, int count, float* out,
                      size_t ld) noexcept {
-  const size_t bytes = value_row_bytes(type, head_size);
   for (int r = first; r < first + count; r++, out += ld) {
     if (is_plain(type)) {
-      open_plain(type, page + bytes * static_cast<size_t>(r), static_cast<size_t>(head_size), out);
+      open_plain(type, page + value_row_bytes(type, head_size) * static_cast<size_t>(r), static_cast<size_t>(head_size),
+                 out);
     } else {
       open_value_groups(type, head_size, page, r, out);
     }

@@ -10,7 +10,8 @@ namespace tokensieve::kernels::TS_ISA {
 
 namespace {
 
-// One row in its stored form: `codes` as a value page holds them, a scale and (kivi) a minimum for every 32 channels.
+// One row in its stored form: its numbers or, quantized, a byte for the code of each channel; a scale and (kivi) a
+// minimum for every 32 channels.
 struct Row {
   alignas(64) uint8_t codes[kMaxHeadSize * 4];
   uint16_t scale[16], min[16];
@@ -41,17 +42,11 @@ void quantize_row(DType type, int head_size, const float* x, Row* row) {
     const F inverse = set1(scale > 1e-30f || scale < -1e-30f ? 1 / scale : 0);  // smaller ones are 0 in f16
     const I p = to_i32(mul(a, inverse)), q = to_i32(mul(b, inverse));
     scales[g] = scale;
-    if (type == DType::q8_0) {
-      store_i8(row->codes + 32 * g, p);
-      store_i8(row->codes + 32 * g + 16, q);
-    } else {
-      const I low = mini(addi(p, set1i(8)), set1i(15)), high = mini(addi(q, set1i(8)), set1i(15));
-      uint8_t pair[32];
-      store_i8(pair, low);
-      store_i8(pair + 16, high);
-      for (int i = 0; i < 16; i++) row->codes[16 * g + i] = static_cast<uint8_t>(pair[i] | pair[i + 16] << 4);
-    }
+    const I zero = set1i(type == DType::q8_0 ? 0 : 8), top = set1i(type == DType::q8_0 ? 127 : 15);
+    store_i8(row->codes + 32 * g, mini(addi(p, zero), top));
+    store_i8(row->codes + 32 * g + 16, mini(addi(q, zero), top));
   }
+  for (int c = 0; type == DType::q8_0 && c < head_size; c++) row->codes[c] ^= 128;
   store_f16(row->scale, load(scales));
 }
 
@@ -78,18 +73,11 @@ void kivi_row(DType type, int head_size, const float* x, Row* row) {
     const F high = set1(reduce_max(max(a, b)));
     const F low = set1(-reduce_max(max(sub(zero(), a), sub(zero(), b))));
     uint16_t scale[16], min[16];
-    uint8_t code[32];
     const Range range = kivi_range(low, high, top, scale, min);
     row->scale[g] = scale[0];
     row->min[g] = min[0];
-    store_i8(code, kivi_codes(a, range, top));
-    store_i8(code + 16, kivi_codes(b, range, top));
-    for (int i = 0; type == DType::kivi4 && i < 16; i++) {
-      row->codes[16 * g + i] = static_cast<uint8_t>(code[i] | code[i + 16] << 4);
-    }
-    for (int i = 0; type == DType::kivi2 && i < 8; i++) {
-      row->codes[8 * g + i] = static_cast<uint8_t>(code[i] | code[i + 8] << 2 | code[i + 16] << 4 | code[i + 24] << 6);
-    }
+    store_i8(row->codes + 32 * g, kivi_codes(a, range, top));
+    store_i8(row->codes + 32 * g + 16, kivi_codes(b, range, top));
   }
 }
 
@@ -103,41 +91,98 @@ void spread(const uint8_t* from, uint8_t* to, int n) {
   }
 }
 
-template <size_t kFromStep>
-void spread_key(DType type, int head_size, const uint8_t* from, uint8_t* to) {
-  if (type == DType::f32) return spread<4, kFromStep, 16>(from, to, head_size);
-  if (is_plain(type)) return spread<2, kFromStep, 16>(from, to, head_size);
-  spread<1, kFromStep, 16>(from, to, type == DType::q8_0 ? head_size : head_size / 2);
+template <size_t kFromStep, size_t kToStep>
+void spread_plain(DType type, int head_size, const uint8_t* from, uint8_t* to) {
+  if (type == DType::f32) return spread<4, kFromStep, kToStep>(from, to, head_size);
+  spread<2, kFromStep, kToStep>(from, to, head_size);
 }
 
-// Byte of the first unit of row r in a key page.
+// Where rows that share bytes with others have their nibbles: n words of 4 bytes, 64 apart.
+void put_nibbles(const uint8_t* from, size_t step, int from_shift, uint8_t* to, int to_shift, int n) {
+  for (int i = 0; i < n; i++, from += step, to += 64) {
+    uint32_t x, y;
+    __builtin_memcpy(&x, from, 4);
+    __builtin_memcpy(&y, to, 4);
+    y = (y & ~(0x0f0f0f0fu << to_shift)) | (x >> from_shift & 0x0f0f0f0f) << to_shift;
+    __builtin_memcpy(to, &y, 4);
+  }
+}
+
+// First byte of row r in a key page; for q4_0 that of r % 16.
 size_t key_start(DType type, int head_size, int r) {
-  const int unit = is_plain(type) ? code_bits(type) / 8 : 1;
+  if (type == DType::q4_0) return static_cast<size_t>(4 * (r % 16));
+  const int unit = is_plain(type) ? code_bits(type) / 8 : 4;
   return key_block_bytes(type, head_size) * static_cast<size_t>(r / 16) + static_cast<size_t>(unit * (r % 16));
 }
 
 void place_key_row(DType type, int head_size, const Row& row, uint8_t* page, int r) {
-  spread_key<1>(type, head_size, row.codes, page + key_start(type, head_size, r));
-  if (is_plain(type)) return;
+  uint8_t* to = page + key_start(type, head_size, r);
+  if (is_plain(type)) return spread_plain<1, 16>(type, head_size, row.codes, to);
+  if (type == DType::q8_0) spread<4, 1, 16>(row.codes, to, head_size / 4);
+  if (type == DType::q4_0) put_nibbles(row.codes, 4, 0, to, r / 16 * 4, head_size / 4);
   uint16_t* scales = page_scales(page, type, head_size) + r / 16 * (head_size / 2) + r % 16;
   for (int g = 0; g < head_size / 32; g++) scales[16 * g] = row.scale[g];
 }
 
 void place_value_row(DType type, int head_size, const Row& row, uint8_t* page, int r) {
-  const size_t bytes = value_row_bytes(type, head_size);
-  __builtin_memcpy(page + bytes * static_cast<size_t>(r), row.codes, bytes);
-  if (is_plain(type)) return;
+  if (is_plain(type)) {
+    const size_t bytes = value_row_bytes(type, head_size);
+    __builtin_memcpy(page + bytes * static_cast<size_t>(r), row.codes, bytes);
+    return;
+  }
+  const int shift = r % 8 / 4 * 4;
+  const uint8_t* code = row.codes;
+  for (int g = 0; g < head_size / 32; g++, code += 32) {
+    uint8_t* y = page + value_group_bytes(type) * static_cast<size_t>(g) + r % 4;
+    y += type == DType::q8_0 ? r / 4 * 128 : type == DType::kivi2 ? r / 8 * 64 : r / 4 * 64;
+    for (int i = 0; type == DType::q8_0 && i < 32; i++) y[4 * i] = code[i];
+    for (int i = 0; code_bits(type) == 4 && i < 16; i++) y[4 * i] = static_cast<uint8_t>(code[i] | code[i + 16] << 4);
+    for (int i = 0; type == DType::kivi2 && i < 16; i++) {
+      y[4 * i] = static_cast<uint8_t>((y[4 * i] & ~(15 << shift)) | (code[i] | code[i + 16] << 2) << shift);
+    }
+  }
   uint16_t* scales = page_scales(page, type, head_size) + r;
   for (int g = 0; g < head_size / 32; g++) scales[kPageRows * g] = row.scale[g];
   for (int g = 0; is_kivi(type) && g < head_size / 32; g++) scales[head_size + kPageRows * g] = row.min[g];
 }
 
 void copy_key_row(DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row) {
-  spread_key<16>(type, head_size, from + key_start(type, head_size, from_row), to + key_start(type, head_size, to_row));
-  if (is_plain(type)) return;
+  const uint8_t* x = from + key_start(type, head_size, from_row);
+  uint8_t* y = to + key_start(type, head_size, to_row);
+  if (is_plain(type)) return spread_plain<16, 16>(type, head_size, x, y);
+  if (type == DType::q8_0) spread<4, 16, 16>(x, y, head_size / 4);
+  if (type == DType::q4_0) put_nibbles(x, 64, from_row / 16 * 4, y, to_row / 16 * 4, head_size / 4);
   const uint16_t* s = page_scales(from, type, head_size) + from_row / 16 * (head_size / 2) + from_row % 16;
   uint16_t* t = page_scales(to, type, head_size) + to_row / 16 * (head_size / 2) + to_row % 16;
   for (int g = 0; g < head_size / 32; g++) t[16 * g] = s[16 * g];
+}
+
+// One group of 32 channels.
+void copy_value_codes(DType type, const uint8_t* from, int from_row, uint8_t* to, int to_row) {
+  const int rows = type == DType::kivi2 ? 8 : 4, bytes = type == DType::q8_0 ? 128 : 64;
+  from += from_row / rows * bytes + from_row % 4;
+  to += to_row / rows * bytes + to_row % 4;
+  if (type != DType::kivi2) return spread<1, 4, 4>(from, to, bytes / 4);
+  const int from_shift = from_row % 8 / 4 * 4, to_shift = to_row % 8 / 4 * 4;
+  for (int i = 0; i < bytes; i += 4) {
+    to[i] = static_cast<uint8_t>((to[i] & ~(15 << to_shift)) | (from[i] >> from_shift & 15) << to_shift);
+  }
+}
+
+void copy_value_row(DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row) {
+  if (is_plain(type)) {
+    const size_t bytes = value_row_bytes(type, head_size);
+    __builtin_memcpy(to + bytes * static_cast<size_t>(to_row), from + bytes * static_cast<size_t>(from_row), bytes);
+    return;
+  }
+  const size_t bytes = value_group_bytes(type);
+  for (size_t g = 0; g < static_cast<size_t>(head_size / 32); g++) {
+    copy_value_codes(type, from + bytes * g, from_row, to + bytes * g, to_row);
+  }
+  const int tables = is_kivi(type) ? 2 * head_size : head_size;
+  for (int i = 0; i < tables; i += kPageRows) {
+    page_scales(to, type, head_size)[i + to_row] = page_scales(from, type, head_size)[i + from_row];
+  }
 }
 
 }  // namespace
@@ -179,14 +224,14 @@ void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint
     const Range range = kivi_range(low, high, top, scales + c, scales + head_size + c);
     for (size_t r = 0; r < kPageRows; r++) store_i8(code[r], kivi_codes(load(x + r * ldx + c), range, top));
     for (int i = 0; type == DType::kivi4 && i < 16; i++) {
-      uint8_t* y = page + 16 * (c + i);
-      for (int r = 0; r < 16; r++) y[r] = static_cast<uint8_t>(code[r][i] | code[r + 16][i] << 4);
+      uint8_t* y = page + (c + i) / 4 * 64 + i % 4;
+      for (int r = 0; r < 16; r++) y[4 * r] = static_cast<uint8_t>(code[r][i] | code[r + 16][i] << 4);
     }
-    for (int i = 0; type == DType::kivi2 && i < 16; i += 2) {
-      uint8_t* y = page + 8 * (c + i);
+    for (int i = 0; type == DType::kivi2 && i < 16; i += i % 4 == 3 ? 5 : 1) {  // with the channel 4 further
+      uint8_t* y = page + (c + i) / 8 * 64 + i % 4;
       for (int r = 0; r < 16; r++) {
-        const int even = code[r][i] | code[r + 16][i] << 2, odd = code[r][i + 1] | code[r + 16][i + 1] << 2;
-        y[r] = static_cast<uint8_t>(even | odd << 4);
+        const int low = code[r][i] | code[r + 16][i] << 2, high = code[r][i + 4] | code[r + 16][i + 4] << 2;
+        y[4 * r] = static_cast<uint8_t>(low | high << 4);
       }
     }
   }
@@ -195,13 +240,7 @@ void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint
 void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
               int to_row) noexcept {
   if (side == Side::keys) return copy_key_row(type, head_size, from, from_row, to, to_row);
-  const size_t bytes = value_row_bytes(type, head_size);
-  __builtin_memcpy(to + bytes * static_cast<size_t>(to_row), from + bytes * static_cast<size_t>(from_row), bytes);
-  if (is_plain(type)) return;
-  const int tables = is_kivi(type) ? 2 * head_size : head_size;
-  for (int i = 0; i < tables; i += kPageRows) {
-    page_scales(to, type, head_size)[i + to_row] = page_scales(from, type, head_size)[i + from_row];
-  }
+  copy_value_row(type, head_size, from, from_row, to, to_row);
 }
 
 // Keys lie across: 16 rows are opened at once and turned.

@@ -1,7 +1,7 @@
 // What only the cache needs of the machine: codes of 2 and 4 bits, and pairs of bf16.
 //
-//   widen(p), widen_twice(p)   16 bytes in 16 lanes; 8 bytes in lanes 0..7 and, two bits further down, in lanes 8..15
-//   field<bits, zero>(I, shift) (lane >> shift & mask) - zero, of lanes that hold bytes
+//   fours(p)                   16 lanes of 4 bytes each
+//   field<bits, zero>(I, shift) (lane >> shift & mask) - zero
 //   TS_ISA_BF16: store_pairs(p, even, odd) interleaves two rows; store_row(p, low, high) stores 32 bf16
 #pragma once
 
@@ -12,16 +12,15 @@ namespace {
 
 #if defined(TS_ISA_AVX512)
 
-TS_INLINE I widen(const void* p) { return {_mm512_cvtepu8_epi32(load_128(p))}; }
-TS_INLINE I widen_twice(const void* p) {
-  const __m128i x = _mm_loadl_epi64(static_cast<const __m128i*>(p));
-  const __m512i places = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
-  return {_mm512_srlv_epi32(_mm512_cvtepu8_epi32(_mm_unpacklo_epi64(x, x)), places)};
-}
+TS_INLINE I fours(const void* p) { return {_mm512_loadu_si512(p)}; }
 // A table of 16 numbers looks at 4 bits only: neither a mask nor a conversion is needed.
 template <int bits, int zero>
 TS_INLINE F field(I x, int shift) {
   constexpr int m = (1 << bits) - 1;
+  if constexpr (bits == 8) {
+    const __m512i code = _mm512_and_si512(_mm512_srl_epi32(x.v, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(m));
+    return {_mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(zero)))};
+  }
   const __m512 table =
       _mm512_setr_ps((0 & m) - zero, (1 & m) - zero, (2 & m) - zero, (3 & m) - zero, (4 & m) - zero, (5 & m) - zero,
                      (6 & m) - zero, (7 & m) - zero, (8 & m) - zero, (9 & m) - zero, (10 & m) - zero, (11 & m) - zero,
@@ -31,14 +30,7 @@ TS_INLINE F field(I x, int shift) {
 
 #elif defined(TS_ISA_AVX2)
 
-TS_INLINE I widen(const void* p) {
-  const __m128i x = load_128(p);
-  return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(x, x))};
-}
-TS_INLINE I widen_twice(const void* p) {
-  const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
-  return {x, _mm256_srli_epi32(x, 2)};
-}
+TS_INLINE I fours(const void* p) { return {load_256(p), load_256(at(p, 32))}; }
 template <int bits, int zero>
 TS_INLINE F field(I x, int shift) {
   const __m128i n = _mm_cvtsi32_si128(shift);
@@ -49,17 +41,7 @@ TS_INLINE F field(I x, int shift) {
 
 #else
 
-TS_INLINE I widen_bytes(uint8x16_t x) {
-  const uint16x8_t low = vmovl_u8(vget_low_u8(x)), high = vmovl_u8(vget_high_u8(x));
-  return {{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(low))),
-           vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))),
-           vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(high)))}};
-}
-TS_INLINE I widen(const void* p) { return widen_bytes(vld1q_u8(at(p, 0))); }
-TS_INLINE I widen_twice(const void* p) {
-  const uint8x8_t x = vld1_u8(at(p, 0));
-  return widen_bytes(vcombine_u8(x, vshr_n_u8(x, 2)));
-}
+TS_INLINE I fours(const void* p) { TS_QUARTERS(I, vreinterpretq_s32_u8(vld1q_u8(at(p, 16 * i)))); }
 template <int bits, int zero>
 TS_INLINE F field(I x, int shift) {
   const int32x4_t n = vdupq_n_s32(-shift), mask = vdupq_n_s32((1 << bits) - 1);

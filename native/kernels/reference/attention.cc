@@ -7,9 +7,9 @@ namespace tokensieve::kernels::reference {
 
 namespace {
 
-// A worker's part of the scratch: keys double [rows][d], p double [rows], values float [rows][d].
+// A worker's part of the scratch: keys double [rows][d], p and mass double [rows], values float [rows][d].
 size_t worker_bytes(const AttentionShape& shape, int rows) {
-  const size_t d = static_cast<size_t>(shape.head_size), all = static_cast<size_t>(rows) * (d * 12 + 8);
+  const size_t d = static_cast<size_t>(shape.head_size), all = static_cast<size_t>(rows) * (d * 12 + 16);
   return (all + 63) / 64 * 64;
 }
 
@@ -21,7 +21,7 @@ struct Call {
 };
 
 void attend_row(const AttentionShape& shape, const AttentionJob& job, int head, int i, const double* keys,
-                const float* values, double* p) {
+                const float* values, double* p, double* mass) {
   const int group = shape.heads / shape.kv_heads, d = shape.head_size;
   const View& view = job.views[head / group];
   const float* q = job.q + static_cast<size_t>(i) * job.ldq + head * d;
@@ -35,8 +35,7 @@ void attend_row(const AttentionShape& shape, const AttentionJob& job, int head, 
     out[c] = static_cast<float>(sum);
   }
   if (job.lse) job.lse[i * shape.heads + head] = static_cast<float>(lse);
-  if (!view.mass || job.n > 4) return;
-  for (int j = view.first[i]; j < view.end[i]; j++) view.mass[j] += static_cast<float>(p[j] / group);
+  for (int j = view.first[i]; j < view.end[i]; j++) mass[j] += p[j] / group;
 }
 
 void attend_head(const Call& call, int index, int worker) {
@@ -47,12 +46,15 @@ void attend_head(const Call& call, int index, int worker) {
   uint8_t* mine = call.scratch + worker_bytes(shape, call.rows) * static_cast<size_t>(worker);
   double* keys = reinterpret_cast<double*>(mine);
   double* p = keys + static_cast<size_t>(call.rows) * static_cast<size_t>(shape.head_size);
-  float* values = reinterpret_cast<float*>(p + call.rows);
+  double* mass = p + call.rows;
+  float* values = reinterpret_cast<float*>(mass + call.rows);
   load_keys(shape, view, keys);
   load_side(Side::values, shape.head_size, view.values, view.value_pieces, values);
+  for (int j = 0; j < view.rows; j++) mass[j] = 0;
   for (int i = 0; i < job.n; i++) {
-    for (int g = 0; g < group; g++) attend_row(shape, job, kv * group + g, i, keys, values, p);
+    for (int g = 0; g < group; g++) attend_row(shape, job, kv * group + g, i, keys, values, p, mass);
   }
+  for (int j = 0; view.mass && j < view.rows; j++) view.mass[j] += static_cast<float>(mass[j]);
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ const Backend& reference_backend() noexcept {
       reference::attention,
       reference::attention_probe_scratch,
       reference::attention_probe,
+      reference::peak,
+      reference::read_memory,
   };
   return table;
 }

@@ -40,5 +40,7 @@ Function<AttentionScratch> attention_scratch;
 Function<Attention> attention;
 Function<AttentionProbeScratch> attention_probe_scratch;
 Function<AttentionProbe> attention_probe;
+Function<Peak> peak;
+Function<ReadMemory> read_memory;
 
 }  // namespace tokensieve::kernels::reference

@@ -1,13 +1,5 @@
 // Pages of the KV cache, element by element. One function says where a code lies, one where its scale and minimum lie;
 // all others follow from them.
-//
-// kivi pages, exactly (c channel, r row of the page):
-//   keys, kivi4     byte [head_size][16]: row r in the low nibble of byte r, row r + 16 in its high nibble
-//   keys, kivi2     byte [head_size/2][16]: byte r of pair c/2 holds row r and (2 bits up) row r + 16, from bit 0 up
-//                   for the even channel, from bit 4 up for the odd one
-//   values, kivi4   as q4_0: byte [32][head_size/2]
-//   values, kivi2   byte [32][head_size/4]: byte j of a group of 32 channels holds channels j, j + 8, j + 16, j + 24,
-//                   from bit 0 up
 #include "kernels/kv_page.h"
 
 #include <cmath>
@@ -51,27 +43,20 @@ struct Layout {
 
   // Index of the element as it lies in memory where every element has its own place (f32, f16, bf16, q8_0).
   size_t element(int row, int c) const {
+    if (type == DType::q8_0) {
+      if (!keys()) return static_cast<size_t>(((c / 32 * 8 + row / 4) * 32 + c % 32) * 4 + row % 4);
+      return static_cast<size_t>(((row / 16 * head_size / 4 + c / 4) * 16 + row % 16) * 4 + c % 4);
+    }
     if (!keys()) return static_cast<size_t>(row * head_size + c);
     return static_cast<size_t>((row / 16 * head_size + c) * 16 + row % 16);
   }
   // Byte and lowest bit of a code that shares its byte.
   size_t byte(int row, int c, int* shift) const {
-    const int pair = c / 32 * 16 + c % 16;  // c and c + 16 of a group of 32 share a byte
-    int at;
-    if (keys() && type == DType::kivi4) {
-      at = c * 16 + row % 16;
-      *shift = row / 16 * 4;
-    } else if (keys() && type == DType::kivi2) {
-      at = c / 2 * 16 + row % 16;
-      *shift = c % 2 * 4 + row / 16 * 2;
-    } else if (type == DType::kivi2) {
-      at = row * head_size / 4 + c / 32 * 8 + c % 8;
-      *shift = c % 32 / 8 * 2;
-    } else {
-      at = keys() ? (row / 16 * head_size / 2 + pair) * 16 + row % 16 : row * head_size / 2 + pair;
-      *shift = c % 32 / 16 * 4;
-    }
-    return static_cast<size_t>(at);
+    const int step = type == DType::kivi2 ? 8 : 4;  // channels of a key, rows of a value in 4 bytes
+    const int lane = keys() ? row % 16 : c % 16, of_lane = keys() ? c : row;
+    const int block = keys() ? c / step : c / 32 * (kPageRows / step) + row / step;
+    *shift = (keys() ? row / 16 : c % 32 / 16) * bits() + of_lane % step / 4 * 4;
+    return static_cast<size_t>((block * 16 + lane) * 4 + of_lane % 4);
   }
   size_t scale(int row, int c) const {
     if (!keys()) return static_cast<size_t>(c / 32 * kPageRows + row);
@@ -88,7 +73,7 @@ uint16_t load16(const uint8_t* table, size_t i) {
 void store16(uint8_t* table, size_t i, uint16_t h) { std::memcpy(table + 2 * i, &h, 2); }
 
 int get_code(const Layout& at, const uint8_t* page, int row, int c) {
-  if (at.type == DType::q8_0) return static_cast<int8_t>(page[at.element(row, c)]);
+  if (at.type == DType::q8_0) return page[at.element(row, c)] - 128;
   int shift;
   const uint8_t byte = page[at.byte(row, c, &shift)];
   return byte >> shift & ((1 << at.bits()) - 1);
@@ -96,7 +81,7 @@ int get_code(const Layout& at, const uint8_t* page, int row, int c) {
 
 void put_code(const Layout& at, uint8_t* page, int row, int c, int code) {
   if (at.type == DType::q8_0) {
-    page[at.element(row, c)] = static_cast<uint8_t>(code);
+    page[at.element(row, c)] = static_cast<uint8_t>(code + 128);
     return;
   }
   int shift;

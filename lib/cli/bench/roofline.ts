@@ -1,0 +1,128 @@
+// What a model asks of the machine, and so how fast it could be at best: operations at their peak, bytes at the speed of
+// a plain read. Token dropping is held against the same arithmetic with fewer tokens.
+import type { MachineLimits } from '../../kernels.js'
+import type { DType, ModelConfig } from '../../native.js'
+import type { PlanEntry } from '../../plan.js'
+import { rowBytes, storedBytes } from '../model-sizes.js'
+
+/** Operations a second and bytes a second. */
+export interface Rates {
+  readonly int8: number
+  readonly bf16: number
+  readonly f32: number
+  readonly read: number
+}
+
+/** What most passes reached. Where there is no bf16 arithmetic, f32 does its work; where there is no int8, too. */
+export function ratesOf({ bf16, f32, int8, read }: MachineLimits): Rates {
+  const rate = (of: { median: number } | null) => of?.median ?? f32.median
+  return { int8: rate(int8), bf16: rate(bf16), f32: f32.median, read: read.median }
+}
+
+type Arithmetic = 'int8' | 'bf16' | 'f32'
+
+/** Operations of one token by the arithmetic that its weights take, and the bytes of these weights in the file. */
+type Weights = Record<Arithmetic | 'bytes', number>
+
+export interface ModelWork {
+  readonly config: Pick<ModelConfig, 'heads' | 'kvHeads' | 'headSize' | 'windows'>
+  readonly layers: readonly Weights[]
+  readonly head: Weights
+}
+
+export interface TensorShape {
+  readonly name: string
+  readonly type: string
+  readonly shape: readonly number[]
+}
+
+/** Tensors by the names of GGUF, as an open file lists them. The embedding is read a row at a time, but as a whole where it is the head. */
+export function workOf(config: ModelWork['config'], tensors: readonly TensorShape[]): ModelWork {
+  const none = (): Weights => ({ int8: 0, bf16: 0, f32: 0, bytes: 0 })
+  const layers = config.windows.map(none)
+  const head = none()
+  const headName = tensors.some(({ name }) => name === 'output.weight') ? 'output.weight' : 'token_embd.weight'
+  for (const { name, shape, type } of tensors) {
+    const layer = layers[Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? Number.NaN)]
+    const to = name === headName ? head : layer
+    if (!to) continue
+    const count = shape.reduce((product, size) => product * size, 1)
+    to.bytes += storedBytes(type, count)
+    if (shape.length === 2) to[arithmeticOf(type)] += 2 * count
+  }
+  return { config, layers, head }
+}
+
+function arithmeticOf(type: string): Arithmetic {
+  return type === 'f32' ? 'f32' : type === 'f16' || type === 'bf16' ? 'bf16' : 'int8'
+}
+
+function seconds(weights: Weights, tokens: number, rates: Rates): number {
+  return tokens * (weights.int8 / rates.int8 + weights.bf16 / rates.bf16 + weights.f32 / rates.f32)
+}
+
+/** Pairs of a query and a key that it sees, of `tokens` in a row; window 0: all before it. */
+function pairs(tokens: number, window: number): number {
+  const whole = window === 0 ? tokens : Math.min(tokens, window)
+  return (whole * (whole + 1)) / 2 + (tokens - whole) * whole
+}
+
+/** Two products of a head's width a pair, a multiply and an add each, at the bf16 peak. */
+function attentionSeconds({ config }: ModelWork, layer: number, tokens: number, rates: Rates): number {
+  return (4 * config.heads * config.headSize * pairs(tokens, config.windows[layer] ?? 0)) / rates.bf16
+}
+
+/** Seconds of a prompt at best, without logits. tokens: that run in each layer. */
+export function prefillSeconds(work: ModelWork, tokens: (layer: number) => number, rates: Rates): number {
+  let compute = 0
+  let bytes = 0
+  for (const [layer, weights] of work.layers.entries()) {
+    const count = tokens(layer)
+    compute += seconds(weights, count, rates) + attentionSeconds(work, layer, count, rates)
+    bytes += weights.bytes
+  }
+  return Math.max(compute, bytes / rates.read)
+}
+
+export type Kv = { readonly keys: DType; readonly values: DType }
+
+/** Bytes that a decode step reads of one session's cache. rows: live ones of a KV head in each layer. */
+export function cacheBytesRead({ config }: ModelWork, rows: (layer: number) => number, kv: Kv): number {
+  const row = config.kvHeads * rowBytes(config.headSize, kv)
+  return config.windows.reduce(
+    (sum, window, layer) => sum + row * (window > 0 ? Math.min(window, rows(layer)) : rows(layer)),
+    0,
+  )
+}
+
+/** Seconds of a decode step at best: all weights, the head and the cache are read once; the weights serve every session of the batch. */
+export function decodeSeconds(
+  work: ModelWork,
+  rows: (layer: number) => number,
+  kv: Kv,
+  rates: Rates,
+  sessions = 1,
+): number {
+  const all = [...work.layers, work.head]
+  const bytes = all.reduce((sum, one) => sum + one.bytes, 0) + sessions * cacheBytesRead(work, rows, kv)
+  const compute = all.reduce((sum, one) => sum + seconds(one, sessions, rates), 0)
+  return Math.max(bytes / rates.read, compute)
+}
+
+/** Rows of a prompt of `tokens` that run in each layer under what a session's plan dropped and merged. */
+export function tokensByLayer(plan: readonly PlanEntry[], tokens: number, layers: number): number[] {
+  const cuts = plan.filter(({ action }) => action === 'drop' || action === 'merge')
+  return Array.from({ length: layers }, (_, layer) => {
+    const last = cuts.filter((entry) => entry.layer <= layer).sort((a, b) => a.layer - b.layer)
+    return last.at(-1)?.after ?? tokens
+  })
+}
+
+/** By how much time grows from one size to the next: 1 is linear, 2 is quadratic. */
+export function exponents(sizes: readonly number[], times: readonly number[]): number[] {
+  return sizes.map((size, i) => {
+    const before = sizes[i - 1]
+    if (before === undefined) return Number.NaN
+    return Math.log((times[i] as number) / (times[i - 1] as number)) / Math.log(size / before)
+  })
+}

@@ -1,0 +1,101 @@
+// What every section of the benchmark measures with: a model with its arithmetic, the machine's limits, the same tokens.
+import { basename } from 'node:path'
+import { fromNative } from '../../errors.js'
+import { kernels, type MachineLimits, type Rate } from '../../kernels.js'
+import type { Model } from '../../model.js'
+import { native } from '../../native.js'
+import type { Session } from '../../session.js'
+import { median } from '../format.js'
+import { type Io, painter } from '../io.js'
+import { type ModelWork, type Rates, ratesOf, workOf } from './roofline.js'
+
+export interface Subject {
+  readonly model: Model
+  readonly work: ModelWork
+  readonly name: string
+  readonly file: string
+}
+
+export async function subjectOf(model: Model, path: string): Promise<Subject> {
+  const file = await native()
+    .open(path)
+    .catch((error: unknown) => {
+      throw fromNative(error)
+    })
+  try {
+    const named = { name: model.config.name ?? basename(path), file: basename(path) }
+    return { model, work: workOf(model.config, file.tensors()), ...named }
+  } finally {
+    file.close()
+  }
+}
+
+/** The limits of the machine over the whole run: a neighbour's minute must not be all that it knows. */
+export class Meter {
+  readonly #options: { readonly backend: string; readonly threads: number }
+  readonly #seen: MachineLimits[] = []
+  #last = Number.NEGATIVE_INFINITY
+
+  constructor(backend: string, threads: number) {
+    this.#options = { backend, threads }
+  }
+
+  /** Between short runs it is not worth the time. */
+  async measure(): Promise<void> {
+    if (performance.now() - this.#last < 3000) return
+    this.#seen.push(await kernels.limits(this.#options))
+    this.#last = performance.now()
+  }
+
+  get limits(): MachineLimits {
+    return joined(this.#seen)
+  }
+
+  get rates(): Rates {
+    return ratesOf(this.limits)
+  }
+}
+
+/** Medians of medians, and the best of all. */
+export function joined(all: readonly MachineLimits[]): MachineLimits {
+  const [first] = all
+  if (!first) throw new Error('expected limits that were measured')
+  const rate = (of: (one: MachineLimits) => Rate | null): Rate | null => {
+    const rates = all.flatMap((one) => of(one) ?? [])
+    if (rates.length === 0) return null
+    return { median: median(rates.map((one) => one.median)), best: Math.max(...rates.map(({ best }) => best)) }
+  }
+  const { isa, threads } = first
+  const read = rate((one) => one.read) as Rate
+  const f32 = rate((one) => one.f32) as Rate
+  return { isa, threads, read, int8: rate((one) => one.int8), bf16: rate((one) => one.bf16), f32 }
+}
+
+/** The same ids every time: no token of the first 300, which are special in many vocabularies. */
+export function randomIds(count: number, vocabulary: number): Int32Array {
+  const first = Math.min(300, vocabulary >> 1)
+  let state = 1
+  return Int32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return first + (state % (vocabulary - first))
+  })
+}
+
+/** Milliseconds of each of `count` tokens that a session generates, after `warm` that are not told. */
+export async function stepTimes(session: Session, count: number, warm: number): Promise<number[]> {
+  const times: number[] = []
+  let last = performance.now()
+  const options = { maxTokens: warm + count, temperature: 0, ignoreEnd: true }
+  for await (const { ids } of session.stream(Int32Array.of(session.ids.at(-1) ?? 0), options)) {
+    const now = performance.now()
+    for (let i = 0; i < ids.length; i++) times.push((now - last) / ids.length)
+    last = now
+  }
+  return times.slice(warm)
+}
+
+/** A line that replaces the last one on a terminal; nothing in a pipe. '' clears it. */
+export function progress(io: Io, text: string): void {
+  io.interrupts.signal.throwIfAborted()
+  if (io.err.isTTY) io.err.write(`\r\x1b[K${painter(io.err)('dim', text)}`)
+}
