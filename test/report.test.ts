@@ -192,7 +192,7 @@ t.test("prompts of one's own", async (t) => {
   t.same(
     cases.filter(({ method }) => method === 'full').map(({ counted, query, task }) => [task, query, counted]),
     [
-      ['prompts', 'none', false],
+      ['prompts', 'none', true],
       ['prompts', 'none', true],
     ],
   )
@@ -218,6 +218,8 @@ t.test('calibrate prints what a session takes', async (t) => {
     'calibrate',
     '-m',
     tiny,
+    '--text',
+    prose,
     '--length',
     '100',
     '--seeds',

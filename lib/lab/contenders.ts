@@ -40,7 +40,7 @@ export function withKeep(method: Method, keep: number): Method {
 
 const floors: readonly { name: string; at(keep: number, seed: number): Method }[] = [
   { name: CHANCE, at: (keep, seed) => all.random({ keep, seed }) },
-  { name: NEWEST, at: (keep) => all.streamingLlm({ keep, sinks: 0, every: 0, positions: 'keep' }) },
+  { name: NEWEST, at: (keep) => all.recent({ keep }) },
 ]
 
 /** The ceiling first, then the floors, then the rest; every budget of one name in a row. */

@@ -50,7 +50,7 @@ export async function caseOf(
   return {
     ...place,
     task: task.name,
-    gated: task.gated && sample.answer !== undefined,
+    gated: task.gated,
     query,
     tokens: context.length,
     characters: sample.context.length,
