@@ -10,7 +10,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
   methods: { about: 'what can be dropped, and how: the table or one page', load: () => import('./methods.js') },
   inspect: { about: 'what a model file holds, and what a context would take', load: () => import('./inspect.js') },
   pull: { about: 'gets a model, checked and resumable, and prints its path', load: () => import('./pull.js') },
-  bench: { about: 'measures prefill and decode, with and without methods', load: () => import('./bench.js') },
+  bench: {
+    about: 'speed against the limits of this machine, with and without methods; profiles',
+    load: () => import('./bench.js'),
+  },
   doctor: { about: 'what this machine can run, and why not', load: () => import('./doctor.js') },
   demo: { about: 'a question about a long text: the full cache against two methods', load: () => import('./demo.js') },
 }
