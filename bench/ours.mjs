@@ -1,25 +1,45 @@
 // tokensieve's side, through its public surface, from the built checkout.
-import { decode, keys, model as path, prompt, report, runs, STEPS, threads, tokens, valuesType, WARM } from './work.mjs'
+import {
+  context,
+  decode,
+  GREETING,
+  keys,
+  measurePrompts,
+  model as path,
+  report,
+  STEPS,
+  start,
+  threads,
+  tokens,
+  valuesType,
+  WARM,
+} from './work.mjs'
 
 const { load } = await import('../dist/index.mjs')
 const model = await load(path, { threads })
-const open = (length) => model.session({ contextLength: length + STEPS + 1, kv: { keys, values: valuesType } })
-const ids = (count) => Int32Array.from(tokens(count, model.config.vocabularySize))
 
-for (const count of prompt) {
-  const times = []
-  for (let run = 0; run <= runs; run++) {
-    const session = open(count)
-    const start = performance.now()
-    await session.forward(ids(count), { logits: 'none' })
-    if (run > 0) times.push((performance.now() - start) / count) // the first one warms up
-    await session.close()
-  }
-  report('prefill', count, times)
+if (start) {
+  await model.session({ contextLength: 512 }).generate(GREETING, { maxTokens: 1 })
+  report('start', 1, [performance.now()])
+  await model.close()
+  process.exit()
 }
+
+const kv = { keys, values: valuesType }
+const ids = (count) => Int32Array.from(tokens(count, model.config.vocabularySize))
+let session
+async function read(count) {
+  await session?.close()
+  session = model.session({ contextLength: context, kv })
+  await session.forward(ids(count), { logits: 'none' })
+}
+
+await measurePrompts(read)
+session ??= model.session({ contextLength: context, kv })
 for (const count of decode) {
-  const session = open(count)
-  await session.forward(ids(count - 1), { logits: 'none' })
+  const there = session.ids.length
+  if (there >= count) await session.truncate(count - 1)
+  else if (there < count - 1) await session.forward(ids(count - 1 - there), { logits: 'none' })
   const times = []
   let last = performance.now()
   const options = { maxTokens: STEPS, temperature: 0, ignoreEnd: true }
@@ -29,6 +49,5 @@ for (const count of decode) {
     last = now
   }
   report('decode', count, times.slice(WARM))
-  await session.close()
 }
 await model.close()

@@ -1,13 +1,26 @@
 // node-llama-cpp's side, as its documentation has it: its prebuilt binary, flash attention on, greedy evaluation.
 import { getLlama } from 'node-llama-cpp'
-import { decode, keys, model as path, prompt, report, runs, STEPS, threads, tokens, valuesType, WARM } from './work.mjs'
+import {
+  context as contextSize,
+  decode,
+  GREETING,
+  keys,
+  measurePrompts,
+  model as path,
+  report,
+  STEPS,
+  start,
+  threads,
+  tokens,
+  valuesType,
+  WARM,
+} from './work.mjs'
 
 const options = { gpu: false, build: 'never', skipDownload: true, progressLogs: false, logLevel: 'error' }
 const llama = await getLlama({ ...options, maxThreads: threads })
 const model = await llama.loadModel({ modelPath: path })
-const vocabulary = model.fileInfo.metadata.tokenizer.ggml.tokens.length
 const context = await model.createContext({
-  contextSize: Math.max(...prompt, ...decode) + 2 * STEPS,
+  contextSize: start ? 512 : contextSize,
   batchSize: 512,
   threads: { ideal: threads, min: threads },
   flashAttention: true,
@@ -17,23 +30,26 @@ const context = await model.createContext({
   ignoreMemorySafetyChecks: true,
 })
 const sequence = context.getSequence()
+const greedy = { temperature: 0, yieldEogToken: true }
 
-for (const count of prompt) {
-  const times = []
-  for (let run = 0; run <= runs; run++) {
-    await sequence.clearHistory()
-    const start = performance.now()
-    await sequence.evaluateWithoutGeneratingNewTokens(tokens(count, vocabulary))
-    if (run > 0) times.push((performance.now() - start) / count)
-  }
-  report('prefill', count, times)
+if (start) {
+  for await (const _ of sequence.evaluate(model.tokenize(GREETING), greedy)) break
+  report('start', 1, [performance.now()])
+  process.exit()
 }
-for (const count of decode) {
+
+const vocabulary = model.fileInfo.metadata.tokenizer.ggml.tokens.length
+await measurePrompts(async (count) => {
   await sequence.clearHistory()
-  await sequence.evaluateWithoutGeneratingNewTokens(tokens(count - 1, vocabulary))
+  await sequence.evaluateWithoutGeneratingNewTokens(tokens(count, vocabulary))
+})
+for (const count of decode) {
+  const there = sequence.nextTokenIndex
+  if (there >= count) await sequence.eraseContextTokenRanges([{ start: count - 1, end: there }])
+  else if (there < count - 1) await sequence.evaluateWithoutGeneratingNewTokens(tokens(count - 1 - there, vocabulary))
   const times = []
   let last = performance.now()
-  for await (const _ of sequence.evaluate(tokens(1, vocabulary), { temperature: 0, yieldEogToken: true })) {
+  for await (const _ of sequence.evaluate(tokens(1, vocabulary), greedy)) {
     const now = performance.now()
     times.push(now - last)
     last = now

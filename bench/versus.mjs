@@ -1,100 +1,129 @@
 // tokensieve against node-llama-cpp: the same file, threads and tokens, in turn, every run a process of its own.
-//   node bench/versus.mjs [--model smollm2] [--kv f16] [--prompt 512,2048] [--decode 128,2048] [--rounds 3] [--write]
+//   node bench/versus.mjs [--model smollm2]… [--kv f16,q8_0] [--prompt 512,2048] [--decode 128,2048] [--rounds 3]
+//                         [--no-start] [--json FILE] [--write]
 // Prints a table; --write stores it in bench/last.json and in the README.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus, totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { installPeer, PEER } from './install.mjs'
+import { Rows, table } from './rows.mjs'
 
-const PEER = '3.22.1'
 const here = fileURLToPath(new URL('.', import.meta.url))
 const require = createRequire(import.meta.url)
 const { fill } = require('../dist/cli/markdown.js')
-const { bytes, markdownTable, median, number } = require('../dist/cli/format.js')
+const { bytes } = require('../dist/cli/format.js')
+const { limitsText } = require('../dist/cli/bench/report.js')
+const { joined } = require('../dist/cli/bench/subject.js')
+const { ratesOf, workOf } = require('../dist/cli/bench/roofline.js')
+const { readSizes } = require('../dist/cli/model-sizes.js')
+const { native } = require('../dist/native.js')
 const { resolveModel } = require('../dist/pull.js')
+const { kernels } = require('../dist/index.js')
 
 const { values: args } = parseArgs({
+  allowNegative: true,
   options: {
-    model: { type: 'string', default: 'smollm2' },
+    model: { type: 'string', multiple: true, default: ['smollm2'] },
     kv: { type: 'string', default: 'f16' },
     prompt: { type: 'string', default: '512,2048' },
     decode: { type: 'string', default: '128,2048' },
     rounds: { type: 'string', default: '3' },
+    start: { type: 'boolean', default: true },
+    json: { type: 'string' },
     write: { type: 'boolean', default: false },
   },
 })
-const { kernels } = require('../dist/index.js')
-const [{ threads }] = kernels.backends() // physical cores
+const [{ isa, threads }] = kernels.backends() // physical cores
 
-/** The peer's binary for this machine alone: its package would bring those for CUDA and Vulkan too. */
-function installPeer() {
-  const there = `${here}node_modules/node-llama-cpp/package.json`
-  if (existsSync(there) && JSON.parse(readFileSync(there, 'utf8')).version === PEER) return
-  const system = { darwin: 'mac', win32: 'win' }[process.platform] ?? process.platform
-  const binary = `${system}-${process.arch}${system === 'mac' && process.arch === 'arm64' ? '-metal' : ''}`
-  const wanted = [`node-llama-cpp@${PEER}`, `@node-llama-cpp/${binary}@${PEER}`]
-  const options = ['--no-save', '--no-package-lock', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
-  console.error(`installing ${wanted.join(' and ')} in bench/`)
-  const { status } = spawnSync('npm', ['install', ...options, ...wanted], { cwd: here, stdio: ['ignore', 2, 2] })
-  if (status !== 0) process.exit(1)
-}
-
-function measure(script, more) {
-  const given = Object.entries({ model: resolveModel(args.model), threads, ...more })
-  const words = given.flatMap(([name, value]) => [`--${name}`, String(value)])
-  const run = spawnSync(process.execPath, [`${here}${script}`, ...words], { encoding: 'utf8', maxBuffer: 1 << 26 })
-  if (run.status !== 0) throw new Error(`${script} failed:\n${run.stderr}`)
-  const lines = run.stdout.split('\n').filter((line) => line.startsWith('{'))
-  return lines.map((line) => JSON.parse(line))
-}
-
-const rows = new Map()
-const peaks = { ours: [], peer: [] }
-function note(who, lines) {
-  for (const { what, tokens, kv, rate } of lines) {
-    const key = `${what} ${kv} ${tokens}`
-    if (!rows.has(key)) rows.set(key, { what, kv, tokens, ours: [], peer: [] })
-    rows.get(key)[who].push(rate)
-  }
-  peaks[who].push(Math.max(...lines.map(({ peak }) => peak)))
-}
-
-installPeer()
-const { prompt, decode } = args
-for (let round = 1; round <= Number(args.rounds); round++)
-  for (const kv of args.kv.split(',')) {
-    console.error(`round ${round} of ${args.rounds}, ${kv}`)
-    note('ours', measure('ours.mjs', { kv, prompt, decode }))
-    note('peer', measure('peer.mjs', { kv, prompt, decode }))
-    // It decodes small models faster with one thread: it gets both and its best counts.
-    note('peer', measure('peer.mjs', { kv, prompt: '', decode, threads: 1 }))
-  }
-
-const right = (title) => ({ title, right: true })
-const columns = [{ title: '' }, right('tokens'), right('tokensieve'), right(`node-llama-cpp ${PEER}`), right('ratio')]
-const lines = [...rows.values()].map(({ what, kv, tokens, ours, peer }) => {
-  const [mine, theirs] = [median(ours), Math.max(...peer)]
-  return [
-    `${what}, ${kv} cache`,
-    number(tokens),
-    `${number(mine)}/s`,
-    `${number(theirs)}/s`,
-    `${(mine / theirs).toFixed(2)} ×`,
-  ]
-})
-lines.push(['peak memory', '', bytes(median(peaks.ours)), bytes(median(peaks.peer)), ''])
-const machine = `${cpus()[0].model.trim()}, ${threads} threads, ${bytes(totalmem())}, Node ${process.versions.node}`
-const file = basename(resolveModel(args.model))
-const table = `${file} on ${machine}, ${new Date().toISOString().slice(0, 10)}:\n\n${markdownTable(columns, lines)}`
-console.log(table)
-if (args.write) {
-  writeFileSync(
-    `${here}last.json`,
-    `${JSON.stringify({ machine, model: file, peer: PEER, rows: [...rows.values()], peaks }, null, 1)}\n`,
+/** Lines that a script prints, and milliseconds from its start until the first of them. */
+function measure(script, model, more) {
+  const words = Object.entries({ model, threads, ...more }).flatMap(([name, value]) =>
+    value === true ? [`--${name}`] : [`--${name}`, String(value)],
   )
+  const before = performance.now()
+  const child = spawn(process.execPath, [`${here}${script}`, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let out = ''
+  let err = ''
+  let first = 0
+  child.stdout.on('data', (piece) => {
+    first ||= performance.now() - before
+    out += piece
+  })
+  child.stderr.on('data', (piece) => {
+    err += piece
+  })
+  return new Promise((resolve, reject) => {
+    child.on('close', (code) => {
+      if (code !== 0) return reject(new Error(`${script} failed:\n${err}`))
+      const lines = out.split('\n').filter((line) => line.startsWith('{'))
+      resolve({ first, lines: lines.map((line) => JSON.parse(line)) })
+    })
+  })
+}
+
+async function startOf(script, model) {
+  const { first, lines } = await measure(script, model, { start: true })
+  return lines.map((line) => ({ ...line, rate: 1000 / first, best: 1000 / first }))
+}
+
+async function round(rows, path) {
+  const model = basename(path)
+  const { decode, prompt } = args
+  // With one thread it decodes small models faster: it gets both and its best counts. Long contexts would take it minutes to read.
+  const short = decode.split(',').filter((count) => count !== '' && Number(count) <= 2048)
+  for (const kv of args.kv.split(',')) {
+    rows.note(model, 'ours', (await measure('ours.mjs', path, { kv, prompt, decode })).lines)
+    rows.note(model, 'peer', (await measure('peer.mjs', path, { kv, prompt, decode })).lines)
+    if (short.length > 0)
+      rows.note(
+        model,
+        'peer',
+        (await measure('peer.mjs', path, { kv, prompt: '', decode: short.join(), threads: 1 })).lines,
+      )
+  }
+  if (!args.start) return
+  rows.note(model, 'ours', await startOf('ours.mjs', path))
+  rows.note(model, 'peer', await startOf('peer.mjs', path))
+}
+
+async function readWork(path) {
+  const file = await native().open(path)
+  try {
+    return workOf(readSizes(file), file.tensors())
+  } finally {
+    file.close()
+  }
+}
+
+installPeer(here)
+const paths = args.model.map((model) => resolveModel(model))
+for (const path of paths) if (!existsSync(path)) throw new Error(`there is no ${path}`)
+const works = new Map()
+for (const path of paths) works.set(basename(path), await readWork(path))
+const rows = new Rows()
+const passes = []
+for (let turn = 1; turn <= Number(args.rounds); turn++)
+  for (const path of paths) {
+    console.error(`round ${turn} of ${args.rounds}: ${basename(path)}`)
+    passes.push(await kernels.limits())
+    await round(rows, path)
+  }
+passes.push(await kernels.limits())
+
+const limits = joined(passes)
+const finished = rows.finished(works, ratesOf(limits))
+const machine = `${cpus()[0].model.trim()}, ${threads} threads, ${isa}, ${bytes(totalmem())}, Node ${process.versions.node}`
+const about = `${[...works.keys()].join(', ')} on ${machine}, ${new Date().toISOString().slice(0, 10)}; ${limitsText(limits)}:`
+const text = `${about}\n\n${table(finished, `node-llama-cpp ${PEER}`)}`
+console.log(text)
+const data = `${JSON.stringify({ machine, peer: PEER, limits, rows: finished }, null, 1)}\n`
+if (args.json) writeFileSync(args.json, data)
+if (args.write) {
+  writeFileSync(`${here}last.json`, data)
   const readme = `${here}../README.md`
-  writeFileSync(readme, fill(readFileSync(readme, 'utf8'), 'versus', table))
+  writeFileSync(readme, fill(readFileSync(readme, 'utf8'), 'versus', text))
 }

@@ -9,20 +9,28 @@ const { values } = parseArgs({
     kv: { type: 'string', default: 'f16' },
     threads: { type: 'string', default: '2' },
     runs: { type: 'string', default: '3' },
+    start: { type: 'boolean', default: false },
   },
 })
 const numbers = (text) => text.split(',').filter(Boolean).map(Number)
 
-export const model = values.model
-export const prompt = numbers(values.prompt)
-export const decode = numbers(values.decode)
+export const { model, kv, start } = values
+/** Shortest first: the first one warms up. */
+export const prompt = numbers(values.prompt).sort((a, b) => a - b)
+/** Longest first: a shorter context is cut out of it. */
+export const decode = numbers(values.decode).sort((a, b) => b - a)
 export const threads = Number(values.threads)
-export const runs = Number(values.runs)
-export const kv = values.kv
 export const [keys, valuesType = keys] = kv.split('/')
 /** Tokens generated at each context, the first of them to warm up. */
 export const STEPS = 36
 export const WARM = 4
+/** Rows that the longest work takes. */
+export const context = Math.max(...prompt, ...decode) + 2 * STEPS
+/** What is said at the start, up to the first token. */
+export const GREETING = 'The sky is blue because'
+
+/** Long prompts run fewer times. */
+export const runsOf = (count) => Math.min(Number(values.runs), count <= 1024 ? 100 : count <= 4096 ? 2 : 1)
 
 export const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1]
 
@@ -33,6 +41,20 @@ export function tokens(count, vocabulary) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0
     return 300 + (state % (vocabulary - 300))
   })
+}
+
+/** read(count) reads a prompt into an empty context. */
+export async function measurePrompts(read) {
+  if (prompt.length > 0) await read(prompt[0])
+  for (const count of prompt) {
+    const times = []
+    for (let run = 0; run < runsOf(count); run++) {
+      const before = performance.now()
+      await read(count)
+      times.push((performance.now() - before) / count)
+    }
+    report('prefill', count, times)
+  }
 }
 
 /** times: milliseconds a token. */

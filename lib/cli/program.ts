@@ -10,7 +10,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
   methods: { about: 'what can be dropped, and how: the table or one page', load: () => import('./methods.js') },
   inspect: { about: 'what a model file holds, and what a context would take', load: () => import('./inspect.js') },
   pull: { about: 'gets a model, checked and resumable, and prints its path', load: () => import('./pull.js') },
-  bench: { about: 'measures prefill and decode, with and without methods', load: () => import('./bench.js') },
+  bench: {
+    about: 'speed against the limits of this machine, with and without methods; profiles',
+    load: () => import('./bench.js'),
+  },
   compare: {
     about: 'quality and cost of methods, as a table or a page',
     load: () => import('./compare.js'),
@@ -29,7 +32,7 @@ const HELP = `Runs language models in Node and lets named methods thin the token
 Usage: tokensieve COMMAND [options]
 
 ${Object.entries(COMMANDS)
-  .map(([name, { about }]) => `  ${name.padEnd(10)}${about}`)
+  .map(([name, { about }]) => `  ${name.padEnd(11)}${about}`)
   .join('\n')}
 
 tokensieve COMMAND --help tells the options. Results go to stdout, everything else to stderr.
