@@ -156,5 +156,5 @@ export function progress(io: Io, { done, total, what }: { done: number; total: n
 function print({ model, rows }: Comparison, io: Io): void {
   const { cells, columns } = tableOf(rows)
   io.out.write(`${model.name}, ${model.layers} layers, ${model.isa}\n\n${markdownTable(columns, cells)}\n\n`)
-  io.out.write(`${wrap(LEGEND, widthOf(io.out))}\n`)
+  io.out.write(`${wrap(LEGEND.map(([word, meaning]) => `${word}: ${meaning}.`).join(' '), widthOf(io.out))}\n`)
 }

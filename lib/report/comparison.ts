@@ -1,11 +1,14 @@
 // The page of a comparison: curves, maps, pictures, and every number of them in a table.
 import { groupsOf } from '../lab/groups.js'
 import type { CaseResult, Comparison, KeptRows, Row } from '../lab/index.js'
-import { drawHeatmap, type Heatmap, heatmapCells, heatmapsOf, nameOf } from './heatmap.js'
+import { drawHeatmap, type Heatmap, heatmapCells, heatmapsOf, mapWidth, nameOf } from './heatmap.js'
 import { details, el, type Html, page, table } from './html.js'
 import { drawKept } from './kept.js'
 import { drawPareto, KL, LOGPROB } from './pareto.js'
 import { LEGEND, tableOf } from './table.js'
+
+/** Columns that a section's headline says already: task and question. */
+const SAID = 2
 
 const QUESTIONS = {
   after: 'question after compression: methods chose rows without having seen it',
@@ -23,7 +26,14 @@ export function comparisonPage(found: Comparison): string {
     el('h1', {}, 'What methods cost'),
     el('p', {}, about),
     el('nav', { 'aria-label': 'Tasks' }, el('ul', {}, links)),
-    details('What the words mean', el('p', {}, LEGEND)),
+    details(
+      'What the words mean',
+      el(
+        'dl',
+        {},
+        LEGEND.map(([word, meaning]) => [el('dt', {}, word), el('dd', {}, meaning)]),
+      ),
+    ),
     sections.map(([id, rows]) => section(id, rows, found)),
   )
 }
@@ -43,9 +53,20 @@ function section(id: string, rows: readonly Row[], { cases, kept, model, tasks }
     'section',
     { 'aria-labelledby': id },
     el('h2', { id }, headline(rows[0] as Row)),
-    el('p', { class: 'soft' }, `${title}; ${QUESTIONS[query]}. ${counted} of ${all} cases count.`),
+    el(
+      'p',
+      { class: 'soft' },
+      `${title}; ${QUESTIONS[query]}. ${counted} of ${all} cases count. A point is a budget, a bar its 95 % interval; ringed: no other cache is smaller and better.`,
+    ),
     counted === 0 ? none : charts(rows),
-    details('All numbers, as a table', table(headline(rows[0] as Row), columns, cells, 3)),
+    details(
+      'All numbers, as a table',
+      table(
+        headline(rows[0] as Row),
+        columns.slice(SAID),
+        cells.map((line) => line.slice(SAID)),
+      ),
+    ),
     counted === 0 ? '' : maps(mine(cases)),
     pictures(mine(kept), model.layers),
   )
@@ -66,6 +87,7 @@ function maps(cases: readonly CaseResult[]): Html[] {
     ...first.lengths.map((length) => ({ title: `${length} tokens`, right: true })),
   ]
   const lines = [...groupsOf(made, ({ method }: Heatmap) => method).values()]
+  const broadest = Math.max(...lines.map(({ length }) => length)) * (mapWidth(first) + 24)
   return [
     el('h3', {}, 'By depth and length'),
     el(
@@ -73,7 +95,11 @@ function maps(cases: readonly CaseResult[]): Html[] {
       { class: 'soft' },
       'Probability of an answer token in percent, down by where in the context the answer lies, across by tokens of the context; – where the full cache fails.',
     ),
-    ...lines.map((line) => el('div', { class: 'maps' }, line.map(drawHeatmap))),
+    el(
+      'div',
+      { class: 'lines', style: `--wide:${broadest}px` },
+      lines.map((line) => el('div', { class: 'maps' }, line.map(drawHeatmap))),
+    ),
     details('The maps, as a table', table('Probability of an answer token', columns, heatmapCells(made), 2)),
   ]
 }

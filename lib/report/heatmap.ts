@@ -43,9 +43,13 @@ export function nameOf({ keep, method }: Pick<Heatmap, 'method' | 'keep'>): stri
   return method === 'full' ? 'full' : `${method}, keep ${keepText(keep)}`
 }
 
+export function mapWidth({ lengths }: Heatmap): number {
+  return LEFT + lengths.length * WIDTH
+}
+
 export function drawHeatmap(map: Heatmap): Html {
   const { depths, lengths, values } = map
-  const width = LEFT + lengths.length * WIDTH
+  const width = mapWidth(map)
   const height = TOP + depths.length * HEIGHT
   const across = lengths.map((length, x) =>
     el('text', { x: px(LEFT + (x + 0.5) * WIDTH), y: TOP - 6, 'text-anchor': 'middle', class: 'soft' }, length),

@@ -57,6 +57,12 @@ export function frontOf(rows: readonly Row[], { of, up }: Measure): Set<Row> {
   return new Set(rows.filter((row) => !beaten(row)))
 }
 
+/** Lines stand a little beside one another, so that their intervals can be told apart. */
+function aside(axes: Axes, count: number, i: number): Axes {
+  const shift = 2.5 * (i - (count - 1) / 2)
+  return { ...axes, x: (share) => axes.x(share) + shift }
+}
+
 interface Axes {
   x(share: number): number
   y(value: number): number
@@ -111,7 +117,7 @@ export function drawPareto(all: readonly Row[], measure: Measure): Html | undefi
   const width = BOX.left + BOX.width + MARGIN.right
   const height = BOX.top + BOX.height + MARGIN.bottom
   const ceiling = measure.log ? [] : level(axes, measure.of(full).mean)
-  const drawn = lines.map((line) => drawLine(line, axes, measure, front))
+  const drawn = lines.map((line, i) => drawLine(line, aside(axes, lines.length, i), measure, front))
   const label = `${measure.title} against the bytes of the cache, one line a method; the table has the numbers`
   const svg = el(
     'svg',
@@ -122,12 +128,7 @@ export function drawPareto(all: readonly Row[], measure: Measure): Html | undefi
     labels(lines, axes, measure),
   )
   const better = measure.up ? 'higher is better' : 'lower is better'
-  return el(
-    'figure',
-    {},
-    el('figcaption', {}, `${measure.title}, ${better}; ringed: no other is smaller and better`),
-    svg,
-  )
+  return el('figure', {}, el('figcaption', {}, `${measure.title} (${better})`), svg)
 }
 
 function frame(rows: readonly Row[], { ticks, x, y }: Axes): Html[] {
@@ -195,11 +196,11 @@ function drawLine({ colour, name, rows }: Line, { x, y }: Axes, { of }: Measure,
 }
 
 /** Names at the right, pushed apart, each led to the end of its line. */
-function labels(lines: readonly Line[], { x, y }: Axes, { of }: Measure): Html[] {
+function labels(lines: readonly Line[], axes: Axes, { of }: Measure): Html[] {
   const ends = lines
-    .map(({ colour, name, rows }) => {
+    .map(({ colour, name, rows }, i) => {
       const last = rows.at(-1) as Row
-      return { colour, name, x: x(last.share), y: y(of(last).mean) }
+      return { colour, name, x: aside(axes, lines.length, i).x(last.share), y: axes.y(of(last).mean) }
     })
     .sort((a, b) => a.y - b.y)
   const gap = 14

@@ -27,12 +27,15 @@ figure { margin: 0; min-width: 0; }
 figcaption { font-size: .85rem; margin-bottom: .25rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1.5rem; }
 .maps { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; margin-bottom: 1rem; }
+.lines { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(var(--wide), 100%), 1fr)); gap: .25rem 2rem; }
 .kept { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem; }
 svg { display: block; max-width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .soft { fill: var(--soft); }
 svg .axis { stroke: var(--line); fill: none; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--c2); width: fit-content; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; max-width: 56rem; margin: .5rem 0; }
+dt { color: var(--soft); } dd { margin: 0; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .25rem; }

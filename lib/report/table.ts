@@ -56,4 +56,17 @@ export function short(value: number): string {
   return text.replace('-', '−').replace(/^−(0\.0+)$/, '$1')
 }
 
-export const LEGEND = `question: whether methods chose rows before they saw it (after) or when they had seen it (before). cache: keys and values once the prompt was compressed, from the allocator. log p: natural logarithm of the probability of an answer token, [95 % of bootstrap means]. over random: log p less that of rows kept by chance at the same budget, case by case; above 0 is better than chance. KL: divergence from the full cache's next-token distributions, nats a token. top-1: tokens where both have the same likeliest one. exact: answers that greedy decoding gives word for word. counted: cases that the full cache answers; the others say nothing and are left out.`
+/** What the columns mean. */
+export const LEGEND: readonly (readonly [word: string, meaning: string])[] = [
+  ['question', 'after: methods chose rows before they saw it; before: when they had seen it'],
+  ['cache', 'keys and values in memory once the context was compressed, from the allocator'],
+  ['log p', 'natural logarithm of the probability of an answer token, with the interval of 95 % of bootstrap means'],
+  [
+    'over random',
+    'log p less that of rows kept by chance at the same budget, case by case; above 0 is better than chance',
+  ],
+  ['KL', "divergence from the full cache's next-token distributions, nats a token"],
+  ['top-1', 'answer tokens where both caches have the same likeliest one'],
+  ['exact', 'answers that greedy decoding gives word for word'],
+  ['counted', 'cases that the full cache answers; the others say nothing about methods and are left out'],
+]

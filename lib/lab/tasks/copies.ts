@@ -3,19 +3,27 @@ import { NAMES, THINGS } from '../words.js'
 import { type Frame, overDepths, overLengths, pieces, type Sample, type Task } from './task.js'
 
 const WORDS = 6
+const GIVEN = 2
+const ASKED = 3
 const PERIOD = 24
 
 function lines(frame: Frame): Sample {
   const { depth, draw, tokens } = frame
+  // A label is a word that no other line begins with; after the list is used up, lines are numbered too.
+  const labels = draw.shuffled(NAMES)
   let count = 0
-  const made = pieces(frame, tokens('Lines:'), () => `${++count}. ${draw.several(THINGS, WORDS).join(' ')}.`)
+  const label = (at: number) =>
+    `${labels[at % labels.length]}${at < labels.length ? '' : ` ${Math.floor(at / labels.length) + 1}`}:`
+  const made = pieces(frame, tokens('Lines.'), () => `${label(count++)} ${draw.several(THINGS, WORDS).join(' ')}`)
   const at = Math.round(depth * (made.length - 1))
   const mark = made[at] ?? ''
-  const label = `${at + 1}.`
+  // The label and the first words are given; the next ones have to be found.
+  const begin = label(at).split(' ').length + GIVEN
+  const words = mark.split(' ')
   return {
-    context: `Lines:\n${made.join('\n')}`,
-    question: `\n\nLine ${at + 1} again:\n${label}`,
-    answer: mark.slice(label.length),
+    context: `Lines.\n${made.join('\n')}`,
+    question: `\n\nAgain, word for word:\n${words.slice(0, begin).join(' ')}`,
+    answer: ` ${words.slice(begin, begin + ASKED).join(' ')}`,
     mark,
   }
 }
@@ -31,7 +39,7 @@ function pattern(frame: Frame): Sample {
 
 export const copy: Task = {
   name: 'copy',
-  title: 'one numbered line of many, word for word',
+  title: `${ASKED} more words of one line of many, whose label and first ${GIVEN} words are given`,
   gated: true,
   places: overDepths,
   make: lines,

@@ -2,7 +2,7 @@
 import { THINGS } from '../words.js'
 import { type Frame, overLengths, pieces, type Sample, type Task } from './task.js'
 
-const WORDS = 12
+const WORDS = 8
 
 function counted(frame: Frame): Sample {
   const { draw } = frame
@@ -15,8 +15,8 @@ function counted(frame: Frame): Sample {
   })
   return {
     context: `Words: ${list.join(' ')}.`,
-    question: '\n\nWhich of these words comes most often? The most frequent word is',
-    answer: ` ${often}`,
+    question: '\n\nThe word that comes most often in this list is "',
+    answer: often,
   }
 }
 

@@ -2,7 +2,7 @@
 import { NAMES } from '../words.js'
 import { type Frame, overLengths, pieces, type Sample, sentence, type Task } from './task.js'
 
-const HOPS = 2
+const HOPS = 1
 
 function chained(frame: Frame): Sample {
   const { draw, tokens } = frame
@@ -36,7 +36,7 @@ function chained(frame: Frame): Sample {
 
 export const variables: Task = {
   name: 'variables',
-  title: `a number that went from name to name ${HOPS} times`,
+  title: 'a number that is said of another name, with a second chain of the same form beside it',
   gated: true,
   places: overLengths,
   make: chained,
