@@ -99,9 +99,11 @@ void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const 
 
 void Block::attention(int layer) {
   project(layer);
+  watch_queries(layer);
   rotate(layer);
   append(layer);
   attend(layer);
+  look_ahead(layer);
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   add_to_hidden(l.output, stage_.attended_.as<float>(), c.heads * c.head_size, l.post_attention_norm);
