@@ -185,7 +185,7 @@ template <class M>
 void multiply(const Call& call, Team& team) {
   const PackedMatrix& w = *call.w;
   const int n = call.x->n;
-  if (n <= 0 || w.rows <= 0) return;
+  if (n <= 0 || w.rows <= 0 || w.cols <= 0) return;
   // a task reads about a thirtieth of the matrix, 32 to 256 KB
   const size_t all = panel_bytes(w.type, w.cols) * static_cast<size_t>((w.rows + 15) / 16);
   const size_t task = static_cast<size_t>(clamp(all / 30, 32768, 262144));
