@@ -242,6 +242,7 @@ function cacheSeen(
     sources: (head) => native.cacheSources(layer, head).subarray(skip(head)),
     attention: (head) => native.attention(layer, head).subarray(skip(head)),
     columnSums: (head) => native.cacheMass(layer, head).subarray(skip(head)),
+    expected: (head) => native.expected(layer, head).subarray(skip(head)),
     keyNorms: (head) => native.cacheKeyNorms(layer, head).subarray(skip(head)),
     keys: (head) => native.cacheKeys(layer, head).subarray(skip(head) * wide),
     values: (head) => native.cacheValues(layer, head).subarray(skip(head) * wide),

@@ -45,6 +45,8 @@ export interface Look {
   attention?: { rows: number }
   /** Attention mass over all rows of the call, kept with the cache rows and added to at decode: what H2O needs. */
   columnSums?: boolean
+  /** What queries distributed like those of the call would give each cache row from the next `ahead` positions; the session's first `skip` tokens are no part of it. */
+  expected?: { ahead: number; skip: number }
 }
 
 /**
@@ -136,6 +138,8 @@ export interface NativeSession {
   hidden(): Float32Array
   /** What was looked at in a layer: [rows of that head's cache], mean over the group, summed over the looked rows; empty where nobody looked. */
   attention(layer: number, kvHead: number): Float32Array
+  /** What is expected of a layer: [rows of that head's cache], mean over the group; empty where nobody asked, or before the call's last row. */
+  expected(layer: number, kvHead: number): Float32Array
   commit(): void
   rollback(): void
   /** Makes the stage call that runs stop soon; it rejects with code ERR_ABORTED. */

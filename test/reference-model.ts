@@ -42,6 +42,8 @@ export interface Run {
   readonly entered: ReadonlyMap<number, ReadonlyMap<number, Vector>>
   /** layer -> source of the query -> query head -> source of the key -> probability. */
   readonly attention: ReadonlyMap<number, ReadonlyMap<number, readonly ReadonlyMap<number, number>[]>>
+  /** layer -> source -> query heads, un-rotated. */
+  readonly queries: ReadonlyMap<number, ReadonlyMap<number, readonly Vector[]>>
 }
 
 export interface ReferenceOptions {
@@ -104,6 +106,7 @@ export class Reference {
     let extent = rows.length
     const entered = new Map<number, Map<number, Vector>>()
     const attention = new Map<number, Map<number, Map<number, number>[]>>()
+    const queries = new Map<number, Map<number, readonly Vector[]>>()
     for (let layer = 0; layer < layers; layer++) {
       const action = cut?.get(layer)
       if (action) {
@@ -114,14 +117,17 @@ export class Reference {
         entered.set(layer, new Map(rows.map(({ hidden: row, source }) => [source, row.slice()])))
         attention.set(layer, new Map())
       }
-      if (!this.#options.skipAttention?.includes(layer)) this.#attend(layer, rows, extent, attention.get(layer))
+      if (!this.#options.skipAttention?.includes(layer)) {
+        const asked = this.#attend(layer, rows, extent, attention.get(layer))
+        queries.set(layer, new Map(rows.map(({ source }, i) => [source, asked[i] ?? []])))
+      }
       if (!this.#options.skipMlp?.includes(layer)) this.#feedForward(layer, rows)
       this.#next[layer] = (this.#next[layer] as number) + extent
     }
     this.tokens += ids.length
     const head = this.#model.tensors.get('output.weight')?.data ?? embedding
     const logits = rows.map((row) => product(head, normed(row.hidden, this.#weight('output_norm.weight'))))
-    return { sources: rows.map(({ source }) => source), logits, entered, attention }
+    return { sources: rows.map(({ source }) => source), logits, entered, attention, queries }
   }
 
   #weight(name: string): Float32Array {
@@ -141,11 +147,11 @@ export class Reference {
     rows: readonly Row[],
     extent: number,
     watched: Map<number, Map<number, number>[]> | undefined,
-  ): void {
+  ): Vector[][] {
     const { headSize, heads, kvHeads } = this.config
     const at = (name: string) => `blk.${layer}.${name}`
     const next = this.#next[layer] as number
-    const rotate = this.#rotation(layer, next + extent)
+    const rotate = this.rotation(layer, next + extent)
     const queries = this.#project(layer, rows, next, rotate)
     const outputs = rows.map(() => new Float64Array(heads * headSize))
     for (let h = 0; h < kvHeads; h++) {
@@ -170,6 +176,7 @@ export class Reference {
     }
     for (const [i, row] of rows.entries())
       this.#add(row, this.#linear(at('attn_output'), outputs[i] as Vector), at('post_attention_norm.weight'))
+    return queries
   }
 
   /** Keys and values go to the cache; queries, un-rotated, are given back. */
@@ -240,7 +247,8 @@ export class Reference {
     return architecture === 'gemma3' && (layer + 1) % period !== 0 ? window : 0
   }
 
-  #rotation(layer: number, length: number): (x: Vector, position: number) => Vector {
+  /** What positions do to a key or query of the layer in a text of so many tokens. */
+  rotation(layer: number, length: number): (x: Vector, position: number) => Vector {
     const { architecture, headSize, scaling } = this.config
     const sliding = this.windowOf(layer) > 0
     let base = architecture === 'gemma3' && !sliding ? 1e6 : 10000

@@ -1,6 +1,7 @@
 // The list of methods. A new one is one line here.
 import { adaKvOver } from './cache/ada-kv.js'
 import { chunkKvOver } from './cache/chunk-kv.js'
+import { expectedAttention } from './cache/expected-attention.js'
 import { h2o } from './cache/h2o.js'
 import { keyDiff } from './cache/key-diff.js'
 import { lagKv } from './cache/lag-kv.js'
@@ -39,6 +40,7 @@ const named = {
   pyramidKv,
   adaKv,
   chunkKv,
+  expectedAttention,
   keyDiff,
   lagKv,
   random,

@@ -45,8 +45,14 @@ export type LayerNeed =
   | { what: 'keys' }
   | { what: 'hidden' }
 
-/** attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. Keys, values and norms can always be read. */
-export type CacheNeed = { what: 'attention'; rows: number } | { what: 'columnSums' }
+/**
+ * attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. expected: what queries like those of the call would look at from
+ * the next `ahead` positions, the session's first `skip` tokens left out. Keys, values and norms can always be read.
+ */
+export type CacheNeed =
+  | { what: 'attention'; rows: number }
+  | { what: 'columnSums' }
+  | { what: 'expected'; ahead: number; skip: number }
 
 /** What is seen before a layer. Rows are those of the call that are left, in order; `sources` are their indices into session.ids. */
 export interface LayerSeen {
@@ -82,6 +88,8 @@ export interface CacheSeen {
   attention(head: number): Float32Array
   /** [rows]: the accumulated mass. */
   columnSums(head: number): Float32Array
+  /** [rows]: probability, mean over the group's query heads; 0 for the first `skip` tokens. */
+  expected(head: number): Float32Array
   keyNorms(head: number): Float32Array
   /** [rows × headSize], as cached. */
   keys(head: number): Float32Array

@@ -1,6 +1,8 @@
 // What native has to observe so that every method of a session sees what it asked for.
 import { conflict, type Part } from './conflicts.js'
-import type { LayerNeed } from './method.js'
+import type { CacheNeed, LayerNeed } from './method.js'
+
+type Call = 'prompt' | 'decode'
 
 export interface Needs {
   /** Layer -> what is asked before it, each kind once. */
@@ -8,6 +10,8 @@ export interface Needs {
   /** Layer -> newest rows of a call whose attention in that layer is kept. */
   readonly prompt: ReadonlyMap<number, number>
   readonly decode: ReadonlyMap<number, number>
+  /** Layer -> how far its attention is foretold. */
+  readonly expected: Readonly<Record<Call, ReadonlyMap<number, { readonly ahead: number; readonly skip: number }>>>
   /** Layers whose attention mass is added up from the first call on. */
   readonly mass: ReadonlySet<number>
   /** Layer -> rows whose attention is probed before that layer runs, for a decision before the next one. */
@@ -16,7 +20,7 @@ export interface Needs {
 
 export function gatherNeeds(parts: readonly Part[]): Needs {
   const layers = layerNeeds(parts)
-  const prompt = watched(parts, 'prompt')
+  const prompt = rowsWatched(parts, 'prompt')
   const probes = new Map<number, number>()
   for (const [layer, needs] of layers) {
     for (const need of needs) {
@@ -27,7 +31,8 @@ export function gatherNeeds(parts: readonly Part[]): Needs {
       else probes.set(layer - 1, need.rows)
     }
   }
-  return { layers, prompt, decode: watched(parts, 'decode'), mass: massLayers(parts), probes }
+  const expected = { prompt: watched(parts, 'prompt', 'expected'), decode: watched(parts, 'decode', 'expected') }
+  return { layers, prompt, decode: rowsWatched(parts, 'decode'), expected, mass: massLayers(parts), probes }
 }
 
 function layerNeeds(parts: readonly Part[]): Map<number, LayerNeed[]> {
@@ -48,23 +53,30 @@ function layerNeeds(parts: readonly Part[]): Map<number, LayerNeed[]> {
   return all
 }
 
-function watched(parts: readonly Part[], at: 'prompt' | 'decode'): Map<number, number> {
-  const rows = new Map<number, number>()
+type Asked<W extends CacheNeed['what']> = CacheNeed & { what: W }
+
+/** Layer -> what is asked of it. Native observes a layer in one way. */
+function watched<W extends CacheNeed['what']>(parts: readonly Part[], at: Call, what: W): Map<number, Asked<W>> {
+  const found = new Map<number, Asked<W>>()
   const owners = new Map<number, string>()
   for (const { looks, method } of parts) {
     for (const look of looks) {
-      const need = look.at === at ? look.needs.filter(({ what }) => what === 'attention') : []
-      for (const { rows: wanted } of need as { rows: number }[]) {
-        for (const layer of (look as { layers: readonly number[] }).layers) {
-          if ((rows.get(layer) ?? wanted) !== wanted)
+      if (look.at !== at) continue
+      for (const need of look.needs.filter((one): one is Asked<W> => one.what === what)) {
+        for (const layer of look.layers) {
+          if (JSON.stringify(found.get(layer) ?? need) !== JSON.stringify(need))
             throw twoWays(owners.get(layer) ?? '', method.label, `in layer ${layer}`)
-          rows.set(layer, wanted)
+          found.set(layer, need)
           owners.set(layer, method.label)
         }
       }
     }
   }
-  return rows
+  return found
+}
+
+function rowsWatched(parts: readonly Part[], at: Call): Map<number, number> {
+  return new Map([...watched(parts, at, 'attention')].map(([layer, { rows }]) => [layer, rows]))
 }
 
 function massLayers(parts: readonly Part[]): Set<number> {
@@ -81,5 +93,5 @@ function massLayers(parts: readonly Part[]): Set<number> {
 }
 
 function twoWays(a: string, b: string, where: string): Error {
-  return conflict(a, b, `the number of rows whose attention is looked at ${where}`)
+  return conflict(a, b, `the number of rows whose attention is looked at, or expected, ${where}`)
 }

@@ -12,6 +12,7 @@ export interface Observation {
   layer: number
   attention?: { rows: number }
   columnSums?: boolean
+  expected?: { ahead: number; skip: number }
 }
 
 /** A decision that was checked and changes something, and its entry in the plan. */
@@ -61,10 +62,14 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
     observations(at: 'prompt' | 'decode', step: number) {
       const due = at === 'decode' ? new Set(cacheLayers(at, step)) : undefined
       return allLayers(shape).flatMap((layer) => {
-        const rows = due === undefined || due.has(layer) ? needs[at].get(layer) : undefined
-        const columnSums = needs.mass.has(layer)
-        if (rows === undefined && !columnSums) return []
-        return [{ layer, ...(rows !== undefined && { attention: { rows } }), ...(columnSums && { columnSums }) }]
+        const seen = due === undefined || due.has(layer)
+        const rows = seen ? needs[at].get(layer) : undefined
+        const ahead = seen ? needs.expected[at].get(layer) : undefined
+        const observation: Observation = { layer }
+        if (rows !== undefined) observation.attention = { rows }
+        if (needs.mass.has(layer)) observation.columnSums = true
+        if (ahead !== undefined) observation.expected = { ahead: ahead.ahead, skip: ahead.skip }
+        return Object.keys(observation).length > 1 ? [observation] : []
       })
     },
     cacheLayers,

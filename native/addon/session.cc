@@ -40,6 +40,11 @@ std::vector<Look> read_looks(const Napi::Value& v, int layers) {
     look.column_sums = is_true(o.Get("columnSums"));
     if (o.Get("attention").IsObject())
       look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
+    if (o.Get("expected").IsObject()) {
+      const Napi::Object expected = o.Get("expected").As<Napi::Object>();
+      look.ahead = need_int(expected.Get("ahead"), "ahead", 1, 1 << 20);
+      look.skip = need_int(expected.Get("skip"), "skip", 0, 1 << 30);
+    }
     looks.push_back(look);
   }
   return looks;
@@ -71,6 +76,7 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::rows>("rows"),
                          InstanceMethod<&JsSession::hidden>("hidden"),
                          InstanceMethod<&JsSession::attention>("attention"),
+                         InstanceMethod<&JsSession::expected>("expected"),
                          InstanceMethod<&JsSession::commit>("commit"),
                          InstanceMethod<&JsSession::rollback>("rollback"),
                          InstanceMethod<&JsSession::interrupt>("interrupt"),
@@ -158,6 +164,9 @@ Napi::Value JsSession::hidden(const Napi::CallbackInfo& info) {
 }
 Napi::Value JsSession::attention(const Napi::CallbackInfo& info) {
   return copy_array(info.Env(), idle(info.Env()).attention(layer(info[0]), head(info[1])));
+}
+Napi::Value JsSession::expected(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).expected(layer(info[0]), head(info[1])));
 }
 void JsSession::commit(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());

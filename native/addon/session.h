@@ -34,6 +34,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   Napi::Value rows(const Napi::CallbackInfo& info);
   Napi::Value hidden(const Napi::CallbackInfo& info);
   Napi::Value attention(const Napi::CallbackInfo& info);
+  Napi::Value expected(const Napi::CallbackInfo& info);
   void commit(const Napi::CallbackInfo& info);
   void rollback(const Napi::CallbackInfo& info);
   void interrupt(const Napi::CallbackInfo& info);

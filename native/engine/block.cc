@@ -99,9 +99,11 @@ void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const 
 
 void Block::attention(int layer) {
   project(layer);
+  watch_queries(layer);
   rotate(layer);
   append(layer);
   attend(layer);
+  look_ahead(layer);
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   add_to_hidden(l.output, stage_.attended_.as<float>(), c.heads * c.head_size, l.post_attention_norm);
@@ -192,8 +194,9 @@ void Block::append(int layer) {
     const Rows& rows = e.session->rows();
     const size_t row = static_cast<size_t>(at_[i]) * width_;
     const int n = e.end - e.begin;
+    // For all rows that this layer will take, so that a head's pages lie together; decode steps have reserved before.
     if (e.session->call_tokens() > 1)
-      e.session->cache().reserve(layer, n, !rows.size.empty());  // decode steps have reserved before anything ran
+      e.session->cache().reserve(layer, static_cast<int>(rows.source.size()) - e.begin, !rows.size.empty());
     e.session->cache().append(layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin,
                               rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
   }

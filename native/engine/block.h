@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "engine/expected.h"
 #include "engine/stage.h"
 
 namespace tokensieve {
@@ -33,6 +34,12 @@ class Block {
   void rotate_by_slot(int layer, size_t entry);
   void append(int layer);
   void attend(int layer);
+  // expected.cc
+  void watch_queries(int layer);
+  void look_ahead(int layer);
+  std::vector<float> expect_rows(Session& s, int layer, int head, const Look& look);
+  MeanRotation rotation_ahead(int layer, int from, int n, int length);
+  std::vector<float> keys_seen(const Session& s, int layer, int head);
   void observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape);
   void add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm);
 

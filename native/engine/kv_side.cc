@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <new>
 #include <string>
 #include <utility>
@@ -118,8 +119,13 @@ void KvSide::reserve(int n, PageAllocator& pages) {
   make_room(open + packed + 2);
   spare_open_.reserve(open);
   spare_packed_.reserve(packed);
-  while (spare_open_.size() < open) spare_open_.push_back(new_page(format_->open_bytes, pages));
-  while (spare_packed_.size() < packed) spare_packed_.push_back(new_page(format_->packed_bytes, pages));
+  const auto fill = [&](std::vector<uint8_t*>& spares, size_t count, size_t bytes) {
+    if (spares.size() >= count) return;
+    while (spares.size() < count) spares.push_back(new_page(bytes, pages));
+    std::sort(spares.begin(), spares.end(), std::greater<>());  // taken from the back: rows lie in ascending order
+  };
+  fill(spare_open_, open, format_->open_bytes);
+  fill(spare_packed_, packed, format_->packed_bytes);
 }
 
 void KvSide::extend(int n) noexcept {

@@ -61,7 +61,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
   rows.extent = static_cast<int>(n);
   std::unique_ptr<KvCache> backup = n > 1 || peek ? cache_->clone() : nullptr;
   std::vector<Observed> observed;
-  for (const Look& look : looks) observed.push_back({look, 0, {}});
+  for (const Look& look : looks) observed.push_back({look, 0, {}, {}, {}});
 
   backup_ = std::move(backup);
   backup_hidden_ = last_hidden_;
@@ -134,6 +134,29 @@ const Look* Session::look(int layer) const {
     if (o.look.layer == layer) return &o.look;
   }
   return nullptr;
+}
+
+std::vector<QueryStats>& Session::query_stats(int layer) {
+  const Config& c = model_->config;
+  const auto asked =
+      std::find_if(observed_.begin(), observed_.end(), [&](const Observed& o) { return o.look.layer == layer; });
+  if (asked->queries.empty()) asked->queries.assign(static_cast<size_t>(c.heads), QueryStats(c.head_size));
+  return asked->queries;
+}
+
+void Session::expect(int layer, int kv_head, std::vector<float> rows) {
+  for (Observed& o : observed_) {
+    if (o.look.layer != layer) continue;
+    o.expected.resize(static_cast<size_t>(model_->config.kv_heads));
+    o.expected[static_cast<size_t>(kv_head)] = std::move(rows);
+  }
+}
+
+std::vector<float> Session::expected(int layer, int kv_head) const {
+  for (const Observed& o : observed_) {
+    if (o.look.layer == layer && !o.expected.empty()) return o.expected[static_cast<size_t>(kv_head)];
+  }
+  return {};
 }
 
 float* Session::look_buffer(int layer, size_t* stride) {

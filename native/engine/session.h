@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/expected.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
 
@@ -38,6 +39,8 @@ struct Look {
   int layer = 0;
   int attention_rows = 0;  // probabilities of the last so many rows of the call, summed
   bool column_sums = false;
+  int ahead = 0;  // positions for which the attention of queries like the call's is expected; 0: nobody asks
+  int skip = 0;  // the session's first so many tokens are no part of that
 };
 
 // The rows of a call as they stand between two layers.
@@ -80,6 +83,9 @@ class Session {
   std::vector<float> attention(int layer, int kv_head) const;
   const Look* look(int layer) const;
   float* look_buffer(int layer, size_t* stride);  // [heads][stride], made on first use
+  std::vector<QueryStats>& query_stats(int layer);  // [heads], of a layer where somebody looks ahead
+  void expect(int layer, int kv_head, std::vector<float> rows);
+  std::vector<float> expected(int layer, int kv_head) const;  // [rows of that head] or empty
 
   // ---- positions
   int next_position(int layer) const { return next_position_[static_cast<size_t>(layer)]; }
@@ -111,6 +117,8 @@ class Session {
     Look look;
     size_t stride = 0;
     std::vector<float> sums;  // [heads][stride]
+    std::vector<QueryStats> queries;  // [heads] or empty
+    std::vector<std::vector<float>> expected;  // [kv_heads][rows] or empty
   };
   // The fate of a token: the first layer that it did not enter (layers where it ran through), and whether its position stayed taken.
   struct Fate {

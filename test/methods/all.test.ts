@@ -21,6 +21,7 @@ const cacheMethods = {
   pyramidKv: (keep: number) => methods.pyramidKv({ keep, beta: 1 }), // a pyramid without a slope: its own test adds up the layers
   adaKv: (keep: number) => methods.adaKv({ keep }),
   chunkKv: (keep: number) => methods.chunkKv({ keep }),
+  expectedAttention: (keep: number) => methods.expectedAttention({ keep }),
   keyDiff: (keep: number) => methods.keyDiff({ keep }),
   lagKv: (keep: number) => methods.lagKv({ keep, lag: 16 }),
   random: (keep: number) => methods.random({ keep }),
@@ -93,6 +94,7 @@ test('the cache: protected rows survive', async (t) => {
     ['adaKv', 0, 32],
     ['pyramidKv', 0, 32],
     ['chunkKv', 0, 32],
+    ['expectedAttention', 4, 0],
     ['keyDiff', 4, 0],
     ['lagKv', 4, 16],
     ['random', 4, 32],
@@ -111,6 +113,7 @@ test('equal scores: the lower row stays', async (t) => {
     attention: () => new Float32Array(60),
     columnSums: () => new Float32Array(60),
     keyNorms: () => new Float32Array(60),
+    expected: () => new Float32Array(60),
     keys: () => new Float32Array(60 * shape.headSize),
     values: () => new Float32Array(60 * shape.headSize),
   }
@@ -120,6 +123,7 @@ test('equal scores: the lower row stays', async (t) => {
     ['tova', 0.5, [...span(0, 30)]],
     ['pyramidKv', 0.75, [...span(0, 13), ...span(28, 60)]],
     ['chunkKv', 0.75, [...span(0, 13), ...span(28, 60)]],
+    ['expectedAttention', 0.5, [...span(0, 30)]],
     ['keyDiff', 0.5, [...span(0, 30)]],
     ['lagKv', 0.75, [...span(0, 13), ...span(20, 28), ...span(36, 60)]],
   ] as const) {
@@ -145,14 +149,16 @@ test('a share never compounds: a second prompt, a second look', async (t) => {
   }
 })
 
-function observed(sources: number[][]): Pick<CacheSeen, 'attention' | 'columnSums' | 'keyNorms' | 'keys' | 'values'> {
+function observed(
+  sources: number[][],
+): Pick<CacheSeen, 'attention' | 'columnSums' | 'expected' | 'keyNorms' | 'keys' | 'values'> {
   const next = generator(3)
   const draw = (wide: number) => {
     const values = sources.map((rows) => Float32Array.from({ length: rows.length * wide }, next))
     return (head: number) => values[head] as Float32Array
   }
   const [rows, lines] = [draw(1), draw(shape.headSize)]
-  return { attention: rows, columnSums: rows, keyNorms: rows, keys: lines, values: lines }
+  return { attention: rows, columnSums: rows, expected: rows, keyNorms: rows, keys: lines, values: lines }
 }
 
 test('layers: budgets are exact, what no method may touch survives', async (t) => {

@@ -35,6 +35,7 @@ interface CacheGiven {
   attention?: ArrayLike<number>[]
   columnSums?: ArrayLike<number>[]
   keyNorms?: ArrayLike<number>[]
+  expected?: ArrayLike<number>[]
   keys?: ArrayLike<number>[]
   values?: ArrayLike<number>[]
 }
@@ -57,6 +58,7 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
     sources: (head) => new Int32Array(sources[head] as ArrayLike<number>),
     attention: read(given.attention, 'attention'),
     columnSums: read(given.columnSums, 'columnSums'),
+    expected: read(given.expected, 'expected'),
     keyNorms: read(given.keyNorms, 'keyNorms'),
     keys: read(given.keys, 'keys'),
     values: read(given.values, 'values'),
@@ -69,7 +71,7 @@ export function randomCache(tokens: number, seed: number, more: CacheGiven = {},
   const { headSize, kvHeads } = more.shape ?? shape
   const one = ties ? () => Math.floor(next() * 3) / 4 : next
   const draw = (wide = 1) => Array.from({ length: kvHeads }, () => floats(tokens * wide, one))
-  const norms = { attention: draw(), columnSums: draw(), keyNorms: draw() }
+  const norms = { attention: draw(), columnSums: draw(), keyNorms: draw(), expected: draw() }
   return cacheSeen({ tokens, ...norms, keys: draw(headSize), values: draw(headSize), ...more })
 }
 

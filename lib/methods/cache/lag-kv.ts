@@ -56,27 +56,32 @@ function ranks(seen: CacheSeen, head: number, sinks: number, lag: number): Float
 
 /** [rows]: standard deviation over the channels of each row of `part`, each channel scaled by its range in `next`; a channel without a range counts as 0. */
 export function unevenness(part: Float32Array, next: Float32Array, size: number): Float64Array {
-  const low = new Float64Array(size).fill(Number.POSITIVE_INFINITY)
-  const high = new Float64Array(size).fill(Number.NEGATIVE_INFINITY)
-  for (const [i, value] of next.entries()) {
-    low[i % size] = Math.min(low[i % size] as number, value)
-    high[i % size] = Math.max(high[i % size] as number, value)
+  const { low, scale } = channels(next, size)
+  const deviations = new Float64Array(part.length / size)
+  const scaled = new Float64Array(size)
+  for (let j = 0; j < deviations.length; j++) {
+    let mean = 0
+    for (let d = 0; d < size; d++) {
+      scaled[d] = ((part[j * size + d] as number) - (low[d] as number)) * (scale[d] as number)
+      mean += (scaled[d] as number) / size
+    }
+    let squares = 0
+    for (let d = 0; d < size; d++) squares += ((scaled[d] as number) - mean) ** 2
+    deviations[j] = Math.sqrt(squares / Math.max(1, size - 1))
   }
-  const scaled = (value: number, d: number) => {
-    const range = (high[d] as number) - (low[d] as number)
-    return range > 0 ? (value - (low[d] as number)) / range : 0
-  }
-  return Float64Array.from({ length: part.length / size }, (_, j) =>
-    deviation(part.subarray(j * size, (j + 1) * size).map(scaled)),
-  )
+  return deviations
 }
 
-function deviation(x: Float32Array): number {
-  let mean = 0
-  for (const value of x) mean += value / x.length
-  let squares = 0
-  for (const value of x) squares += (value - mean) ** 2
-  return Math.sqrt(squares / Math.max(1, x.length - 1))
+/** [size] each: the least value of a channel and 1 / its range, 0 where it has none. */
+function channels(rows: Float32Array, size: number): { low: Float64Array; scale: Float64Array } {
+  const low = Float64Array.from(rows.subarray(0, size))
+  const high = low.slice()
+  for (let i = 0, d = 0; i < rows.length; i++, d = d + 1 === size ? 0 : d + 1) {
+    const value = rows[i] as number
+    if (value < (low[d] as number)) low[d] = value
+    if (value > (high[d] as number)) high[d] = value
+  }
+  return { low, scale: high.map((most, d) => (most > (low[d] as number) ? 1 / (most - (low[d] as number)) : 0)) }
 }
 
 function softmax(x: Float64Array): Float64Array {

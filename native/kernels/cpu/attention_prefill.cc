@@ -86,6 +86,18 @@ void mask(float* s, int n, int first, int end, const float* bias, int rows_left)
   for (int j = end > 0 ? end : 0; j < n; j++) s[j] = -__builtin_inff();
 }
 
+// 2^x, x <= 0. Of what is rounded to bf16 next (to 2^-9) a shorter polynomial is enough: to 3e-6, 2^0 is exactly 1.
+template <class Number>
+TS_INLINE F power(F x) {
+  if constexpr (sizeof(Number) == sizeof(float)) return exp2(x);
+  x = max(x, set1(-160));
+  const F n = round(x), f = sub(x, n);
+  F p = fma(set1(9.58285642e-3f), f, set1(5.59064334e-2f));
+  p = fma(p, f, set1(2.40240986e-1f));
+  p = fma(p, f, set1(6.93124192e-1f));
+  return scale_by_power(fma(p, f, set1(1)), n);
+}
+
 // Scores of one row -> exponentials against the running maximum; the sum and the output so far are rescaled where it
 // rose.
 template <class Number>
@@ -106,7 +118,7 @@ void soften(Tile<Number>* tile, int r, int n, int d) {
   const F against = set1(tile->top[r]);
   F sum = zero();
   for (int j = 0; j < n; j += 32) {
-    const F a = exp2(sub(load(s + j), against)), b = exp2(sub(load(s + j + 16), against));
+    const F a = power<Number>(sub(load(s + j), against)), b = power<Number>(sub(load(s + j + 16), against));
     sum = add(sum, add(a, b));
     store_numbers(p + j, a, b);
   }

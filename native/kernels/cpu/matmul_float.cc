@@ -23,7 +23,7 @@ struct BF16 {
 template <int P, int T>
 TS_INLINE void load_sums(const Span& span, const float* sums, F (&f)[T][P]) {
   TS_UNROLL for (int t = 0; t < T; t++) {
-    TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = span.first ? zero() : load(sums + kStride * t + 16 * p);
+    TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = span.first() ? zero() : load(sums + kStride * t + 16 * p);
   }
 }
 template <int P, int T>
@@ -36,12 +36,17 @@ TS_INLINE void store_sums(float* sums, const F (&f)[T][P]) {
 // Accumulators: 24 of 32 zmm, 12 of 16 ymm, 24 of 32 q.
 struct Floating {
 #if defined(TS_ISA_AVX512)
-  static constexpr int kPanels = 2, kTokens = 12;
+  static constexpr int kWide = 2, kTile = 12;
 #else
-  static constexpr int kPanels = 1, kTokens = 6;
+  static constexpr int kWide = 1, kTile = 6;
 #endif
-  static constexpr int kFew = 4, kSlice = 256;
+  static constexpr int kStep = 2;
+  using Few = Way<1, 1, 4, 0, 4, 1 << 30>;
+  using Several = Way<kWide, kWide, kTile, 4, 16, 1 << 30>;
+  using Many = Way<2, kWide, kTile, 16, 192, 256>;
   using Scratch = SameSlice;
+  template <class W>
+  using Keep = KeepNothing;
 };
 
 template <class W>
@@ -49,9 +54,9 @@ struct FusedMultiplyAdd : Floating {
   using Packed = W;
   using Sliced = W;
   template <class L, int P, int T>
-  static void tile(const Span& span, int token, float* sums) {
-    const float* x = span.x->f32 + span.x->ld * static_cast<size_t>(token) + span.k;
-    const size_t ld = span.x->ld, at = static_cast<size_t>(span.from) * L::kBytes;
+  static TS_INLINE void tile(const Span& span, int token, float* sums) {
+    const float* x = span.call->x->f32 + span.call->x->ld * static_cast<size_t>(token) + span.k;
+    const size_t ld = span.call->x->ld, at = static_cast<size_t>(span.from) * L::kBytes;
     F f[T][P];
     load_sums<P, T>(span, sums, f);
     for (int k = 0; k < span.depth; k++) {
@@ -73,9 +78,9 @@ struct BrainDot : Floating {
   using Packed = BrainPairs;
   using Sliced = BrainPairs;
   template <class L, int P, int T>
-  static void tile(const Span& span, int token, float* sums) {
-    const size_t ld = static_cast<size_t>(span.x->cols + 1) / 2 * 2, at = static_cast<size_t>(span.from) * 32;
-    const uint16_t* x = span.x->bf16 + ld * static_cast<size_t>(token) + span.k;
+  static TS_INLINE void tile(const Span& span, int token, float* sums) {
+    const size_t ld = static_cast<size_t>(span.call->x->cols + 1) / 2 * 2, at = static_cast<size_t>(span.from) * 32;
+    const uint16_t* x = span.call->x->bf16 + ld * static_cast<size_t>(token) + span.k;
     F f[T][P];
     load_sums<P, T>(span, sums, f);
     for (int k = 0; k < span.depth; k += 2) {

@@ -33,7 +33,6 @@ constexpr int kPlane[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 // ---- codes ---------------------------------------------------------------------------------------------------------
 struct Codes8 {
   static constexpr int kBits = 8;
-  static constexpr bool kUnpacked = false;
   static constexpr int kCodeBytes = 512;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -43,7 +42,6 @@ struct Codes8 {
 
 struct Codes4 {
   static constexpr int kBits = 4;
-  static constexpr bool kUnpacked = false;
   static constexpr int kCodeBytes = 256;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -70,7 +68,6 @@ TS_INLINE B to_bit_4(B w, int mask) {
 
 struct Codes5 {
   static constexpr int kBits = 5;
-  static constexpr bool kUnpacked = false;
   static constexpr int kCodeBytes = 320;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {
@@ -80,7 +77,6 @@ struct Codes5 {
 
 struct Codes6 {
   static constexpr int kBits = 6;
-  static constexpr bool kUnpacked = false;
   static constexpr int kCodeBytes = 384;
   template <int g>
   static TS_INLINE B code(const uint8_t* p) {

@@ -1,10 +1,11 @@
 // How a product is cut into tiles, the same for every type of weight and every instruction set.
 //
-// Few tokens (decode): a task is a range of panels, each read once, straight from its stream.
-// Many (prefill): a task is a few pairs of panels (32 rows) and a chunk of tokens, which goes through slices of the
-// columns; a slice of the pair is unpacked once, where the form needs it, and stays in the first-level cache while the
-// chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output is one chain of additions in
-// ascending order of the column, whatever the path.
+// A task is a range of panels and a chunk of tokens. One panel, or two side by side (32 rows), goes through slices of
+// the columns; at each slice the chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output
+// is one chain of additions in ascending order of the column, whatever the way:
+//   Few      decode: each panel is read once, straight from its stream
+//   Several  a batch of sessions: the same for more tokens, two panels at a time where the registers allow
+//   Many     prefill: a slice of two panels is unpacked once, where the form needs it, and stays in the first-level cache
 #pragma once
 
 #include "kernels/cpu/panel.h"
@@ -25,29 +26,38 @@ void matmul_float(const Call& call, Team& team) noexcept;
 
 namespace {
 
-constexpr int kChunk = 192;  // tokens: a multiple of every tile
 constexpr int kNear = 6;  // chunks that take their turn at a pair before the next pair: it is read from memory once
 constexpr int kStride = 32;  // sums [tokens][kStride]: two panels side by side
 
-// Where a tile reads and adds: `depth` columns from column `from` of the weights as L has them, from column k of x.
+// Where a tile reads and adds: `depth` columns from column `from` of the weights as L has them, from column k of x, for
+// rows [row, row + 16 panels).
 struct Span {
+  const Call* call;
   const uint8_t* const* panels;
-  int from;
-  const Prepared* x;
-  int k, depth;
-  bool first;  // sums start at zero
+  int from, k, depth, row;
   int chunk;  // the first token of the chunk
-  const float* scaled;  // what the form keeps of the chunk's activations, or null
+  const void* kept;  // what the form keeps of the chunk's activations at these columns, or null
+  size_t kept_row;  // numbers a token
+
+  TS_INLINE bool first() const { return k == 0; }  // sums start at zero
+  TS_INLINE bool last() const { return k + depth == call->w->cols; }
 };
 
-// Tokens [token, token + count) in tiles of T, the rest in one smaller tile.
-template <class M, class L, int P, int T>
-void run_tiles(const Span& span, int token, int count, float* sums) {
-  for (; count >= T; count -= T, token += T, sums += T * kStride) M::template tile<L, P, T>(span, token, sums);
-  if constexpr (T > 1) {
-    if (count > 0) run_tiles<M, L, P, T - 1>(span, token, count, sums);
+// A way: panels side by side in a task and in a tile, tokens of a tile and of a chunk, columns of a slice. Chunks have
+// more than `over` tokens.
+template <int pair, int wide, int tile, int over, int chunk, int slice>
+struct Way {
+  static constexpr int kPair = pair, kWide = wide, kTile = tile, kChunk = chunk, kSlice = slice;
+  // The smallest tile when chunks are cut evenly.
+  static constexpr int least() {
+    int found = tile;
+    for (int n = over + 1; n <= chunk; n++) {
+      const int size = n / ((n + tile - 1) / tile);
+      if (size < found) found = size;
+    }
+    return found;
   }
-}
+};
 
 TS_INLINE void finish_row(const Call& c, float* out, int row, int count, F sum) {
   if (count >= 16) {
@@ -59,102 +69,129 @@ TS_INLINE void finish_row(const Call& c, float* out, int row, int count, F sum) 
   }
 }
 
-// sums [tokens][kStride] -> out, rows [row, row + rows), rows <= 32.
-inline void finish(const Call& c, int row, int rows, int token, int tokens, const float* sums) {
+// The sums of `tokens` tokens, kStride apart -> out, of at most 16 * panels rows.
+inline void finish(const Span& span, int panels, int token, int tokens, const float* sums) {
+  const Call& c = *span.call;
   for (int t = 0; t < tokens; t++) {
     float* out = c.out + c.ldo * static_cast<size_t>(token + t);
-    for (int p = 0; 16 * p < rows; p++)
-      finish_row(c, out, row + 16 * p, rows - 16 * p, load(sums + kStride * t + 16 * p));
+    for (int p = 0; p < panels && span.row + 16 * p < c.w->rows; p++) {
+      const int row = span.row + 16 * p;
+      finish_row(c, out, row, c.w->rows - row, load(sums + kStride * t + 16 * p));
+    }
   }
 }
 
-// Forms that tiles read as they are.
+template <class M, class W, class L, int T>
+TS_INLINE void run_tile(const Span& span, int token, int size, float* sums) {
+  if constexpr (T > W::least()) {
+    if (size < T) return run_tile<M, W, L, T - 1>(span, token, size, sums);
+  }
+  M::template tile<L, W::kWide, T>(span, token, sums);
+}
+
+// The lines of `out` that a tile will write are called for before its work begins.
+template <int P>
+TS_INLINE void expect(const Span& span, int token, int tokens) {
+  const Call& c = *span.call;
+  for (int t = 0; t < tokens; t++) {
+    const float* out = c.out + c.ldo * static_cast<size_t>(token + t) + span.row;
+    TS_UNROLL for (int p = 0; p < P; p++) __builtin_prefetch(out + 16 * p, 1);
+  }
+}
+
+// Tokens [token, token + count) in tiles as alike as can be. Results leave tile by tile.
+template <class M, class W, class L>
+TS_INLINE void run_tiles(const Span& span, int token, int count, float* sums) {
+  for (int tiles = (count + W::kTile - 1) / W::kTile; tiles > 0; tiles--) {
+    const int size = (count + tiles - 1) / tiles;
+    if (span.last()) expect<W::kWide>(span, token, size);
+    run_tile<M, W, L, W::kTile>(span, token, size, sums);
+    if (span.last()) finish(span, W::kWide, token, size, sums);
+    token += size, count -= size, sums += size * kStride;
+  }
+}
+
+// Forms that tiles read as they are, and that keep nothing.
 struct SameSlice {
   const uint8_t* const* unpack(const uint8_t* const* packed, int, int) { return packed; }
-  const float* scale_sums(const Prepared&, int, int, int, int) { return nullptr; }
+};
+struct KeepNothing {
+  static constexpr size_t kRow = 0;
+  const void* keep(const Prepared&, int, int, int, int) { return nullptr; }
 };
 
 struct Cut {
   const Call* call;
   size_t panel_bytes;
-  int panels, per_task;  // per_task: panels, or pairs of panels
-  int groups;  // tasks that cover all panels
-  int chunks, tokens;  // of `tokens` each
+  int units, per_task;  // units of W::kPair panels
+  int groups, chunks;  // tasks: groups that cover all units, times chunks of the tokens
 };
 
-template <class M>
-void run_few(void* context, int index, int) {
-  const Cut& cut = *static_cast<const Cut*>(context);
+// W::kPair panels from panel `first` times one chunk of tokens.
+template <class M, class W, class L, class Scratch, class Keep>
+void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch, Keep& keep) {
+  alignas(64) float sums[W::kChunk * kStride];
   const Call& c = *cut.call;
-  const int from = index * cut.per_task, to = from + cut.per_task < cut.panels ? from + cut.per_task : cut.panels;
-  for (int i = from; i < to; i++) {
-    alignas(64) float sums[M::kFew * kStride];
-    const uint8_t* panel = c.w->data + cut.panel_bytes * static_cast<size_t>(i);
-    run_tiles<M, typename M::Packed, 1, M::kFew>({&panel, 0, c.x, 0, c.w->cols, true, 0, nullptr}, 0, c.x->n, sums);
-    finish(c, 16 * i, c.w->rows - 16 * i < 16 ? c.w->rows - 16 * i : 16, 0, c.x->n, sums);
+  const uint8_t* panels[W::kPair];
+  for (int p = 0; p < W::kPair; p++) {  // one past the last is computed from the last and not stored
+    const int panel = 16 * (first + p) < c.w->rows ? first + p : first;
+    panels[p] = c.w->data + cut.panel_bytes * static_cast<size_t>(panel);
   }
-}
-
-// Two panels times one chunk of tokens.
-template <class M>
-void run_pair(const Call& c, const uint8_t* const* panels, int row, int token, int tokens) {
-  alignas(64) float sums[kChunk * kStride];
-  typename M::Scratch scratch;
-  for (int k = 0; k < c.w->cols; k += M::kSlice) {
-    const int depth = c.w->cols - k < M::kSlice ? c.w->cols - k : M::kSlice;
+  const int slices = (c.w->cols + W::kSlice - 1) / W::kSlice;
+  const int even = ((c.w->cols + slices - 1) / slices + M::kStep - 1) / M::kStep * M::kStep;
+  for (int k = 0; k < c.w->cols; k += even) {
+    const int depth = c.w->cols - k < even ? c.w->cols - k : even;
     const uint8_t* const* sliced = scratch.unpack(panels, k, depth);
-    const float* scaled = scratch.scale_sums(*c.x, token, tokens, k, depth);
-    const Span span{sliced, sliced == panels ? k : 0, c.x, k, depth, k == 0, token, scaled};
-    for (int p = 0; p < 2; p += M::kPanels) {
-      Span part = span;
-      part.panels += p;
-      run_tiles<M, typename M::Sliced, M::kPanels, M::kTokens>(part, token, tokens, sums + 16 * p);
-    }
+    const void* kept = keep.keep(*c.x, token, tokens, k, depth);
+    Span span{&c, sliced, sliced == panels ? k : 0, k, depth, 16 * first, token, kept, Keep::kRow};
+    for (int p = 0; p < W::kPair; p += W::kWide, span.panels += W::kWide, span.row += 16 * W::kWide)
+      run_tiles<M, W, L>(span, token, tokens, sums + 16 * p);
   }
-  finish(c, row, c.w->rows - row < 32 ? c.w->rows - row : 32, token, tokens, sums);
 }
 
 // Tasks go by blocks of kNear chunks, in a block by groups of panels, in a group by chunks.
-template <class M>
-void run_many(void* context, int index, int) {
+template <class M, class W, class L, class Scratch>
+void run_task(void* context, int index, int) {
   const Cut& cut = *static_cast<const Cut*>(context);
-  const Call& c = *cut.call;
-  const int block = index / (cut.groups * kNear) * kNear, rest = index - block * cut.groups;
+  const int n = cut.call->x->n, block = index / (cut.groups * kNear) * kNear, rest = index - block * cut.groups;
   const int near = cut.chunks - block < kNear ? cut.chunks - block : kNear;
-  const int token = (block + rest % near) * cut.tokens;
-  const int tokens = c.x->n - token < cut.tokens ? c.x->n - token : cut.tokens;
-  const int pairs = (cut.panels + 1) / 2, from = rest / near * cut.per_task;
-  const int to = from + cut.per_task < pairs ? from + cut.per_task : pairs;
-  for (int i = from; i < to && tokens > 0; i++) {
-    const int second = 2 * i + 1 < cut.panels ? 2 * i + 1 : 2 * i;  // an absent one is computed and not stored
-    const uint8_t* const panels[2] = {c.w->data + cut.panel_bytes * static_cast<size_t>(2 * i),
-                                      c.w->data + cut.panel_bytes * static_cast<size_t>(second)};
-    run_pair<M>(c, panels, 32 * i, token, tokens);
-  }
+  const int64_t chunk = block + rest % near;
+  const int token = static_cast<int>(n * chunk / cut.chunks);
+  const int tokens = static_cast<int>(n * (chunk + 1) / cut.chunks) - token;
+  const int from = rest / near * cut.per_task, to = from + cut.per_task < cut.units ? from + cut.per_task : cut.units;
+  Scratch scratch;
+  typename M::template Keep<W> keep;
+  for (int i = from; i < to; i++) run_unit<M, W, L>(cut, W::kPair * i, token, tokens, scratch, keep);
 }
 
 TS_INLINE int clamp(size_t x, int low, int high) {
   return x < static_cast<size_t>(low) ? low : x > static_cast<size_t>(high) ? high : static_cast<int>(x);
 }
 
+// A task reads about `bytes` of the matrix, or does about 2^20 multiply-adds.
+template <class M, class W, class L, class Scratch>
+void run_way(const Call& call, size_t bytes, Team& team) {
+  const int units = (call.w->rows + 16 * W::kPair - 1) / (16 * W::kPair);
+  Cut cut{&call, panel_bytes(call.w->type, call.w->cols), units, 1, 1, (call.x->n + W::kChunk - 1) / W::kChunk};
+  const size_t unit = W::kPair * cut.panel_bytes;
+  const size_t tokens = static_cast<size_t>(call.x->n) / static_cast<size_t>(cut.chunks);
+  const size_t work = 16 * W::kPair * static_cast<size_t>(call.w->cols) * tokens;
+  cut.per_task = clamp(bytes ? bytes / (unit + 1) : (size_t{1} << 20) / (work + 1), 1, units);
+  cut.groups = (units + cut.per_task - 1) / cut.per_task;
+  team.run(cut.groups * cut.chunks, run_task<M, W, L, Scratch>, &cut);
+}
+
 template <class M>
 void multiply(const Call& call, Team& team) {
   const PackedMatrix& w = *call.w;
   const int n = call.x->n;
-  if (n <= 0 || w.rows <= 0) return;
-  Cut cut{&call, panel_bytes(w.type, w.cols), (w.rows + 15) / 16, 1, 1, 1, n};
-  const size_t bytes = cut.panel_bytes, pairs = static_cast<size_t>(cut.panels + 1) / 2;
-  if (n <= M::kFew) {  // a task reads about a thirtieth of the matrix, 32 to 256 KB
-    const size_t task = static_cast<size_t>(clamp(bytes * static_cast<size_t>(cut.panels) / 30, 32768, 262144));
-    cut.per_task = clamp(task / (bytes + 1), 1, cut.panels);
-    return team.run((cut.panels + cut.per_task - 1) / cut.per_task, run_few<M>, &cut);
-  }
-  cut.chunks = (n + kChunk - 1) / kChunk;
-  cut.tokens = ((n + cut.chunks - 1) / cut.chunks + 11) / 12 * 12;  // alike, in whole tiles
-  const size_t work = 32 * static_cast<size_t>(w.cols) * static_cast<size_t>(n < cut.tokens ? n : cut.tokens);
-  cut.per_task = clamp((size_t{1} << 20) / (work + 1), 1, static_cast<int>(pairs));  // about 2^20 multiply-adds a task
-  cut.groups = (static_cast<int>(pairs) + cut.per_task - 1) / cut.per_task;
-  team.run(cut.groups * cut.chunks, run_many<M>, &cut);
+  if (n <= 0 || w.rows <= 0 || w.cols <= 0) return;
+  // a task reads about a thirtieth of the matrix, 32 to 256 KB
+  const size_t all = panel_bytes(w.type, w.cols) * static_cast<size_t>((w.rows + 15) / 16);
+  const size_t task = static_cast<size_t>(clamp(all / 30, 32768, 262144));
+  if (n <= M::Few::kChunk) return run_way<M, typename M::Few, typename M::Packed, SameSlice>(call, task, team);
+  if (n <= M::Several::kChunk) return run_way<M, typename M::Several, typename M::Packed, SameSlice>(call, task, team);
+  run_way<M, typename M::Many, typename M::Sliced, typename M::Scratch>(call, 0, team);
 }
 
 }  // namespace
