@@ -241,6 +241,11 @@ t.test('calibrate prints what a session takes', async (t) => {
   const file = join(folder, 'found.json')
   t.equal((await cli([...words, '-o', file])).out, '')
   t.ok(existsSync(file))
+  const said = ['generate', '-m', tiny, '-p', 'the sea is wide '.repeat(9), '-n', '2', '--json', '--quality', file]
+  t.match(JSON.parse((await cli(said)).out).plan[0], { method: 'snapkv', action: 'evict' })
+  t.match(await cli([...said, '--method', 'h2o']), { code: 2, err: /not both/ })
+  writeFileSync(file, '{}')
+  t.match(await cli(said), { code: 2, err: /what calibrate\(\) gives/ })
 })
 
 t.test('what cannot be meant', async (t) => {

@@ -54,7 +54,7 @@ ${METHOD_HELP}`,
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
     const methods = methodsOf(parsed)
-    const options = { ...sessionOptions(parsed), methods }
+    const options = sessionOptions(parsed)
     const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
     const prompt = await promptOf(parsed, io)
     const { model } = await openModel(parsed, io)

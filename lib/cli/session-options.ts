@@ -1,19 +1,24 @@
 // Options that say how a session caches, what is dropped in it and how it draws: the same for every command that runs a model.
+import { readFileSync } from 'node:fs'
+import { TokensieveError } from '../errors.js'
+import type { Calibration } from '../lab/index.js'
 import { asMethod, type Method } from '../methods/index.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { SessionOptions } from '../settings.js'
 import { type KvTypes, parseKv } from '../sizes.js'
-import { numberOf, type Options, type Parsed, textOf, textsOf } from './arguments.js'
+import { numberOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'
 
 export const SESSION_OPTIONS = {
   method: { type: 'string', multiple: true },
   kv: { type: 'string' },
+  quality: { type: 'string' },
   context: { type: 'string' },
 } satisfies Options
 
 export const SESSION_HELP = `
       --method METHOD    thins tokens or cache rows; may be repeated
+      --quality FILE     what "calibrate" found, instead of methods
       --kv TYPE          how the cache is stored: f32 f16 bf16 q8_0 q4_0 kivi4 kivi2, or
                          KEYS/VALUES such as q8_0/q4_0; default f16
       --context N        tokens that fit; default: the model's own, as far as memory holds them`
@@ -22,7 +27,21 @@ export { METHOD_HELP }
 
 export function sessionOptions(parsed: Parsed): SessionOptions {
   const contextLength = numberOf(parsed, 'context', { min: 1, whole: true })
-  return { methods: methodsOf(parsed), kv: kvOf(parsed), ...(contextLength !== undefined && { contextLength }) }
+  const room = contextLength === undefined ? {} : { contextLength }
+  const file = textOf(parsed, 'quality')
+  if (file === undefined) return { methods: methodsOf(parsed), kv: kvOf(parsed), ...room }
+  if (textsOf(parsed, 'method').length > 0) throw new UsageError('Expected --quality or --method, not both')
+  const kv = textOf(parsed, 'kv') === undefined ? {} : { kv: kvOf(parsed) }
+  return { quality: readCalibration(file), ...kv, ...room }
+}
+
+function readCalibration(path: string): Calibration {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Calibration // the session looks at what it is
+  } catch (cause) {
+    const code = cause instanceof SyntaxError ? 'ERR_FILE_FORMAT' : 'ERR_FILE_NOT_FOUND'
+    throw new TokensieveError(code, `[quality] expected what "calibrate" wrote: ${(cause as Error).message}`, { cause })
+  }
 }
 
 export function methodsOf(parsed: Parsed): Method[] {
