@@ -2,51 +2,13 @@
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
-import { defineMethod, type Model, methods, type Session, type SessionOptions } from '../lib/index.js'
+import { methods, type Session, type SessionOptions } from '../lib/index.js'
 import { native } from '../lib/native.js'
 import { pieceEnd } from '../lib/pieces.js'
-import { loadTiny, raised, same } from './engine.js'
+import { loadTiny, loadWith, raised, same } from './engine.js'
 import { scratch, type TinyOptions } from './model-fixture.js'
 import { randomIds } from './numbers.js'
-
-type Test = { same(a: unknown, b: unknown, said: string): void; ok(a: unknown, said: string): void }
-
-const joined = (...parts: Int32Array[]) => Int32Array.from(parts.flatMap((part) => [...part]))
-const system = randomIds(100, 21)
-const one = joined(system, randomIds(20, 22))
-const two = joined(system, randomIds(30, 23))
-const more = randomIds(9, 24)
-
-interface Outcome {
-  logits: Float32Array
-  ids: number[]
-  later: Float32Array
-  rows: unknown
-  plan: unknown
-}
-
-/** What a session says to a prompt, and after it. */
-async function outcome(session: Session, prompt: Int32Array | { ids: Int32Array; droppable: boolean }[]) {
-  const logits = await session.forward(prompt)
-  const { ids } = await session.generate(more, { maxTokens: 7, ignoreEnd: true, temperature: 1, seed: 3 })
-  const later = await session.forward(more)
-  return { logits, ids: [...ids], later, rows: session.stats.kv.layers.map(({ rows }) => rows), plan: session.plan }
-}
-
-async function alone(model: Model, options: SessionOptions, prompt: Parameters<typeof outcome>[1]): Promise<Outcome> {
-  const session = model.session({ ...options, reuse: false })
-  const made = await outcome(session, prompt)
-  await session.close()
-  return made
-}
-
-function agree(t: Test, got: Outcome, expected: Outcome, said: string): void {
-  t.ok(same(got.logits, expected.logits), `${said}: logits`)
-  t.same(got.ids, expected.ids, `${said}: ids`)
-  t.ok(same(got.later, expected.later), `${said}: logits later`)
-  t.same(got.rows, expected.rows, `${said}: rows`)
-  t.same(got.plan, expected.plan, `${said}: plan`)
-}
+import { agree, alone, joined, more, type Outcome, one, outcome, system, two } from './outcome.js'
 
 const models: Record<string, TinyOptions> = {
   llama: { headSize: 32 },
@@ -153,100 +115,6 @@ t.test('who wants something of every row computes it', async (t) => {
   const scorer = model.session()
   t.ok(same(await scorer.score(two), scores))
   t.equal(taker.stats.prompt.cached + scorer.stats.prompt.cached, 0)
-})
-
-const deciding: Record<string, SessionOptions> = {
-  snapkv: { methods: [methods.snapkv({ keep: 0.3 })] },
-  'h2o, rolling': { methods: [methods.h2o({ keep: { tokens: 30 } })] },
-  'streamingLlm, rolling and renumbered': { methods: [methods.streamingLlm({ keep: { tokens: 40 } })] },
-  'fastv and random, traced': { methods: [methods.fastv({ keep: 0.5 }), methods.random({ keep: 0.4 })], trace: true },
-  tome: { methods: [methods.tome({ layers: [1] })] },
-  'adaKv, kivi4': { methods: [methods.every(3, methods.adaKv({ keep: 0.4 }))], kv: 'kivi4' },
-  'by head': { methods: [methods.perHead(methods.h2o({ every: 0 }), (layer, head) => (layer + 1 + head) / 10)] },
-}
-
-for (const [name, kind] of Object.entries(models)) {
-  t.test(`${name}: a prompt that a method has thinned is taken whole by sessions of equal methods`, async (t) => {
-    const { model } = await loadTiny(t, kind)
-    const parts = (ids: Int32Array) => [
-      { ids: ids.subarray(0, 80), droppable: true },
-      { ids: ids.subarray(80), droppable: false },
-    ]
-    for (const [said, options] of Object.entries(deciding)) {
-      const expected = await alone(model, options, parts(one))
-      const giver = model.session(options)
-      agree(t, await outcome(giver, parts(one)), expected, `${said}, the giver`)
-      const same = model.session(options)
-      const next = model.session(options)
-      agree(t, await outcome(same, parts(one)), expected, `${said}, what the giver had at the prompt's end`)
-      t.match(same.stats.prompt, { tokens: 120 + 9 + 9, cached: 120 }, said)
-      await giver.close()
-      agree(t, await outcome(next, parts(one)), expected, `${said}, from the one that took it`)
-      const other = model.session(options)
-      agree(t, await outcome(other, parts(two)), await alone(model, options, parts(two)), `${said}, another prompt`)
-      t.equal(other.stats.prompt.cached, 0, `${said}: a longer prompt is not what was decided on`)
-      await Promise.all([same.close(), next.close(), other.close()])
-    }
-  })
-}
-
-t.test('methods are equal where all of their options are', async (t) => {
-  const { model } = await loadTiny(t, { headSize: 32 })
-  const cached = async (options: SessionOptions, prompt: Parameters<Session['forward']>[0] = one) => {
-    const session = model.session(options)
-    await session.forward(prompt, { logits: 'none' })
-    const { cached } = session.stats.prompt
-    await session.close()
-    return cached
-  }
-  const keepOf = () => 0.3
-  const snapkv = (options: object) => ({ methods: [methods.snapkv({ keep: 0.3, ...options })] })
-  const givers: SessionOptions[] = [
-    snapkv({ window: 16 }),
-    { methods: [methods.chain(methods.snapkv({ keep: 0.8 }), methods.onLayers([0, 2], methods.h2o()))] },
-    { methods: [methods.perLayer(methods.snapkv(), keepOf)] },
-  ]
-  const open = givers.map((options) => model.session(options))
-  for (const giver of open) await giver.forward(one, { logits: 'none' })
-  t.equal(await cached(snapkv({ window: 16 })), 120, 'made twice')
-  t.equal(await cached(givers[1] as SessionOptions), 120)
-  t.equal(await cached({ methods: [methods.perLayer(methods.snapkv(), keepOf)] }), 120, 'one function')
-  t.equal(await cached(snapkv({ window: 16 }), [{ ids: one, droppable: true }]), 0, 'marked otherwise')
-  t.equal(await cached(snapkv({ window: 8 })), 0)
-  t.equal(await cached({ ...snapkv({ window: 16 }), trace: true }), 0)
-  t.equal(await cached({ ...snapkv({ window: 16 }), kv: 'q8_0' }), 0)
-  t.equal(await cached({ methods: [methods.chain(methods.snapkv({ keep: 0.8 }), methods.h2o())] }), 0)
-  t.equal(await cached({ methods: [methods.perLayer(methods.snapkv(), () => 0.3)] }), 0, 'another function')
-  const changed = methods.snapkv({ keep: 0.3, window: 16 }).withKeep?.(() => 0.9)
-  t.equal(await cached({ methods: changed ? [changed] : [] }), 0, 'budgets from outside')
-  await Promise.all(open.map((giver) => giver.close()))
-})
-
-t.test('a method of one’s own decides every time, on rows that were taken', async (t) => {
-  const { model } = await loadTiny(t, { headSize: 32 })
-  let asked = 0
-  const half = defineMethod({
-    name: 'snapkv',
-    acts: 'cache',
-    looks: { at: 'prompt', needs: [{ what: 'attention', rows: 12 }] },
-    decide: (seen) => {
-      if (seen.at !== 'prompt') return null
-      asked++
-      const mass = [0, 1].map((head) => seen.attention(head))
-      const kept = (head: number) => seen.sources(head).filter((_, i) => i % 2 === 0 || (mass[head]?.[i] ?? 0) > 0.2)
-      return { action: 'evict', layer: seen.layer, keptPerHead: [0, 1].map(kept) }
-    },
-  })
-  const expected = await alone(model, { methods: [half()] }, two)
-  const plain = model.session()
-  await plain.forward(system, { logits: 'none' })
-  for (let round = 0; round < 2; round++) {
-    asked = 0
-    const session = model.session({ methods: [half()] })
-    agree(t, await outcome(session, two), expected, `round ${round}`)
-    t.equal(session.stats.prompt.cached, 100)
-    t.equal(asked, 4 * 3, 'layers and prompts')
-  }
 })
 
 t.test('givers that go on, roll, go back or close change nothing for takers', async (t) => {
@@ -382,7 +250,6 @@ t.test('saved sessions and forks give too', async (t) => {
   await nothing.forward(two)
   t.equal(nothing.stats.prompt.cached, 0)
   await private_.close()
-  const { loadWith } = await import('./engine.js')
   const exact = await loadWith(path, 'reference')
   await exact.restore(file)
   const other = exact.session()
