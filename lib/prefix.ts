@@ -273,9 +273,12 @@ function kindOf(settings: Settings): string {
 
 function watchedRows(schedule: Schedule): number {
   if (schedule.cuts.length > 0) return Number.POSITIVE_INFINITY
+  // Whatever else is observed than attention of the last rows is gathered over all of them.
   const rows = schedule
     .observations('prompt', 0)
-    .map(({ attention, columnSums }) => (columnSums ? Number.POSITIVE_INFINITY : (attention?.rows ?? 0)))
+    .map(({ attention, layer, ...all }) =>
+      Object.values(all).some(Boolean) ? Number.POSITIVE_INFINITY : (attention?.rows ?? 0),
+    )
   return Math.max(PROMPT_ROWS, ...rows)
 }
 

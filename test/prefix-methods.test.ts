@@ -1,8 +1,11 @@
 // Prefix reuse under methods: what they decided on is taken whole or not at all; what they only watch is computed.
 import t from 'tap'
 import { defineMethod, methods, type Session, type SessionOptions } from '../lib/index.js'
+import { Prefix, Prefixes } from '../lib/prefix.js'
+import type { Scheduler } from '../lib/scheduler.js'
 import { loadTiny } from './engine.js'
 import type { TinyOptions } from './model-fixture.js'
+import { randomIds } from './numbers.js'
 import { agree, alone, one, outcome, system, two } from './outcome.js'
 
 const models: Record<string, TinyOptions> = {
@@ -72,6 +75,21 @@ t.test('methods are equal where all of their options are', async (t) => {
   t.equal(await cached({ ...snapkv({ window: 16 }), kv: 'q8_0' }), 0)
   t.equal(await cached({ methods: [methods.chain(methods.snapkv({ keep: 0.8 }), methods.h2o())] }), 0)
   t.equal(await cached({ methods: [methods.perLayer(methods.snapkv(), () => 0.3)] }), 0, 'another function')
+  const said = async (options: SessionOptions) => {
+    const session = model.session(options)
+    const { ids, logprobs, stats } = await session.generate(one, {
+      maxTokens: 9,
+      temperature: 1,
+      seed: 4,
+      logprobs: true,
+    })
+    await session.close()
+    return { ids, logprobs, cached: stats.prompt.cached }
+  }
+  t.same(await said(snapkv({ window: 16 })), {
+    ...(await said({ ...snapkv({ window: 16 }), reuse: false })),
+    cached: 120,
+  })
   const changed = methods.snapkv({ keep: 0.3, window: 16 }).withKeep?.(() => 0.9)
   t.equal(await cached({ methods: changed ? [changed] : [] }), 0, 'budgets from outside')
   await Promise.all(open.map((giver) => giver.close()))
@@ -102,4 +120,35 @@ t.test('a method of one’s own decides every time, on rows that were taken', as
     t.equal(session.stats.prompt.cached, 100)
     t.equal(asked, 4 * 3, 'layers and prompts')
   }
+})
+
+t.test('what is held for others goes when memory is needed, the least recently used first', async (t) => {
+  const closed: string[] = []
+  const all = new Prefixes()
+  const scheduler = { job: (work: () => Promise<unknown>) => work() } as unknown as Scheduler
+  const prefixOf = (name: string, fork: (() => object) | undefined) => {
+    const held = { stats: () => ({ bytes: 100 }), close: () => void closed.push(name) }
+    const native = { fork: fork ?? (() => held), firstRows: () => 0, take: () => {} }
+    const schedule = { cuts: [1], cacheLayers: () => [], observations: () => [], repack: false }
+    const kv = { keys: 'f16', values: 'f16' }
+    const settings = { reuse: true, methods: [], standing: [], trace: false, kv, shape: { windows: [0] }, schedule }
+    return new Prefix(all, { native, settings, memory: { ids: [], prompted: 0 } } as never)
+  }
+  const tokens = (seed: number) => ({ ids: randomIds(40, seed), droppable: new Int32Array(0) })
+  const held = ['a', 'b', 'c'].map((name) => prefixOf(name, undefined))
+  for (const [i, prefix] of held.entries()) prefix.keepWhole(tokens(i), [])
+  const take = (seed: number) =>
+    prefixOf('taker', undefined).first(tokens(seed), undefined, scheduler, async (taken) => taken.tokens)
+  t.equal(await take(0), 40, 'whole')
+  t.equal(all.shrink(250), true)
+  t.same(closed, ['b'], 'a was used since')
+  t.same(await Promise.all([take(0), take(1), take(2)]), [40, 0, 40])
+  t.equal(all.shrink(0), true)
+  t.same([...closed].sort(), ['a', 'b', 'c'])
+  t.equal(all.shrink(0), false, 'nothing is left')
+  const full = () => {
+    throw Object.assign(new Error('full'), { code: 'ERR_OUT_OF_MEMORY' })
+  }
+  prefixOf('d', full).keepWhole(tokens(0), [])
+  t.equal(await take(0), 0, 'without memory nothing is kept, and nobody is told')
 })
