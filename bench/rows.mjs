@@ -32,7 +32,9 @@ export class Rows {
   /** works: of each model; rates: of the machine. */
   finished(works, rates) {
     const order = ['prefill', 'decode', 'start']
-    const all = [...this.#rows.values()].sort((a, b) => order.indexOf(a.what) - order.indexOf(b.what))
+    const kvs = [...new Set([...this.#rows.values()].map(({ kv }) => kv))]
+    const place = ({ kv, what }) => order.indexOf(what) * kvs.length + kvs.indexOf(kv)
+    const all = [...this.#rows.values()].sort((a, b) => place(a) - place(b) || a.tokens - b.tokens)
     const memory = [...this.#peaks.values()].filter(({ ours, peer }) => ours.length > 0 && peer.length > 0)
     const models = [...new Set(all.map(({ model }) => model))]
     return models.flatMap((model) => [

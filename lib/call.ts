@@ -1,6 +1,7 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
 import type { CacheSeen, Decided, Decision, LayerSeen, Schedule, Shape } from './methods/index.js'
-import { type Action, type Advance, type Advanced, type NativeSession, STAGE_ROWS } from './native.js'
+import type { Action, Advance, Advanced, NativeSession } from './native.js'
+import { pieceEnd } from './pieces.js'
 import type { PlanEntry } from './plan.js'
 import type { Tokens } from './prompt.js'
 import type { Scheduler } from './scheduler.js'
@@ -17,11 +18,13 @@ export interface CallContext {
   readonly step: number
   /** Tokens in the session's cache before this call. */
   readonly before: number
+  /** Tokens before this call's that belong to its prompt: their rows were taken from another session. */
+  readonly cached: number
   /** So many of the call's tokens, the first ones, are of earlier calls. */
   readonly waited: number
   /** Throws where the call has to end: an abort, a closed session. */
   check(): void
-  /** Called where the cache is largest. */
+  /** Called at the end of a prompt, before anything is decided on the cache: it is largest now. */
   measure(): void
 }
 
@@ -36,13 +39,14 @@ export interface CallResult {
 type Head = Advance['head']
 
 export async function runCall(context: CallContext, tokens: Tokens, head: Head): Promise<CallResult> {
-  const { counters, native, schedule, shape, step, waited } = context
+  const { cached, counters, native, schedule, shape, step, waited } = context
   const count = tokens.ids.length
   const start = performance.now()
   const before = counters.copy()
   native.begin(tokens.ids, schedule.observations(count === 1 ? 'decode' : 'prompt', step))
   try {
-    counters.promptTokens += count - waited
+    counters.promptTokens += cached + count - waited
+    counters.cached += cached
     const result = count === 1 ? await runStep(context, head) : await runPrompt(context, tokens, head)
     counters.promptRows -= waited * shape.layers
     const time = performance.now() - start
@@ -104,15 +108,15 @@ function isPerRow(head: Head): boolean {
 }
 
 async function runStage(
-  { check, counters, native, scheduler, shape }: CallContext,
+  { cached, check, counters, native, scheduler, shape }: CallContext,
   [from, to]: readonly [number, number],
   rows: number,
   head: Head,
   running: Running,
 ): Promise<void> {
-  for (let begin = 0; begin < rows; begin += STAGE_ROWS) {
+  for (let begin = 0, end = 0; begin < rows; begin = end) {
     check()
-    const end = Math.min(rows, begin + STAGE_ROWS)
+    end = pieceEnd(cached + begin, cached + rows) - cached
     const last = end === rows
     const wanted = to === shape.layers && head && (last || isPerRow(head))
     const wish = wanted && { head: last ? head : { logits: head.logits } }

@@ -7,6 +7,8 @@ export interface Memory {
   ids: number[]
   /** So many of the newest ids have not run yet: one after a generation. They run with the next call. */
   waiting: number
+  /** So many of the first ids were read as prompts: their rows in the cache are those that any prompt would have. */
+  prompted: number
   /** Calls so far. */
   calls: number
   plan: PlanEntry[]
@@ -14,7 +16,14 @@ export interface Memory {
 }
 
 export function emptyMemory({ standing }: Settings): Memory {
-  return { ids: [], waiting: 0, calls: 0, plan: standing.map(({ entry }) => entry), conversation: new Conversation() }
+  return {
+    ids: [],
+    waiting: 0,
+    prompted: 0,
+    calls: 0,
+    plan: standing.map(({ entry }) => entry),
+    conversation: new Conversation(),
+  }
 }
 
 export function copyMemory({ conversation, ids, plan, ...rest }: Memory): Memory {

@@ -5,6 +5,7 @@ import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
 import { emptyMemory } from './memory.js'
 import { restoreMethod } from './methods/index.js'
 import { type ModelConfig, type LoadOptions as NativeLoad, type NativeModel, native } from './native.js'
+import { Prefixes } from './prefix.js'
 import { checkSignal } from './sampling.js'
 import { checkOverrides, readSaved } from './saved.js'
 import { Scheduler } from './scheduler.js'
@@ -36,6 +37,7 @@ export interface ModelParts {
   readonly tokenizer: Tokenizer
   readonly scheduler: Scheduler
   readonly sessions: OpenSessions
+  readonly prefixes: Prefixes
   /** Milliseconds. */
   readonly loadTime: number
 }
@@ -226,10 +228,8 @@ function modelOf(made: NativeModel, tokenizer: Tokenizer, file: number, loadTime
       `[tokenizer] expected at most ${config.vocabularySize} tokens, as many as the model has rows for, but there are ${tokenizer.vocabularySize}`,
     )
   }
-  return new Model(
-    { native: made, config, tokenizer, scheduler: new Scheduler(made), sessions: new OpenSessions(), loadTime },
-    file,
-  )
+  const shared = { scheduler: new Scheduler(made), sessions: new OpenSessions(), prefixes: new Prefixes() }
+  return new Model({ native: made, config, tokenizer, ...shared, loadTime }, file)
 }
 
 const OPTIONS = ['device', 'threads', 'vision', 'onProgress', 'signal']

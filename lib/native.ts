@@ -158,7 +158,12 @@ export interface NativeSession {
 
   truncate(tokens: number): void
   reset(): void
+  /** At the end of a call, before it is committed: as if it were done, with the rows that sliding layers then give up. */
   fork(): NativeSession
+  /** So many of the first tokens have a row in every head of every layer, as a prompt of any length would have stored them. */
+  firstRows(): number
+  /** Makes this empty session begin with the first tokens of another one of the same options (contextLength aside), whose rows are shared until one of the two changes them. All of its tokens: as its fork, rules aside. */
+  take(from: NativeSession, tokens: number): void
   /** Live, while a stage call runs too. rowBytes: of one row of one KV head, both sides. */
   stats(): NativeStats
   close(): void
@@ -286,6 +291,8 @@ export interface Addon {
     progress: ((done: number, total: number) => void) | null,
   ): { model: Promise<NativeModel>; cancel(): void }
   physicalCores(): number
+  /** Memory that the caches of the process hold, shared rows once. */
+  cacheBytes(): number
   readonly kernels: NativeKernels
   readonly trace: NativeTrace
 }

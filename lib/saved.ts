@@ -32,6 +32,9 @@ interface Header extends Made {
   readonly methods: readonly PackedMethod[]
   readonly ids: readonly number[]
   readonly waiting: number
+  /** Of ids, as Memory counts them, for this instruction set alone. */
+  readonly prompted: number
+  readonly isa: string
   readonly calls: number
   readonly plan: PlanEntry[]
   readonly conversation: ReturnType<Conversation['toJSON']>
@@ -67,7 +70,7 @@ export async function writeSaved(
   target: string | Writable,
   { native }: ModelParts,
   settings: Settings,
-  { calls, conversation, ids, plan, waiting }: Memory,
+  { calls, conversation, ids, plan, prompted, waiting }: Memory,
   bytes: Uint8Array,
 ): Promise<void> {
   const { contextLength, methods, shape, trace } = settings
@@ -79,6 +82,8 @@ export async function writeSaved(
     methods: methods.map((method) => packMethod(method, shape)),
     ids,
     waiting,
+    prompted,
+    isa: native.isa,
     calls,
     plan,
     conversation: conversation.toJSON(),
@@ -138,7 +143,8 @@ export async function readSaved(source: string | Readable, { config, native }: M
       '[session] expected a session of the model that is loaded, but it was saved from another one',
     )
   const { calls, contextLength, conversation, ids, kv, methods, plan, repack, skipped, trace, waiting } = header
-  const memory = { ids: [...ids], waiting, calls, plan, conversation: Conversation.from(conversation) }
+  const prompted = header.isa === native.isa ? header.prompted : 0
+  const memory = { ids: [...ids], waiting, prompted, calls, plan, conversation: Conversation.from(conversation) }
   const made = { kv, repack, skipped }
   return { options: { contextLength, kv, trace }, made, methods, memory, bytes: body.subarray(end) }
 }
@@ -147,15 +153,16 @@ export async function readSaved(source: string | Readable, { config, native }: M
 function parseHeader(json: string, vocabulary: number): Header {
   try {
     const header = JSON.parse(json) as Header
-    const { calls, conversation, ids, methods, plan, waiting } = header
+    const { calls, conversation, ids, methods, plan, prompted = 0, waiting } = header
     const whole = (value: number, most: number) => Number.isInteger(value) && value >= 0 && value <= most
     const fits =
       ids.every((id) => whole(id, vocabulary - 1)) &&
       whole(waiting, ids.length) &&
+      whole(prompted, ids.length - waiting) &&
       whole(calls, Number.MAX_SAFE_INTEGER) &&
       [methods, conversation.messages, conversation.parts].every(Array.isArray) &&
       typeof conversation.text === 'string'
-    if (fits) return { ...header, plan: parsePlan(plan) }
+    if (fits) return { ...header, prompted, plan: parsePlan(plan) }
   } catch {
     // told below
   }

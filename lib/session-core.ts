@@ -1,12 +1,15 @@
 // How the calls of a session run: one after another, each whole or not at all.
-import { type CallResult, runCall } from './call.js'
+import { type CallContext, type CallResult, runCall } from './call.js'
 import { Conversation } from './conversation.js'
 import { rangeError, TokensieveError } from './errors.js'
 import { type Generated, generate, type Piece } from './generate.js'
 import { Line } from './line.js'
 import { emptyMemory, type Memory, waitingIds } from './memory.js'
 import type { ModelParts } from './model.js'
-import { type Advance, type NativeSession, STAGE_ROWS } from './native.js'
+import type { Advance, NativeSession } from './native.js'
+import { PROMPT_ROWS, pieceEnd } from './pieces.js'
+import type { PlanEntry } from './plan.js'
+import { Prefix, type Taken } from './prefix.js'
 import { isMessages, type Prompt, readPrompt, type Tokens } from './prompt.js'
 import type { Sampling } from './sampling.js'
 import type { Settings } from './settings.js'
@@ -26,6 +29,7 @@ export class SessionCore {
   readonly native: NativeSession
   readonly counters: Counters
   readonly line: Line
+  readonly prefix: Prefix
   memory: Memory
   readonly #peak: KvPeak = { bytes: 0 }
 
@@ -35,7 +39,11 @@ export class SessionCore {
     this.native = native
     this.memory = memory
     this.counters = counters
-    this.line = new Line(() => native.interrupt())
+    this.prefix = new Prefix(parts.prefixes, this)
+    this.line = new Line(() => {
+      native.interrupt()
+      this.prefix.interrupt()
+    })
     for (const { decision } of settings.standing) {
       if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
     }
@@ -76,7 +84,6 @@ export class SessionCore {
     const all = Int32Array.from([...waitingIds(memory), ...ids])
     const places = droppable.map((place) => place + waiting)
     const { last, rows } = await this.#run(all, places, head, signal)
-    for (const id of ids) memory.ids.push(id)
     tokens.taken?.()
     const width = { all: this.parts.config.vocabularySize, scores: 1, last: 0, none: 0 }[head?.logits ?? 'none']
     return { last, rows: waiting * width > 0 ? rows.slice(waiting * width) : rows }
@@ -91,28 +98,89 @@ export class SessionCore {
     return { last, rows: last.logits ?? none.rows }
   }
 
-  /** One call of the engine: a prompt, or a decode step. Its first ids are those that wait. */
+  /** One call of the engine: a prompt, or a decode step. Its first ids are those that wait. What is held for sessions to come makes room where memory is short. */
   async #run(ids: Int32Array, droppable: Int32Array, head: Head, signal?: AbortSignal): Promise<CallResult> {
-    const { counters, memory, native } = this
+    const { memory, parts } = this
+    const tokens = { ids, droppable }
+    const run = () => (memory.ids.length === 0 ? this.#first(tokens, head, signal) : this.#call(tokens, head, signal))
+    const result = await run().catch((error) => {
+      if (error?.code === 'ERR_OUT_OF_MEMORY' && parts.prefixes.shrink(0)) return run()
+      throw error
+    })
+    this.stats() // notes the peak
+    return result
+  }
+
+  /** Notes that a call has run; its first ids are those that waited. */
+  #ran(ids: Int32Array, plan: readonly PlanEntry[]): void {
+    const { memory } = this
+    const before = memory.ids.length - memory.waiting
+    if (ids.length >= PROMPT_ROWS && memory.prompted === before) memory.prompted += ids.length
+    for (const id of ids.subarray(memory.waiting)) memory.ids.push(id)
+    memory.plan.push(...plan)
+    memory.calls++
+    memory.waiting = 0
+  }
+
+  /** A session's first call: others may have read how it begins. */
+  async #first(tokens: Tokens, head: Head, signal?: AbortSignal): Promise<CallResult> {
+    const { native, parts, prefix } = this
+    let took = false
+    try {
+      return await prefix.first(tokens, head, parts.scheduler, async (taken) => {
+        took = taken.tokens > 0
+        this.line.check(signal)
+        const whole = taken.plan && this.#whole(tokens, taken.plan, head)
+        const made = await (whole ?? this.#call(tokens, head, signal, taken))
+        prefix.keepWhole(tokens, made.plan)
+        return made
+      })
+    } catch (error) {
+      prefix.forget()
+      if (took) native.reset()
+      throw error
+    }
+  }
+
+  /** A whole prompt that was taken: what follows it is all that is left to do. */
+  async #whole({ ids }: Tokens, plan: readonly PlanEntry[], head: Head): Promise<CallResult> {
+    const wanted = head && (head.logits === 'last' || head.sampler)
+    const last = wanted ? await this.parts.scheduler.job((model) => model.speak(this.native, head)) : {}
+    this.counters.promptTokens += ids.length
+    this.counters.cached += ids.length
+    this.#ran(ids, plan)
+    return { last, rows: last.logits ?? new Float32Array(0), plan }
+  }
+
+  async #call(
+    { droppable, ids }: Tokens,
+    head: Head,
+    signal?: AbortSignal,
+    { tokens: cached }: Taken = { tokens: 0 },
+  ): Promise<CallResult> {
+    const { counters, line, memory, native, parts, prefix } = this
     const { schedule, shape, trace } = this.settings
-    const context = {
+    const before = memory.ids.length - memory.waiting
+    const context: CallContext = {
       native,
-      scheduler: this.parts.scheduler,
+      scheduler: parts.scheduler,
       schedule,
       shape,
       counters,
       trace,
+      cached,
       step: memory.calls,
-      before: memory.ids.length - memory.waiting,
+      before: before + cached,
       waited: memory.waiting,
-      check: () => this.line.check(signal),
-      measure: () => void this.stats(),
+      check: () => line.check(signal),
+      measure: () => {
+        this.stats()
+        if (memory.ids.length === 0) prefix.keepRows({ ids, droppable })
+      },
     }
-    const result = await runCall(context, { ids, droppable }, head)
-    memory.plan.push(...result.plan)
-    memory.calls++
-    memory.waiting = 0
-    this.stats() // notes the peak
+    const places = droppable.map((place) => place - cached).filter((place) => place >= 0)
+    const result = await runCall(context, { ids: ids.subarray(cached), droppable: places }, head)
+    this.#ran(ids, result.plan)
     return result
   }
 
@@ -123,9 +191,9 @@ export class SessionCore {
     const all = Int32Array.from([...waitingIds(this.memory), ...ids])
     session.peek(all)
     try {
-      for (let begin = 0; begin < all.length; begin += STAGE_ROWS) {
+      for (let begin = 0, end = 0; begin < all.length; begin = end) {
         this.line.check(signal)
-        const end = Math.min(all.length, begin + STAGE_ROWS)
+        end = pieceEnd(begin, all.length)
         await this.parts.scheduler.chunk({ session, from: 0, to, begin, end })
       }
       return await look(this.memory.waiting)
@@ -142,6 +210,7 @@ export class SessionCore {
 
   reset(): void {
     this.native.reset()
+    this.prefix.forget()
     this.memory = emptyMemory(this.settings)
     Object.assign(this.counters, new Counters())
     this.#peak.bytes = 0
@@ -151,6 +220,7 @@ export class SessionCore {
     const { memory } = this
     if (tokens >= memory.ids.length) return
     this.#forget(tokens, tokens)
+    this.prefix.forget()
     memory.ids.length = tokens
     memory.conversation = new Conversation()
   }
@@ -170,6 +240,7 @@ export class SessionCore {
     if (lost) native.reset()
     else native.truncate(tokens)
     memory.waiting = left - (lost ? 0 : tokens)
+    memory.prompted = Math.min(memory.prompted, left - memory.waiting)
   }
 
   stats(counters = this.counters): SessionStats {

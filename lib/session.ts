@@ -155,6 +155,7 @@ export class Session {
   /** What is under way rejects with ERR_CLOSED; closing twice is nothing. */
   async close(): Promise<void> {
     await this.#core.line.close()
+    this.#core.prefix.close()
     this.#core.native.close()
     this.#core.parts.sessions.delete(this)
   }

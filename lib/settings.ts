@@ -29,15 +29,21 @@ export interface SessionOptions {
   readonly quality?: Calibration
   /** Keep the scores behind decisions in the plan. */
   readonly trace?: boolean
+  /**
+   * Take the rows of a prompt's beginning from other sessions of the model that have read it, and let others take this one's; default true. Results are the same bit for bit; how long a
+   * prompt takes tells what others have read.
+   */
+  readonly reuse?: boolean
 }
 
-export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'quality', 'trace']
+export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'quality', 'trace', 'reuse']
 
 export interface Settings {
   readonly contextLength: number
   readonly kv: { readonly keys: DType; readonly values: DType }
   readonly methods: readonly Method[]
   readonly trace: boolean
+  readonly reuse: boolean
   readonly shape: Shape
   readonly schedule: Schedule
   /** Decisions that stand before anything runs. */
@@ -45,8 +51,9 @@ export interface Settings {
 }
 
 export function settle(parts: ModelParts, options: unknown = {}): Settings {
-  const { contextLength, kv, methods, plan, quality, trace = false } = optionsOf(options, SESSION_OPTIONS)
+  const { contextLength, kv, methods, plan, quality, reuse = true, trace = false } = optionsOf(options, SESSION_OPTIONS)
   if (typeof trace !== 'boolean') throw typeError('true or false', 'trace', trace)
+  if (typeof reuse !== 'boolean') throw typeError('true or false', 'reuse', reuse)
   if (methods !== undefined && !Array.isArray(methods)) throw typeError('an array of methods', 'methods', methods)
   if (plan !== undefined && methods !== undefined) throw typeError('a plan or methods, not both,', 'plan', plan)
   if (quality !== undefined && (methods !== undefined || plan !== undefined))
@@ -62,6 +69,7 @@ export function settle(parts: ModelParts, options: unknown = {}): Settings {
     kv: types,
     methods: made,
     trace,
+    reuse,
     shape,
     schedule,
     standing: schedule.decide({ at: 'session', shape }),

@@ -28,6 +28,8 @@ export class Counters {
   promptTokens = 0
   /** Rows of these tokens times layers. */
   promptRows = 0
+  /** Tokens whose rows came from another session. */
+  cached = 0
   generated = 0
   /** Tokens that ran in calls of more than one, and in calls of one. */
   prefillTokens = 0
@@ -64,10 +66,10 @@ export function statsOf(
 ): SessionStats {
   const { bytes, layers } = native.stats()
   peak.bytes = Math.max(peak.bytes, bytes)
-  const { promptTokens, promptRows, generated, prefillTokens, decodeSteps, prefill, decode, decide } = counters
+  const { promptTokens, promptRows, cached, generated, prefillTokens, decodeSteps, prefill, decode, decide } = counters
   const rate = (count: number, time: number) => (time > 0 ? (count / time) * 1000 : 0)
   return {
-    prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached: 0 },
+    prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached },
     generated: { tokens: generated, proposed: 0, accepted: 0 },
     kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, layers },
     time: { load: loadTime, vision: 0, prefill, decode, decide },

@@ -11,6 +11,8 @@ interface Side {
 interface Row {
   model: string
   what: string
+  kv: string
+  tokens: number
   limit?: number
   ours: Side
   peer: Side
@@ -88,5 +90,23 @@ t.test('one table for several models', async (t) => {
 | a     | peak memory | f16   |        |    1.0 MiB |       |          | 1.0 MiB |      |          | 1.00 × |
 | b     | decode      | f16   |      4 |       80/s | 160/s |     80 % |    40/s | 80/s |     40 % | 2.00 × |
 | b     | peak memory | f16   |        |    1.0 MiB |       |          | 1.0 MiB |      |          | 1.00 × |`,
+  )
+})
+
+t.test('the longest context is measured first and shown last; prompts come before', async (t) => {
+  const rows = new Rows()
+  for (const who of ['ours', 'peer']) {
+    rows.note('a', who, [{ ...line('decode', 1, 1), tokens: 9 }, line('decode', 1, 1), line('prefill', 1, 1)])
+    rows.note('a', who, [{ ...line('prefill', 1, 1), kv: 'q8_0' }])
+  }
+  const shown = rows.finished(new Map([['a', work]]), rates).filter(({ what }) => what !== 'memory')
+  t.same(
+    shown.map(({ kv, tokens, what }) => [what, kv, tokens]),
+    [
+      ['prefill', 'f16', 4],
+      ['prefill', 'q8_0', 4],
+      ['decode', 'f16', 4],
+      ['decode', 'f16', 9],
+    ],
   )
 })

@@ -2,7 +2,9 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
-import { type Model, methods, type SessionOptions } from '../lib/index.js'
+import { type Generated, type Model, methods, type SessionOptions } from '../lib/index.js'
+import type { Advance, Advanced, NativeModel } from '../lib/native.js'
+import { Scheduler } from '../lib/scheduler.js'
 import { loadTiny, loadWith, raised, same } from './engine.js'
 import type { TinyOptions } from './model-fixture.js'
 import { randomIds } from './numbers.js'
@@ -75,6 +77,96 @@ for (const [name, options] of Object.entries(kinds)) {
     await twin.close()
   })
 }
+
+t.test('a prompt that is read lets the others speak between its pieces', async (t) => {
+  const { model } = await loadTiny(t, { headSize: 32 })
+  const long = randomIds(6 * 512, 3)
+  const alone = await model.session({ reuse: false }).forward(long)
+  for (const own of [[], [methods.snapkv({ keep: 0.3 })], [methods.fastv({ keep: 0.5 })]]) {
+    const speakers = [0, 1, 2].map((i) => model.session({ methods: i === 1 ? own : [] }))
+    const said = speakers.map(() => 0)
+    const stop = new AbortController()
+    const speaking = speakers.map(async (speaker, i) => {
+      const options = { maxTokens: 4000, ignoreEnd: true, signal: stop.signal, temperature: 1, seed: i }
+      for await (const _ of speaker.stream(randomIds(20 + i, i), options)) said[i] = (said[i] as number) + 1
+    })
+    while (said.some((count) => count < 3)) await wait(1)
+    const before = [...said]
+    const reader = model.session({ methods: own })
+    const logits = await reader.forward(long)
+    const during = said.map((count, i) => count - (before[i] as number))
+    stop.abort(new Error('heard enough'))
+    await Promise.all(speaking.map((one) => raised(() => one)))
+    t.ok(
+      during.every((count) => count >= 5),
+      `${during} tokens while six pieces were read`,
+    )
+    t.ok(
+      during.every((count) => Math.abs(count - (during[0] as number)) <= 1),
+      'all in step',
+    )
+    if (own.length === 0) t.ok(same(logits, alone), 'and the prompt is as if it were alone')
+    await Promise.all([reader, ...speakers].map((session) => session.close()))
+  }
+})
+
+t.test('sessions join and leave at any step', async (t) => {
+  const { model } = await loadTiny(t, { headSize: 32 })
+  const options = (i: number) => ({ maxTokens: 24, ignoreEnd: true, temperature: i % 2, seed: i, logprobs: true })
+  const prompt = (i: number) => randomIds(i === 2 ? 700 : 3 + i, 90 + i)
+  const kinds = sessions.map(([kind]) => kind)
+  const expected: Generated[] = []
+  for (const [i, kind] of kinds.entries()) {
+    const session = model.session({ ...kind, reuse: false })
+    expected.push(await session.generate(prompt(i), options(i)))
+    await session.close()
+  }
+  for (const stride of [1, 2, 5]) {
+    // Session i begins when the one before it has said so many tokens, and leaves after 24 or, every third, after 7.
+    const begun: Promise<void>[] = []
+    const begin = async (i: number): Promise<void> => {
+      const session = model.session(kinds[i] as SessionOptions)
+      const ids: number[] = []
+      const logprobs: number[] = []
+      for await (const piece of session.stream(prompt(i), options(i))) {
+        ids.push(...piece.ids)
+        logprobs.push(...(piece.logprobs ?? []))
+        if (begun.length === i + 1 && ids.length >= stride && i + 1 < kinds.length) begun.push(begin(i + 1))
+        if (i % 3 === 0 && ids.length >= 7) break
+      }
+      const whole = expected[i] as Generated
+      t.same(ids, [...whole.ids.subarray(0, ids.length)], `every ${stride} tokens: session ${i}`)
+      t.same(logprobs, [...(whole.logprobs ?? [])].slice(0, ids.length), `every ${stride} tokens: session ${i}`)
+      t.equal(ids.length, i % 3 === 0 ? 7 : 24)
+      await session.close()
+    }
+    begun.push(begin(0))
+    for (let i = 0; i < begun.length; i++) await begun[i]
+    t.equal(begun.length, kinds.length)
+  }
+})
+
+t.test('steps that are asked for in one turn are one stage call; pieces take turns with them', async (t) => {
+  const calls: string[] = []
+  const name = ({ session }: Advance) => (session as unknown as { name: string }).name
+  const advance = async (batch: Advance[]): Promise<Advanced[]> => {
+    calls.push(batch.map(name).join(' '))
+    await wait(1)
+    return batch.map((entry) => (name(entry) === 'bad' ? { error: new Error('full') } : { token: 1 }))
+  }
+  const scheduler = new Scheduler({ advance } as unknown as NativeModel)
+  const entry = (said: string): Advance => ({ session: { name: said } as never, from: 0, to: 1, begin: 0, end: 1 })
+  const speak = async (said: string, count: number) => {
+    for (let i = 0; i < count; i++) await scheduler.step(entry(said))
+  }
+  const read = async (said: string, count: number) => {
+    for (let i = 0; i < count; i++) await scheduler.chunk(entry(said))
+  }
+  const failed = raised(() => scheduler.step(entry('bad')))
+  await Promise.all([speak('a', 4), speak('b', 2), read('P', 3), read('Q', 1), speak('c', 3)])
+  t.match(await failed, { message: 'full' }, 'an error is one session’s')
+  t.same(calls, ['P', 'bad a b c', 'Q', 'a b c', 'P', 'a c', 'P', 'a'])
+})
 
 t.test('an abort ends one session’s work and no other’s', async (t) => {
   const { model } = await loadTiny(t, { headSize: 32 })

@@ -62,7 +62,8 @@ Usage: tokensieve bench [options]
       --kv TYPE,…        how the cache is stored, as in "generate"; default f16
       --runs N           default 3
       --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
-                         context, as tables and as a trace for chrome://tracing in FILE
+                         context (with the last --method and --kv), as tables and as a trace for
+                         chrome://tracing in FILE
       --json             one object { machine, limits, models, runs, growth, sessions, dropping }
 
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be

@@ -13,6 +13,7 @@ export type { LookAsked } from './looks.js'
 
 const made = new WeakSet<object>()
 const factories = new WeakSet<object>()
+const origins = new WeakMap<Method, unknown>()
 
 /** A method of your own, with the same contract as the built-in ones: returns a function of its options. */
 export function defineMethod<const D extends Declared = Record<never, never>>(
@@ -26,7 +27,9 @@ export function defineMethod<const D extends Declared = Record<never, never>>(
   const factory = (given?: unknown): Method => {
     const options = parseOptions(name, declared, given)
     definition.check?.(options)
-    return makeMethod(definition, options)
+    const method = makeMethod(definition, options)
+    origins.set(method, factory)
+    return method
   }
   factories.add(factory)
   const info = Object.freeze({
@@ -78,7 +81,13 @@ export function makeMethod<D extends Declared>(definition: Definition<D>, option
     ...(ranking && { ranking }),
   }
   made.add(method)
+  if (keepOf) origins.set(method, keepOf)
   return Object.freeze(method)
+}
+
+/** The factory that made it, or the budgets that it was given afterwards; undefined for wrappers. */
+export function originOf(method: Method): unknown {
+  return origins.get(method)
 }
 
 export function isMethod(value: unknown): value is Method {

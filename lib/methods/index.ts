@@ -11,7 +11,7 @@ import { recent } from './cache/recent.js'
 import { snapkv } from './cache/snapkv.js'
 import { streamingLlm } from './cache/streaming-llm.js'
 import { tova } from './cache/tova.js'
-import type { MethodFactory, MethodLike } from './define.js'
+import { type MethodFactory, type MethodLike, originOf } from './define.js'
 import { fastv } from './layers/fastv.js'
 import { llmDrop } from './layers/llm-drop.js'
 import { pyramidDrop } from './layers/pyramid-drop.js'
@@ -19,6 +19,7 @@ import { tome } from './layers/tome.js'
 import type { Method, MethodInfo } from './method.js'
 import { type Maker, makerOf, type PackedMethod, unpackMethod } from './pack.js'
 import { methodFromPlan } from './replay.js'
+import { everyMethod } from './same.js'
 import { chain } from './wrap/chain.js'
 import { every } from './wrap/every.js'
 import { onLayers } from './wrap/on-layers.js'
@@ -73,6 +74,13 @@ export function restoreMethod(packed: PackedMethod): Method {
   return unpackMethod(packed, makers)
 }
 
+const builtIn = new Set<unknown>([undefined, ...Object.values(named)])
+
+/** True where all of them, those inside wrappers too, come with the package: they do nothing but decide. */
+export function areBuiltIn(given: readonly Method[]): boolean {
+  return [...everyMethod(given)].every((method) => builtIn.has(originOf(method)))
+}
+
 export {
   asMethod,
   type Definition,
@@ -85,4 +93,5 @@ export {
 export type * from './method.js'
 export { type PackedMethod, packMethod } from './pack.js'
 export { methodFromPlan } from './replay.js'
+export { sameMethods } from './same.js'
 export { type Decided, makeSchedule, type Observation, type Schedule } from './schedule.js'

@@ -7,6 +7,7 @@
 #include "addon/measure.h"
 #include "addon/model.h"
 #include "core/pool.h"
+#include "engine/kv_cache.h"
 
 namespace tokensieve::addon {
 
@@ -26,6 +27,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("load", Napi::Function::New(env, load, "load"));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 return Napi::Number::New(info.Env(), physical_cores());
+              }));
+  exports.Set("cacheBytes", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+                return Napi::Number::New(info.Env(), static_cast<double>(page_allocator_bytes()));
               }));
   exports.Set("kernels", make_kernels(env));
   exports.Set("trace", make_trace(env));

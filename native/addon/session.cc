@@ -91,6 +91,8 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::truncate>("truncate"),
                          InstanceMethod<&JsSession::reset>("reset"),
                          InstanceMethod<&JsSession::fork>("fork"),
+                         InstanceMethod<&JsSession::first_rows>("firstRows"),
+                         InstanceMethod<&JsSession::take>("take"),
                          InstanceMethod<&JsSession::stats>("stats"),
                          InstanceMethod<&JsSession::close>("close"),
                      });
@@ -231,6 +233,15 @@ void JsSession::reset(const Napi::CallbackInfo& info) {
 Napi::Value JsSession::fork(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   return make(info.Env(), guarded(info.Env(), [&] { return s.fork(); }));
+}
+Napi::Value JsSession::first_rows(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), idle(info.Env()).first_rows());
+}
+void JsSession::take(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  const Session& from = JsSession::from(info[0])->idle(info.Env());
+  guarded(info.Env(), [&] { s.take(from, need_int(info[1], "tokens", 0, 1 << 30)); });
+  report();
 }
 void JsSession::close(const Napi::CallbackInfo&) {
   if (session_) session_->stop() = true;

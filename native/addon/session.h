@@ -50,6 +50,8 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   void truncate(const Napi::CallbackInfo& info);
   void reset(const Napi::CallbackInfo& info);
   Napi::Value fork(const Napi::CallbackInfo& info);
+  Napi::Value first_rows(const Napi::CallbackInfo& info);
+  void take(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

@@ -242,10 +242,70 @@ void Session::truncate(int tokens) {
   tokens_ = tokens;
   fates_.resize(static_cast<size_t>(tokens));
   last_hidden_.clear();
-  for (size_t l = 0; l < next_position_.size(); l++) {
-    next_position_[l] = 0;
-    for (const Fate& f : fates_) next_position_[l] += f.keeps_position || l < f.layers;
+  next_position_ = positions_after(fates_);
+}
+
+std::vector<int32_t> Session::positions_after(const std::vector<Fate>& fates) const {
+  std::vector<int32_t> next(next_position_.size(), 0);
+  for (size_t l = 0; l < next.size(); l++) {
+    for (const Fate& f : fates) next[l] += f.keeps_position || l < f.layers;
   }
+  return next;
+}
+
+int Session::first_rows() const {
+  // Angles that go by the length of the prompt differ from prompt to prompt.
+  for (const Rotary& rotary : model_->rotaries) {
+    if (rotary.dynamic > 0) return 0;
+  }
+  int least = tokens_;
+  for (int l = 0; l < model_->config.layers; l++) {
+    for (int h = 0; cache_->holds(l) && h < model_->config.kv_heads; h++) {
+      const HeadRows& head = cache_->head(l, h);
+      const bool packed =
+          cache_->packed_rows(kernels::Side::keys, l, h) > 0 || cache_->packed_rows(kernels::Side::values, l, h) > 0;
+      if (packed || !head.size.empty()) return 0;
+      // Sources ascend, so row i is that of token i exactly where no token before it is missing.
+      int low = 0, high = std::min(least, static_cast<int>(head.source.size()));
+      while (low < high) {
+        const int mid = (low + high) / 2;
+        if (head.source[static_cast<size_t>(mid)] == mid) {
+          low = mid + 1;
+        } else {
+          high = mid;
+        }
+      }
+      least = low;
+    }
+  }
+  return least;
+}
+
+void Session::take(const Session& from, int tokens) {
+  const SessionOptions& theirs = from.options_;
+  if (running_ || tokens_ != 0 || tokens < 0 || tokens > from.tokens_ || from.model_ != model_ ||
+      theirs.keys != options_.keys || theirs.values != options_.values || theirs.repack != options_.repack ||
+      theirs.skip_attention != options_.skip_attention || theirs.skip_mlp != options_.skip_mlp) {
+    throw Error(Code::internal, "[session] expected an empty session and one of its options with " +
+                                    std::to_string(tokens) + " tokens");
+  }
+  std::unique_ptr<KvCache> cache = from.cache_->clone();
+  cache->truncate(tokens);
+  std::vector<Fate> fates(from.fates_.begin(), from.fates_.begin() + tokens);
+  std::vector<int32_t> next_position = positions_after(fates);
+  std::vector<float> last_hidden;
+  if (tokens == from.tokens_ && !from.running_) last_hidden = from.last_hidden_;
+  cache_.swap(cache);
+  if (live_rows() > options_.context_length) {
+    const int rows = live_rows();
+    cache_.swap(cache);
+    throw Error(Code::context_full, "[session] expected a context of at least " + std::to_string(rows) + " rows, got " +
+                                        std::to_string(options_.context_length));
+  }
+  fates_.swap(fates);
+  next_position_.swap(next_position);
+  last_hidden_.swap(last_hidden);
+  tokens_ = tokens;
 }
 
 std::unique_ptr<Session> Session::fork() const {
@@ -256,6 +316,10 @@ std::unique_ptr<Session> Session::fork() const {
   twin->fates_ = fates_;
   twin->tokens_ = tokens_;
   twin->last_hidden_ = last_hidden_;
+  if (running_) {  // all of its rows have run: as if it were done, without what the end of a call gives up
+    twin->tokens_ += static_cast<int>(ids_.size());
+    for (size_t l = 0; l < extents_.size(); l++) twin->next_position_[l] += extents_[l];
+  }
   return twin;
 }
 

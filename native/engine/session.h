@@ -104,7 +104,15 @@ class Session {
 
   void truncate(int tokens);
   void reset();
-  std::unique_ptr<Session> fork() const;
+  std::unique_ptr<Session> fork()
+      const;  // while a call stands at its end: as if it were done, with the rows that its end gives up
+
+  // ---- prefixes
+  // So many of the first tokens have a row in every head of every layer, as a prompt of any length would have stored them.
+  int first_rows() const;
+  // Makes an empty session begin with the first tokens of another one of the same options, whose rows are shared until one of the two changes them. All of its tokens: as its fork, rules
+  // aside. Throws context_full, out_of_memory; nothing has changed then.
+  void take(const Session& from, int tokens);
   std::string save() const;
   static std::unique_ptr<Session> restore(std::shared_ptr<const Model> model, const SessionOptions& options,
                                           const uint8_t* data, size_t bytes);
@@ -126,6 +134,7 @@ class Session {
     bool keeps_position;
   };
   void record_cut(const std::vector<int32_t>& kept, bool repack);
+  std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;
 
   std::shared_ptr<const Model> model_;

@@ -1,5 +1,6 @@
 #include "core/trace.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -109,6 +110,30 @@ TEST("what a thread has told outlives it") {
   CHECK_EQ(of_kind(trace::stop(), Kind::call).size(), size_t{1});
   CHECK(trace::start());
   CHECK(of_kind(trace::stop(), Kind::call).empty());
+}
+
+TEST("recordings come and go while a team works") {
+  std::atomic<bool> over{false};
+  std::thread other([&] {
+    while (!over) {
+      Team team(3);
+      const Span call(Kind::call, "call");
+      for (int i = 0; i < 20; i++) {
+        const Span kernel(Kind::kernel, "kernel");
+        team.each(8, [](int, int) {});
+      }
+    }
+  });
+  long backward = 0;
+  for (int i = 0; i < 100; i++) {
+    CHECK(trace::start());
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+    const trace::Recording made = trace::stop();
+    for (const trace::Event& e : made.events) backward += e.end < e.begin || e.begin < made.begin;
+  }
+  over = true;
+  other.join();
+  CHECK_EQ(backward, 0);
 }
 
 TEST("a traced backend gives the same bits and tells its kernels") {

@@ -3,7 +3,6 @@ import { writeFileSync } from 'node:fs'
 import { type Profile, profile } from '../../profile.js'
 import { type Column, number, plainTable } from '../format.js'
 import { type Io, painter } from '../io.js'
-import { percent } from './report.js'
 import type { Setting, Wanted } from './runs.js'
 import { progress, randomIds, type Subject, stepTimes } from './subject.js'
 
@@ -87,6 +86,7 @@ export function profileText({ profile: of, title: name }: Profiled, io: Io): str
 
 const right = (text: string): Column => ({ title: text, right: true })
 const ms = (time: number) => time.toFixed(2)
+const percent = (share: number) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : '')
 
 export function kernelTable(of: Profile): string[] {
   const columns = [
@@ -103,7 +103,7 @@ export function kernelTable(of: Profile): string[] {
     .map(({ busy, calls, name, share, time, waiting }) => [
       name,
       ...[calls > 0 ? number(calls) : '', ms(time), percent(share), ms(busy), ms(waiting)],
-      percent(busy + waiting > 0 ? busy / (busy + waiting) : undefined),
+      percent(busy / (busy + waiting)),
     ])
   return plainTable(columns, rows)
 }
