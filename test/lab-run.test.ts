@@ -108,7 +108,7 @@ t.test('a session takes what was found', async (t) => {
   const file = join(scratch(t), 'found.json')
   const prompts = [text.slice(0, 300)]
   const quality = { maxKl: 100 }
-  const mix = { name: 'all', methods: [methods.every(4, methods.snapkv({ window: 4 }))] }
+  const mix = { name: 'all', methods: [methods.every(4, methods.guard(methods.snapkv({ window: 4 }), 1))] }
   const found = await calibrate(model, { prompts, quality, methods: [mix], keep: [0.25], kv: ['f32'], file })
   const read = JSON.parse(readFileSync(file, 'utf8')) as Calibration
   t.same(read, JSON.parse(JSON.stringify(found)))

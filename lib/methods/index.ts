@@ -22,6 +22,7 @@ import { methodFromPlan } from './replay.js'
 import { everyMethod } from './same.js'
 import { chain } from './wrap/chain.js'
 import { every } from './wrap/every.js'
+import { guard } from './wrap/guard.js'
 import { onLayers } from './wrap/on-layers.js'
 import { type KeepTable, perHead, perLayer } from './wrap/per-layer.js'
 
@@ -48,7 +49,7 @@ const named = {
   recent,
 }
 
-const wrappers = { perLayer, perHead, onLayers, chain, every }
+const wrappers = { perLayer, perHead, onLayers, chain, every, guard }
 
 /** `methods.<name>(options)` describes a method; wrappers take methods; `list()` tells what there is. */
 export const methods = Object.freeze({
@@ -66,6 +67,7 @@ const makers = new Map<string, Maker>([
   ['onLayers', ({ layers, method }: Packed) => onLayers(layers as readonly [number, number], method as MethodLike)],
   ['chain', ({ methods: inside }: Packed) => chain(...(inside as MethodLike[]))],
   ['plan', ({ plan }: Packed) => methodFromPlan(plan)],
+  ['guard', ({ maxDropped, method }: Packed) => guard(method as MethodLike, maxDropped as number)],
   ['every', ({ n, method }: Packed) => every(n as number, method as MethodLike)],
 ] as [string, Maker][])
 
