@@ -259,6 +259,7 @@ t.test('what cannot be meant', async (t) => {
     [['compare', '--kv', 'q3'], 2, /"q3"/],
     [['compare', '--methods', 'magic'], 2, /Expected a method/],
     [['compare', '--prompts', '/no/such/file'], 1, /ERR_FILE_NOT_FOUND/],
+    [['compare', '-m', tiny, '--text', prose, '--html', '/no/such/folder/page.html'], 1, /ENOENT.*folder/],
     [['calibrate', '--prompts', 'a', '--text', 'b'], 2, /not both/],
     [['report'], 2, /Expected RUN\.json/],
     [['report', bad], 1, /ERR_FILE_FORMAT/],

@@ -5,7 +5,7 @@ import { TASK_NAMES } from '../lab/tasks/index.js'
 import { comparisonPage } from '../report/comparison.js'
 import { LEGEND, tableOf } from '../report/table.js'
 import type { KvTypes } from '../sizes.js'
-import { readText, writeWhole } from '../text-file.js'
+import { checkTarget, readText, writeWhole } from '../text-file.js'
 import {
   flagOf,
   numberOf,
@@ -73,6 +73,7 @@ ${METHOD_HELP}`,
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
     const options = await optionsOf(parsed)
+    await checkTarget(textOf(parsed, 'html'))
     const { model } = await openModel(parsed, io)
     try {
       const { signal } = io.interrupts

@@ -4,7 +4,7 @@ import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import { optionsOf } from '../settings.js'
 import { type KvTypes, parseKv } from '../sizes.js'
-import { writeWhole } from '../text-file.js'
+import { checkTarget, writeWhole } from '../text-file.js'
 import { type Calibration, modelNamed, type Tried } from './calibration.js'
 import { type CompareOptions, compare } from './compare.js'
 import { CHANCE, FULL, kvName, type Mix, mixOf, NEWEST, packedMix } from './contenders.js'
@@ -62,6 +62,7 @@ export async function calibrate(model: Model, options: CalibrateOptions): Promis
   if (typeof maxKl !== 'number') throw typeError('a number of nats', 'quality.maxKl', maxKl)
   if (!(maxKl >= 0)) throw rangeError('a number from 0', 'quality.maxKl', maxKl)
   if ((prompts === undefined) === (text === undefined)) throw typeError('either prompts or a text', 'prompts', prompts)
+  await checkTarget(file)
   const mixes = (options.methods ?? [all.h2o(), all.snapkv()]).map(mixOf)
   const { rows } = await compare(model, {
     methods: mixes,
