@@ -102,6 +102,8 @@ async function readWork(path) {
 installPeer(here)
 const paths = args.model.map((model) => resolveModel(model))
 for (const path of paths) if (!existsSync(path)) throw new Error(`there is no ${path}`)
+if (new Set(paths.map((path) => basename(path))).size < paths.length)
+  throw new Error('expected files of different names')
 const works = new Map()
 for (const path of paths) works.set(basename(path), await readWork(path))
 const rows = new Rows()
