@@ -131,11 +131,6 @@ Cursor gather_keys(const View& view, int head_size, Cursor at, int n, float* out
 
 }  // namespace
 
-Cursor settle(const Piece* pieces, Cursor at) noexcept {
-  while (at.row >= pieces[at.piece].count) at.row -= pieces[at.piece++].count;
-  return at;
-}
-
 void open_key_block(DType type, int head_size, const uint8_t* page, int block, float* out) noexcept {
   if (is_kivi(type)) return open_kivi_keys(type, head_size, page, block, out);
   if (type == DType::q8_0) return open_scaled_keys<DType::q8_0>(page, head_size, block, out);
