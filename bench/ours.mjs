@@ -29,7 +29,7 @@ const kv = { keys, values: valuesType }
 const ids = (count) => Int32Array.from(tokens(count, model.config.vocabularySize))
 let session
 async function read(count) {
-  await session?.close()
+  await session?.close() // so that the next one reads all of its prompt itself
   session = model.session({ contextLength: context, kv })
   await session.forward(ids(count), { logits: 'none' })
 }

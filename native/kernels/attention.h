@@ -17,8 +17,9 @@
 // query rows of the probability, on both paths.
 // Error against the reference in double: f32 sums and exp to 2e-6 relative; keys and values as stored (exact). Where a
 // product is of integers or bf16, its other factor is rounded:
-//   decode path, quantized keys (not rotated when read): q to integers of 15 bits against the largest of 32 channels
-//     (kivi: of the head, times the page's scales), an error of 3.1e-5 of it at most: a quantized key's own is 4e-3 (q8_0)
+//   decode path, quantized keys (not rotated when read): q to integers of 15 bits against the largest of 32 channels,
+//     an error of 3.1e-5 of it at most, where a key's own is 4e-3 (q8_0); for kivi against the largest of the head,
+//     times the page's scales; for q4_0 of 8 bits, 4e-3, where a key's own is 6e-2
 //   decode path, quantized values: the probability times the row's scale to 15 bits against the largest of a split
 //   prefill path of avx512-vnni-bf16: q, K, V and the probabilities to bf16 where a head's view has no f32 piece
 #pragma once

@@ -16,10 +16,18 @@ bool rounds(const Backend& backend, const Spec& spec) {
 
 bool quantized(DType type) { return type != DType::f32 && type != DType::f16 && type != DType::bf16; }
 
-// Where queries or probabilities become integers of 15 bits.
-bool counts(const Backend& backend, const Spec& spec) {
-  return std::strcmp(backend.name, "reference") != 0 && spec.n <= 4 &&
-         ((quantized(spec.keys) && spec.rotated == 0) || quantized(spec.values));
+struct Allowed {
+  double out, lse, lse_relative, mass, mass_relative;
+};
+
+// Random rows of unit variance; errors grow with them.
+Allowed allowed(const Backend& backend, const Spec& spec) {
+  if (rounds(backend, spec)) return {2e-2, 2e-2, 4e-3, 1e-3, 5e-3};
+  const bool exact = spec.n > 4 || std::strcmp(backend.name, "reference") == 0;
+  const bool query = !exact && quantized(spec.keys) && spec.rotated == 0;  // becomes integers, and p:
+  if (query && spec.keys == DType::q4_0) return {1e-2, 6e-3, 2e-6, 1e-3, 0};
+  if (query || (!exact && quantized(spec.values))) return {3e-4, 2e-4, 2e-6, 1e-4, 0};
+  return {4e-6, 3e-6, 2e-6, 2e-6, 2e-6};
 }
 
 void check_problem(Problem& problem, const Backend& backend, const std::string& note = "") {
@@ -28,14 +36,12 @@ void check_problem(Problem& problem, const Backend& backend, const std::string& 
   tokensieve::Team team(2);
   const Answer got = problem.run(backend, team);
   const std::string what = std::string(backend.name) + " " + spec.text() + " " + note;
-  const bool coarse = rounds(backend, spec), integers = counts(backend, spec);
-  check_close(got.out, want.out, 0, coarse ? 2e-2 : integers ? 3e-4 : 4e-6, what);
-  check_close(got.lse, want.lse, coarse ? 4e-3 : 2e-6, coarse ? 2e-2 : integers ? 2e-4 : 3e-6, what + " lse");
+  const Allowed most = allowed(backend, spec);
+  check_close(got.out, want.out, 0, most.out, what);
+  check_close(got.lse, want.lse, most.lse_relative, most.lse, what + " lse");
   for (size_t h = 0; h < got.mass.size(); ++h) {
     for (size_t j = 0; j < got.mass[h].size(); ++j) {
-      const double near = 2e-6 + 2e-6 * want.mass[h][j];
-      const double allowed = coarse ? 1e-3 + 5e-3 * want.mass[h][j] : integers ? 1e-4 : near;
-      CHECK_NEAR(got.mass[h][j], want.mass[h][j], allowed);
+      CHECK_NEAR(got.mass[h][j], want.mass[h][j], most.mass + most.mass_relative * want.mass[h][j]);
     }
   }
 }

@@ -71,7 +71,7 @@ export async function growthOfPrompts(
 ): Promise<Growth[]> {
   const lines = lengths.map((size): Line => ({ size, tokens: size, times: [], seconds: 0 }))
   const read = async (tokens: number): Promise<number> => {
-    const session = model.session({ kv, contextLength: tokens })
+    const session = model.session({ kv, reuse: false, contextLength: tokens })
     try {
       const start = performance.now()
       await session.forward(randomIds(tokens, model.config.vocabularySize), { logits: 'none' })
@@ -113,7 +113,7 @@ export async function growthOfSessions(
   try {
     progress(io, `${file}: ${most} sessions of ${context} tokens`)
     for (let i = 0; i < most; i++) {
-      const session = model.session({ kv, contextLength })
+      const session = model.session({ kv, reuse: false, contextLength })
       sessions.push(session)
       await session.forward(ids.slice(i, i + context), { logits: 'none' })
     }

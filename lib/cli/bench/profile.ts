@@ -44,7 +44,7 @@ function title({ file }: Subject, what: string, { method, kv }: Setting): string
 
 async function ofPrompt({ model }: Subject, { kv, methods }: Setting, tokens: number): Promise<{ profile: Profile }> {
   const run = async (work: (read: () => Promise<unknown>) => Promise<{ profile: Profile } | undefined>) => {
-    const session = model.session({ kv, methods, contextLength: tokens })
+    const session = model.session({ kv, methods, reuse: false, contextLength: tokens })
     const ids = randomIds(tokens, model.config.vocabularySize)
     try {
       return await work(() => session.forward([{ ids, droppable: true }], { logits: 'none' }))
@@ -57,7 +57,7 @@ async function ofPrompt({ model }: Subject, { kv, methods }: Setting, tokens: nu
 }
 
 async function ofSteps({ model }: Subject, { kv, methods }: Setting, tokens: number): Promise<{ profile: Profile }> {
-  const session = model.session({ kv, methods, contextLength: tokens + STEPS + WARM + 2 })
+  const session = model.session({ kv, methods, reuse: false, contextLength: tokens + STEPS + WARM + 2 })
   try {
     const ids = randomIds(tokens, model.config.vocabularySize)
     await session.forward([{ ids, droppable: true }], { logits: 'none' })

@@ -96,7 +96,7 @@ async function oneRun(
   tokens: number,
   sample: (what: What) => Sample | undefined,
 ): Promise<void> {
-  const session = model.session({ kv, methods, contextLength: tokens + WARM + STEPS + 1 })
+  const session = model.session({ kv, methods, reuse: false, contextLength: tokens + WARM + STEPS + 1 })
   const ids = randomIds(tokens, model.config.vocabularySize)
   const note = (line: Sample, times: readonly number[]) => {
     line.times.push(...times)

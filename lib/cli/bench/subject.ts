@@ -71,7 +71,7 @@ export function joined(all: readonly MachineLimits[]): MachineLimits {
   return { isa, threads, read, int8: rate((one) => one.int8), bf16: rate((one) => one.bf16), f32 }
 }
 
-/** The same ids every time: no token of the first 300, which are special in many vocabularies. */
+/** The same ids every time, so sessions take nothing from each other (`reuse: false`): no token of the first 300, which are special in many vocabularies. */
 export function randomIds(count: number, vocabulary: number): Int32Array {
   const first = Math.min(300, vocabulary >> 1)
   let state = 1

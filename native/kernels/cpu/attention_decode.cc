@@ -20,11 +20,11 @@ Desk desk_of(const Plan& plan, int worker, int rows) {
   const size_t d = static_cast<size_t>(plan.shape->head_size), n = up_to_4(rows);
   float* q = reinterpret_cast<float*>(plan.workers + plan.worker_bytes * static_cast<size_t>(worker));
   float* s = q + n * d;
-  float* units = s + n * kScoreRow;
-  float* scales = units + n * d / 2;
-  float* sums = scales + n * d / 32;
-  float* opened = sums + n * d / 32;
-  return {q, s, {reinterpret_cast<uint8_t*>(units), scales, reinterpret_cast<int32_t*>(sums)}, opened};
+  uint8_t* units = reinterpret_cast<uint8_t*>(s + n * kScoreRow);
+  float* scales = s + n * (kScoreRow + d);
+  int32_t* zeros = reinterpret_cast<int32_t*>(scales + n * d / 32);
+  float* opened = scales + 3 * n * d / 32;
+  return {q, s, {units, units + 2 * n * d, scales, zeros, zeros + n * d / 32}, opened};
 }
 
 void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
@@ -45,9 +45,10 @@ struct Reading {
   Slice slices[kSplit];
 };
 
-// Rows [lo, hi) of a split that begins at row r0, where `at` stands.
-void find_slices(const Piece* pieces, Cursor at, int r0, int lo, int hi, Reading* to) {
+// Rows [lo, hi) of a split that begins at row r0, where `at` stands; leaves it where they end.
+void find_slices(const Piece* pieces, Cursor* cursor, int r0, int lo, int hi, Reading* to) {
   to->count = 0;
+  Cursor at = *cursor;
   at.row += lo - r0;
   for (int row = lo; row < hi;) {
     at = settle(pieces, at);
@@ -59,6 +60,7 @@ void find_slices(const Piece* pieces, Cursor at, int r0, int lo, int hi, Reading
     row += n;
     at.row += n;
   }
+  *cursor = at;
 }
 
 // Page after page of what is read now brings nearer the page that is read as much later as a side of a split takes.
@@ -224,7 +226,7 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
 
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept {
   const size_t d = static_cast<size_t>(shape.head_size);
-  return up_to_4(rows) * (d + kScoreRow + d / 2 + d / 16) + (shape.cos ? d * 16 : 0);
+  return up_to_4(rows) * (d + kScoreRow + d + d / 8) + (shape.cos ? d * 16 : 0);
 }
 
 void run_decode_task(const Plan& plan, int index, int worker) noexcept {
@@ -232,28 +234,21 @@ void run_decode_task(const Plan& plan, int index, int worker) noexcept {
   DecodeHead& head = plan.decode[task.head];
   const Desk desk = desk_of(plan, worker, head.rows);
   if (task.splits > 0) scale_queries(plan, head, desk);
-  Cursor at = task.keys, value_at = task.values;
+  Cursor key_at = task.keys, value_at = task.values, at = key_at;
   const View& view = *head.view;
   Reading keys[2], values;
   const int end = task.split + task.splits;
-  for (int s = task.split; s < end; s++) {
-    const int r0 = s * kSplit;
-    const Range rows = seen_of(head, s);
+  for (int s = task.split; s < end; s++, at.row += kSplit) {
+    const auto [lo, hi] = seen_of(head, s);
     Reading& now = keys[s & 1];
     Reading& next = keys[~s & 1];
-    if (s == task.split) find_slices(view.keys, at, r0, rows.lo, rows.hi, &now);
-    find_slices(view.values, value_at, r0, rows.lo, rows.hi, &values);
+    if (s == task.split) find_slices(view.keys, &key_at, s * kSplit, lo, hi, &now);
+    find_slices(view.values, &value_at, s == task.split ? s * kSplit : lo, lo, hi, &values);
     next.count = 0;
-    const Cursor here = at;
-    at.row += kSplit;
-    value_at.row += kSplit;
-    if (s + 1 < end) {
-      const Range more = seen_of(head, s + 1);
-      find_slices(view.keys, at, r0 + kSplit, more.lo, more.hi, &next);
-    }
+    if (s + 1 < end) find_slices(view.keys, &key_at, hi, hi, seen_of(head, s + 1).hi, &next);
     look_ahead(&now, values);
     look_ahead(&values, next);
-    run_split(plan, head, desk, s, here, now, values);
+    run_split(plan, head, desk, s, at, now, values);
   }
   if (__atomic_sub_fetch(&head.left, 1, __ATOMIC_ACQ_REL) > 0) return;
   for (int row = 0; row < head.rows; row++) merge_row(plan, head, row);

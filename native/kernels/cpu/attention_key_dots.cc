@@ -1,5 +1,5 @@
-// Scores of a page of quantized keys: exact sums of codes times the query in integers of 15 bits. 16 keys are the
-// lanes, 4 channels are taken at a time, up to kDotRows query rows share each load.
+// Scores of a page of quantized keys: exact sums of codes times the query in integers of 15 bits, for q4_0 of 8.
+// 16 keys are the lanes, 4 channels are taken at a time, up to kDotRows query rows share each load.
 //
 // q8_0 and q4_0 scale the sum over 32 channels; kivi's scales belong to channels: they go into the query, once a page,
 // before it becomes integers, and its minima are one number a query row.
@@ -15,9 +15,9 @@ struct Keys {
   const uint8_t* page;
   const uint8_t* ahead;
   int d;
-  const uint8_t* x;     // [R][2 d]
+  const uint8_t* x;  // [R][2 d]
   const float* scales;  // [R][d / 32], for kivi [R]
-  const int32_t* sums;  // [R][d / 32]
+  const int32_t* zeros;  // [R][d / 32], what the totals hold of the codes' zero
   const float* starts;  // kivi: [R], the part of the minima
 };
 
@@ -25,6 +25,7 @@ struct Keys {
 template <DType type, int R, int first, int B>
 TS_INLINE void add_group(const Keys& k, int g, Sum (*acc)[R]) {
   constexpr int bits = code_bits(type), units = bits == 2 ? 2 : 1;  // units of 4 channels in a register of codes
+  constexpr int digits = type == DType::q4_0 ? 1 : 2;
   const size_t step = static_cast<size_t>(2 * k.d), block = key_block_bytes(type, k.d);
   const size_t place = static_cast<size_t>(512 / units * g);
   const uint8_t* codes = k.page + place;
@@ -35,14 +36,14 @@ TS_INLINE void add_group(const Keys& k, int g, Sum (*acc)[R]) {
     if constexpr (bits == 8) {
       __builtin_prefetch(ahead + 64, 0, kNear);
       TS_UNROLL for (int b = 0; b < B; b++) {
-        add_dots<8, R>(acc[b], load_codes(codes + static_cast<size_t>(first + b) * block), x, step);
+        add_dots<8, 2, R>(acc[b], load_codes(codes + static_cast<size_t>(first + b) * block), x + unit_at(i), step);
       }
-      x += kUnit;
     } else {
       const Codes all = load_codes(codes);
-      TS_UNROLL for (int u = 0; u < units; u++, x += kUnit) {
-        TS_UNROLL for (int b = 0; b < B; b++)
-            add_dots<bits, R>(acc[b], field_of<bits>(all, 2 * u + first + b), x, step);
+      TS_UNROLL for (int u = 0; u < units; u++) {
+        TS_UNROLL for (int b = 0; b < B; b++) {
+          add_dots<bits, digits, R>(acc[b], field_of<bits>(all, 2 * u + first + b), x + unit_at(units * i + u), step);
+        }
       }
     }
   }
@@ -50,7 +51,6 @@ TS_INLINE void add_group(const Keys& k, int g, Sum (*acc)[R]) {
 
 template <DType type, int R, int first, int B>
 TS_INLINE void scaled_blocks(const Keys& k, float* s, size_t lds) {
-  constexpr int left = zero_left<code_bits(type)>(code_zero(type));
   const uint16_t* scales = page_scales(k.page, type, k.d) + first * (k.d / 2);
   const int groups = k.d / 32;
   F part[B][R];
@@ -62,7 +62,7 @@ TS_INLINE void scaled_blocks(const Keys& k, float* s, size_t lds) {
     TS_UNROLL for (int b = 0; b < B; b++) {
       const F scale = load_f16(scales + b * (k.d / 2) + 16 * g);
       TS_UNROLL for (int r = 0; r < R; r++) {
-        const I sum = subi(total(acc[b][r]), set1i(left * k.sums[r * groups + g]));
+        const I sum = subi(total(acc[b][r]), set1i(k.zeros[r * groups + g]));
         part[b][r] = fma(to_f32(sum), mul(scale, set1(k.scales[r * groups + g])), part[b][r]);
       }
     }
@@ -107,17 +107,19 @@ void row_dots(const Keys& k, int rows, float* s, size_t lds) {
   page_dots<type, 3>(k, s, lds);
 }
 
-// n numbers -> integers within kMost, packed; returns their scale, adds up the integers.
-float pack_row(const float* x, int n, uint8_t* units, int32_t* sum) {
+// n numbers -> integers within kMost, multiples of `unit`, packed; returns their scale, sets the sum of the integers.
+TS_INLINE float pack_row(const float* x, int n, int unit, uint8_t* units, int32_t* sum) {
   F top = zero();
   for (int c = 0; c < n; c += 16) top = max(top, abs(load(x + c)));
   float inverse;
   const float scale = number_scale(reduce_max(top), &inverse);
+  const F by = set1(inverse / static_cast<float>(unit));
   I all = zeroi();
-  for (int c = 0; c < n; c += 16) {
-    const I number = to_i32(mul(load(x + c), set1(inverse)));
-    all = addi(all, number);
-    pack(number, units + 2 * c);
+  for (int c = 0; c < n; c += 32) {
+    const I a = muli(to_i32(mul(load(x + c), by)), set1i(unit)),
+            b = muli(to_i32(mul(load(x + c + 16), by)), set1i(unit));
+    all = addi(all, addi(a, b));
+    pack(a, b, units + 2 * c);
   }
   *sum = reduce_addi(all);
   return scale;
@@ -135,7 +137,7 @@ void scale_kivi(const Piece& piece, const float* q, int d, int rows, uint8_t* un
       sum = fma(x, load_f16(table + d + c), sum);
     }
     int32_t unused;
-    scales[r] = pack_row(scaled, d, units, &unused);
+    scales[r] = pack_row(scaled, d, 1, units, &unused);
     starts[r] = reduce_add(sum);
   }
 }
@@ -143,8 +145,13 @@ void scale_kivi(const Piece& piece, const float* q, int d, int rows, uint8_t* un
 }  // namespace
 
 void quantize_queries(const float* q, int head_size, int rows, const DotQueries& to) noexcept {
-  for (int i = 0; i < rows * head_size / 32; i++)
-    to.scales[i] = pack_row(q + 32 * i, 32, to.units + 64 * i, to.sums + i);
+  for (int i = 0; i < rows * head_size / 32; i++) {
+    int32_t sum;
+    to.scales[i] = pack_row(q + 32 * i, 32, 128, to.units_4 + 64 * i, &sum);
+    to.zeros_4[i] = code_zero(DType::q4_0) * sum;
+    to.scales[i] = pack_row(q + 32 * i, 32, 1, to.units_8 + 64 * i, &sum);
+    to.zeros_8[i] = kZero8 * sum;
+  }
 }
 
 void key_dots(const Slice& slice, int head_size, const float* q, const DotQueries& numbers, int rows,
@@ -156,12 +163,13 @@ void key_dots(const Slice& slice, int head_size, const float* q, const DotQuerie
   const int groups = head_size / 32;
   for (int r = 0; r < rows; r += kDotRows, s += kDotRows * kScoreRow) {
     const int some = rows - r < kDotRows ? rows - r : kDotRows;
+    const bool wide = piece.type == DType::q8_0;
     Keys k{piece.page,
            slice.ahead,
            head_size,
-           numbers.units + 2 * r * head_size,
+           (wide ? numbers.units_8 : numbers.units_4) + 2 * r * head_size,
            numbers.scales + r * groups,
-           numbers.sums + r * groups,
+           (wide ? numbers.zeros_8 : numbers.zeros_4) + r * groups,
            starts};
     if (is_kivi(piece.type)) {
       scale_kivi(piece, q + r * head_size, head_size, some, units, scales, starts);

@@ -77,10 +77,11 @@ void weigh(const Run& run, int g, Weights* to) {
     to->scales[r] = number_scale(reduce_max(top[r]), &inverse);
     to->shifts[r] = is_kivi(type) ? reduce_add(shift[r]) : 0;
     I all = zeroi();
-    for (int j = 0; j < kPageRows * run.count; j += 16) {
-      const I number = to_i32(mul(load(to->w[r] + j), set1(inverse)));
-      all = addi(all, number);
-      pack(number, to->units[r] + 2 * j);
+    for (int j = 0; j < kPageRows * run.count; j += kPageRows) {
+      const float* w = to->w[r] + j;
+      const I a = to_i32(mul(load(w), set1(inverse))), b = to_i32(mul(load(w + 16), set1(inverse)));
+      all = addi(all, addi(a, b));
+      pack(a, b, to->units[r] + 2 * j);
     }
     to->sums[r] = reduce_addi(all);
   }
@@ -95,7 +96,7 @@ TS_INLINE void add_group(const Run& run, int g, const Weights& weights) {
   Sum acc[B][R];
   TS_UNROLL for (int b = 0; b < B; b++) { TS_UNROLL for (int r = 0; r < R; r++) acc[b][r] = none(); }
   const uint8_t* x = weights.units[0];
-  for (int k = 0; k < run.count; k++) {
+  for (int k = 0; k < run.count; k++, x += 2 * kPageRows) {
     const size_t place = value_group_bytes(type) * static_cast<size_t>(g);
     const uint8_t* codes = run.slices[k].piece.page + place;
     const uint8_t* ahead = run.slices[k].ahead + place;
@@ -105,14 +106,13 @@ TS_INLINE void add_group(const Run& run, int g, const Weights& weights) {
       if constexpr (bits == 8) {
         __builtin_prefetch(ahead + bytes * i + 64, 0, kNear);
         TS_UNROLL for (int b = 0; b < B; b++) {
-          add_dots<8, R>(acc[b], load_codes(codes + bytes * i + 64 * (first + b)), x, step);
+          add_dots<8, 2, R>(acc[b], load_codes(codes + bytes * i + 64 * (first + b)), x + unit_at(i), step);
         }
-        x += kUnit;
       } else {
         const Codes all = load_codes(codes + bytes * i);
-        TS_UNROLL for (int u = 0; u < units; u++, x += kUnit) {
+        TS_UNROLL for (int u = 0; u < units; u++) {
           TS_UNROLL for (int b = 0; b < B; b++) {
-            add_dots<bits, R>(acc[b], field_of<bits>(all, 2 * u + first + b), x, step);
+            add_dots<bits, 2, R>(acc[b], field_of<bits>(all, 2 * u + first + b), x + unit_at(units * i + u), step);
           }
         }
       }

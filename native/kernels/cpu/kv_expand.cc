@@ -32,12 +32,14 @@ void open_scaled_keys(const uint8_t* page, int head_size, int block, float* out)
   constexpr int bits = code_bits(type), zero = code_zero(type);
   const uint16_t* scales = page_scales(page, type, head_size) + block * (head_size / 2);
   const uint8_t* codes = page + (bits == 8 ? key_block_bytes(type, head_size) * static_cast<size_t>(block) : 0);
-  const int shift = bits == 8 ? 0 : 4 * block;
+  const bool high = bits == 4 && block == 1;
   for (int g = 0; g < head_size / 32; g++) {
     const F scale = load_f16(scales + 16 * g);
     for (int i = 0; i < 8; i++, codes += 64) {
       const I x = fours(codes);
-      for (int j = 0; j < 4; j++, out += 16) store(out, mul(field<bits, zero>(x, 8 * j + shift), scale));
+      TS_UNROLL for (int j = 0; j < 4; j++, out += 16) {
+        store(out, mul(high ? field<bits, zero>(x, 8 * j + 4) : field<bits, zero>(x, 8 * j), scale));
+      }
     }
   }
 }
@@ -130,11 +132,6 @@ Cursor gather_keys(const View& view, int head_size, Cursor at, int n, float* out
 }
 
 }  // namespace
-
-Cursor settle(const Piece* pieces, Cursor at) noexcept {
-  while (at.row >= pieces[at.piece].count) at.row -= pieces[at.piece++].count;
-  return at;
-}
 
 void open_key_block(DType type, int head_size, const uint8_t* page, int block, float* out) noexcept {
   if (is_kivi(type)) return open_kivi_keys(type, head_size, page, block, out);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/cpu/simd.h"
 
 namespace tokensieve::kernels::TS_ISA {
 
@@ -10,7 +11,12 @@ struct Cursor {
   int piece = 0, row = 0;
 };
 // The same place inside a piece; there must be a row.
-Cursor settle(const Piece* pieces, Cursor at) noexcept;
+namespace {
+TS_INLINE Cursor settle(const Piece* pieces, Cursor at) noexcept {
+  while (at.row >= pieces[at.piece].count) at.row -= pieces[at.piece++].count;
+  return at;
+}
+}  // namespace
 
 // 16 keys of a page -> out [head_size][16].
 void open_key_block(DType type, int head_size, const uint8_t* page, int block, float* out) noexcept;

@@ -152,9 +152,9 @@ struct Int8 {
   using Scratch = typename Prefill::Scratch;
   template <class W>
   using Keep = typename KeepChoice<L, W, L::kMin || L::kZero != 0>::Type;
-  template <class Form, int P, int T>
+  template <class Form, int P, int T, int ahead>
   static TS_INLINE void tile(const Span& span, int token, float* sums) {
-    int8_tile<Form, P, T>(span, token, sums);
+    int8_tile<Form, P, T, ahead>(span, token, sums);
   }
 };
 

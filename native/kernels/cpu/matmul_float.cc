@@ -53,7 +53,7 @@ template <class W>
 struct FusedMultiplyAdd : Floating {
   using Packed = W;
   using Sliced = W;
-  template <class L, int P, int T>
+  template <class L, int P, int T, int>
   static TS_INLINE void tile(const Span& span, int token, float* sums) {
     const float* x = span.call->x->f32 + span.call->x->ld * static_cast<size_t>(token) + span.k;
     const size_t ld = span.call->x->ld, at = static_cast<size_t>(span.from) * L::kBytes;
@@ -77,7 +77,7 @@ struct BrainPairs {};
 struct BrainDot : Floating {
   using Packed = BrainPairs;
   using Sliced = BrainPairs;
-  template <class L, int P, int T>
+  template <class L, int P, int T, int>
   static TS_INLINE void tile(const Span& span, int token, float* sums) {
     const size_t ld = static_cast<size_t>(span.call->x->cols + 1) / 2 * 2, at = static_cast<size_t>(span.from) * 32;
     const uint16_t* x = span.call->x->bf16 + ld * static_cast<size_t>(token) + span.k;

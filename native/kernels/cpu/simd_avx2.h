@@ -213,14 +213,18 @@ struct Dots {
   static TS_INLINE I end(I acc, S s) { return {add_pairs(acc.a, s.a), add_pairs(acc.b, s.b)}; }
 };
 // Eight bits: |w| (up to 128) as the unsigned side, its sign moved to x (never -128): 2 * 128 * 127 does not saturate.
+// vpsignb would be one operation of the two ports that products need; these two have four to choose from.
+TS_INLINE __m256i negative(__m256i w) { return _mm256_cmpgt_epi8(_mm256_setzero_si256(), w); }
+TS_INLINE __m256i negate_where(__m256i x, __m256i mask) { return _mm256_sub_epi8(_mm256_xor_si256(x, mask), mask); }
 template <>
 struct Dots<8> {
   using S = I;
   static constexpr int kRun = 8;
   static TS_INLINE S begin(I acc) { return acc; }
   static TS_INLINE S add(S s, B w, X x) {
-    s.a = add_pairs(s.a, _mm256_maddubs_epi16(_mm256_abs_epi8(w.a), _mm256_sign_epi8(x.v, w.a)));
-    s.b = add_pairs(s.b, _mm256_maddubs_epi16(_mm256_abs_epi8(w.b), _mm256_sign_epi8(x.v, w.b)));
+    const __m256i a = negative(w.a), b = negative(w.b);
+    s.a = add_pairs(s.a, _mm256_maddubs_epi16(_mm256_abs_epi8(w.a), negate_where(x.v, a)));
+    s.b = add_pairs(s.b, _mm256_maddubs_epi16(_mm256_abs_epi8(w.b), negate_where(x.v, b)));
     keep_order(s);
     return s;
   }

@@ -114,7 +114,11 @@ TS_INLINE void add_halves(const uint8_t* const* head, const uint8_t* const* bloc
   }
 }
 
-template <class L, int P, int T>
+// Blocks of fewer bytes are called for ahead. Of wider ones more lines are under way than such calls can wait for: they
+// are left to the machine's own foresight.
+constexpr int kNarrow = 500;
+
+template <class L, int P, int T, int ahead>
 TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
   const Prepared& x = *span.call->x;
   const size_t cols = static_cast<size_t>(x.cols), blocks = cols / 32;
@@ -133,6 +137,7 @@ TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
     TS_UNROLL for (int p = 0; p < P; p++) {
       head[p] = head_of<L>(span.panels[p], b);
       block[p] = block_of<L>(span.panels[p], b);
+      if constexpr (ahead != 0 && L::kBlock < kNarrow) span.call_for<L::kBlock>(p, block[p] + ahead);
     }
     if constexpr (L::kHalves) {
       add_halves<L, P, T>(head, block, a, f);

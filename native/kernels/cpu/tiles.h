@@ -38,7 +38,14 @@ struct Span {
   int chunk;  // the first token of the chunk
   const void* kept;  // what the form keeps of the chunk's activations at these columns, or null
   size_t kept_row;  // numbers a token
+  size_t panel_bytes, skip;  // past the end of its panel a tile goes on `skip` bytes further
 
+  // Calls for `bytes` bytes from `to` in panel p, or as far in the next one that takes its place.
+  template <int bytes>
+  TS_INLINE void call_for(int p, const uint8_t* to) const {
+    if (to >= panels[p] + panel_bytes) to += skip;
+    TS_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(to + i);
+  }
   TS_INLINE bool first() const { return k == 0; }  // sums start at zero
   TS_INLINE bool last() const { return k + depth == call->w->cols; }
 };
@@ -47,6 +54,9 @@ struct Span {
 // more than `over` tokens.
 template <int pair, int wide, int tile, int over, int chunk, int slice>
 struct Way {
+  // How many bytes ahead a tile of T tokens calls for what it will read, if it is the first to read it: one or two
+  // tokens wait for memory anyway.
+  static constexpr int ahead(int tokens) { return chunk > 16 || tokens < 3 ? 0 : 2048; }
   static constexpr int kPair = pair, kWide = wide, kTile = tile, kChunk = chunk, kSlice = slice;
   // The smallest tile when chunks are cut evenly.
   static constexpr int least() {
@@ -86,7 +96,7 @@ TS_INLINE void run_tile(const Span& span, int token, int size, float* sums) {
   if constexpr (T > W::least()) {
     if (size < T) return run_tile<M, W, L, T - 1>(span, token, size, sums);
   }
-  M::template tile<L, W::kWide, T>(span, token, sums);
+  M::template tile<L, W::kWide, T, W::ahead(T)>(span, token, sums);
 }
 
 // The lines of `out` that a tile will write are called for before its work begins.
@@ -143,7 +153,8 @@ void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch
     const int depth = c.w->cols - k < even ? c.w->cols - k : even;
     const uint8_t* const* sliced = scratch.unpack(panels, k, depth);
     const void* kept = keep.keep(*c.x, token, tokens, k, depth);
-    Span span{&c, sliced, sliced == panels ? k : 0, k, depth, 16 * first, token, kept, Keep::kRow};
+    Span span{&c,         sliced,          sliced == panels ? k : 0,        k, depth, 16 * first, token, kept,
+              Keep::kRow, cut.panel_bytes, (W::kPair - 1) * cut.panel_bytes};
     for (int p = 0; p < W::kPair; p += W::kWide, span.panels += W::kWide, span.row += 16 * W::kWide)
       run_tiles<M, W, L>(span, token, tokens, sums + 16 * p);
   }
