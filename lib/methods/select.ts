@@ -70,19 +70,32 @@ export function range(from: number, to: number): Int32Array {
 /** 1-D pooling, stride 1, over values[0, n): the average counts the padding's zeros, the maximum ignores them. `kernel` is odd. */
 export function pool(values: ArrayLike<number>, n: number, kernel: number, kind: 'max' | 'avg'): Float64Array {
   const half = kernel >> 1
+  // `half` places of padding on both sides, so that no step of the loops is a special case.
+  const padded = new Float64Array(n + 2 * half).fill(kind === 'max' ? Number.NEGATIVE_INFINITY : 0)
+  for (let i = 0; i < n; i++) padded[half + i] = kind === 'max' ? ordered(values[i] as number) : (values[i] as number)
+  if (kind === 'max') return slidingMaximum(padded, kernel).subarray(0, n)
   const pooled = new Float64Array(n)
   for (let i = 0; i < n; i++) {
-    const end = Math.min(n - 1, i + half)
-    let most = Number.NEGATIVE_INFINITY
     let sum = 0
-    for (let j = Math.max(0, i - half); j <= end; j++) {
-      const value = values[j] as number
-      sum += value
-      if (value > most) most = value
-    }
-    pooled[i] = kind === 'max' ? most : sum / kernel
+    for (let j = i; j < i + kernel; j++) sum += padded[j] as number
+    pooled[i] = sum / kernel
   }
   return pooled
+}
+
+/** x[i] becomes the maximum of x[i, i + kernel): spans of 1, 2, 4, … places, then two that overlap. In place. */
+function slidingMaximum(x: Float64Array, kernel: number): Float64Array {
+  let span = 1
+  for (; 2 * span <= kernel; span *= 2) spread(x, span)
+  if (span < kernel) spread(x, kernel - span)
+  return x
+}
+
+function spread(x: Float64Array, by: number): void {
+  for (let i = 0; i + by < x.length; i++) {
+    const next = x[i + by] as number
+    if (next > (x[i] as number)) x[i] = next
+  }
 }
 
 /**
