@@ -1,5 +1,5 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
-import type { CacheSeen, Decided, Decision, LayerSeen, Schedule, Shape } from './methods/index.js'
+import type { CacheSeen, Decided, Decision, LayerSeen, Partners, Schedule, Shape } from './methods/index.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
 import { pieceEnd } from './pieces.js'
 import type { PlanEntry } from './plan.js'
@@ -158,27 +158,30 @@ async function decideBefore(
   const start = performance.now()
   const sources = native.rows()
   let attention = probed
+  const places = Int32Array.from(sources.keys()).filter((place) => droppable.has(sources[place] as number))
   let keys: Float32Array | undefined
+  let partners: Partners | undefined
   for (const need of schedule.layerNeeds(layer)) {
     if (need.what === 'keys') keys = await scheduler.job((m) => m.probeKeys(native, layer))
+    if (need.what === 'partners' && places.length > 1)
+      partners = await scheduler.job((m) => m.probePartners(native, layer, places))
     if (need.what !== 'attention') continue
     if (need.of === 'next') attention = await scheduler.job((m) => m.probe(native, layer, need.rows))
     else attention ??= meanOverHeads(native, layer - 1, shape.kvHeads, sources.length)
     const looked = Math.min(need.rows, sources.length)
     attention = attention.map((mass) => mass / looked)
   }
-  const places: number[] = []
-  for (const [place, source] of sources.entries()) if (droppable.has(source)) places.push(place)
   const seen: LayerSeen = {
     at: 'layer',
     shape,
     layer,
     step,
     sources,
-    droppable: Int32Array.from(places),
+    droppable: places,
     given: droppable.size,
     attention: () => attention ?? notAsked('attention'),
     keys: () => keys ?? notAsked('keys'),
+    partners: () => partners ?? notAsked('partners'),
     hidden: () => native.hidden(),
   }
   const decided = schedule.decide(seen, { trace: context.trace })
@@ -254,10 +257,12 @@ function cacheSeen(
 }
 
 function actionOf(decision: Decision): Action[] {
-  if (decision.action === 'drop')
-    return [{ drop: Int32Array.from(decision.kept), repack: decision.positions === 'repack' }]
-  if (decision.action === 'merge')
-    return [{ merge: Int32Array.from(decision.into), repack: decision.positions === 'repack' }]
+  if (decision.action === 'drop') return [{ drop: integers(decision.kept), repack: decision.positions === 'repack' }]
+  if (decision.action === 'merge') return [{ merge: integers(decision.into), repack: decision.positions === 'repack' }]
   if (decision.action !== 'evict') return []
-  return [{ layer: decision.layer, evict: decision.keptPerHead.map((kept) => Int32Array.from(kept)) }]
+  return [{ layer: decision.layer, evict: decision.keptPerHead.map(integers) }]
+}
+
+function integers(values: ArrayLike<number>): Int32Array {
+  return values instanceof Int32Array ? values : new Int32Array(values)
 }

@@ -205,6 +205,12 @@ export interface NativeModel {
   probe(session: NativeSession, layer: number, rows: number): Promise<Float32Array>
   /** Un-rotated keys of the call's rows in the layer that would run next, mean over KV heads: [rows × headSize]. */
   probeKeys(session: NativeSession, layer: number): Promise<Float32Array>
+  /** Of the call's rows in these places, two at least, by their probeKeys: the even ones of the list find their partners among the odd ones, each by its number there. */
+  probePartners(
+    session: NativeSession,
+    layer: number,
+    places: Int32Array,
+  ): Promise<{ partner: Int32Array; similarity: Float32Array }>
   /** Probabilities [rows × heads × tokens so far and of the call], by source (0 where there is no row), of the given rows (places in the call's rows) in the layer that would run next. */
   probeRows(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
   close(): void

@@ -136,7 +136,9 @@ export function evict(
   if (rows.every((head, h) => (budgets[h] ?? 0) >= head.rows)) return null
   const keptPerHead = rows.map((head, h) => {
     const sources = seen.sources(h)
-    return selectRows(head.rows, budgets[h] ?? 0, head.safe, head.scores).map((place) => sources[place] as number)
+    const kept = selectRows(head.rows, budgets[h] ?? 0, head.safe, head.scores)
+    for (let i = 0; i < kept.length; i++) kept[i] = sources[kept[i] as number] as number
+    return kept
   })
   const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead }
   return scores.length > 0 ? { ...decision, scores: rows.map((_, h) => scores[h] ?? []) } : decision

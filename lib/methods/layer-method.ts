@@ -55,6 +55,8 @@ export function dropTo(
   const gone = new Uint8Array(sources.length)
   for (const place of droppable) gone[place] = 1
   for (const best of topK(scores, target)) gone[droppable[best] as number] = 0
-  const kept = sources.filter((_, place) => gone[place] === 0)
+  const kept = new Int32Array(sources.length - droppable.length + target)
+  for (let place = 0, filled = 0; place < sources.length; place++)
+    if (gone[place] === 0) kept[filled++] = sources[place] as number
   return { action: 'drop', layer, kept, positions, scores }
 }

@@ -38,12 +38,22 @@ export type Look =
 
 /**
  * attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run
- * next.
+ * next. partners: of the droppable rows, by those keys.
  */
 export type LayerNeed =
   | { what: 'attention'; rows: number; of: 'before' | 'next' }
   | { what: 'keys' }
+  | { what: 'partners' }
   | { what: 'hidden' }
+
+/**
+ * A bipartite match: of the droppable rows the even ones (the first, the third, …) are A, the odd ones B. Row i of A finds row partner[i] of B with the most similar key
+ * (of equals the lowest); similarity[i] is their cosine, 0 with a row of zeros.
+ */
+export interface Partners {
+  readonly partner: Int32Array
+  readonly similarity: Float32Array
+}
 
 /**
  * attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. expected: what queries like those of the call would look at from
@@ -70,6 +80,8 @@ export interface LayerSeen {
   attention(): Float32Array
   /** [rows × headSize], un-rotated, mean over KV heads. */
   keys(): Float32Array
+  /** Of the droppable rows, of which there are two at least. */
+  partners(): Partners
   /** [rows × hiddenSize]. */
   hidden(): Float32Array
 }

@@ -37,11 +37,13 @@ export function gatherNeeds(parts: readonly Part[]): Needs {
 
 function layerNeeds(parts: readonly Part[]): Map<number, LayerNeed[]> {
   const all = new Map<number, LayerNeed[]>()
+  const lookers = new Map<number, number>()
   for (const { looks, method } of parts) {
     for (const look of looks) {
       if (look.at !== 'layer') continue
       const found = all.get(look.layer) ?? []
       all.set(look.layer, found)
+      lookers.set(look.layer, (lookers.get(look.layer) ?? 0) + 1)
       for (const need of look.needs) {
         const same = found.find(({ what }) => what === need.what)
         if (same === undefined) found.push(need)
@@ -49,6 +51,11 @@ function layerNeeds(parts: readonly Part[]): Map<number, LayerNeed[]> {
           throw twoWays(method.label, method.label, `before layer ${look.layer}`)
       }
     }
+  }
+  // Whoever comes second finds other rows, whose partners are not native's: the keys tell.
+  for (const [layer, needs] of all) {
+    const asked = (what: LayerNeed['what']) => needs.some((need) => need.what === what)
+    if ((lookers.get(layer) ?? 0) > 1 && asked('partners') && !asked('keys')) needs.push({ what: 'keys' })
   }
   return all
 }

@@ -1,5 +1,6 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
 import type { CacheSeen, Decision, LayerSeen, Seen } from './method.js'
+import { partnersOf } from './partners.js'
 
 /** Each observation is fetched at most once, whoever asks how often. */
 export function remembered<S extends Seen>(seen: S): S
@@ -10,6 +11,7 @@ export function remembered(seen: Seen): Seen {
     const reads = {
       attention: once(() => seen.attention()),
       keys: once(() => seen.keys()),
+      partners: once(() => seen.partners()),
       hidden: once(() => seen.hidden()),
     }
     return { at, droppable, given, layer, shape, sources, step, ...reads }
@@ -39,6 +41,8 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
   const places = placesOf(seen.sources, kept)
   const free = new Uint8Array(rows)
   for (const place of seen.droppable) free[place] = 1
+  const droppable = Int32Array.from(places.keys()).filter((place) => free[places[place] as number] === 1)
+  const keys = once(() => gather(seen.keys(), places, rows))
   return {
     at,
     given,
@@ -46,9 +50,10 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
     shape,
     step,
     sources: gather(seen.sources, places, rows),
-    droppable: Int32Array.from(places.keys()).filter((place) => free[places[place] as number] === 1),
+    droppable,
     attention: once(() => gather(seen.attention(), places, rows)),
-    keys: once(() => gather(seen.keys(), places, rows)),
+    keys,
+    partners: once(() => partnersOf(keys(), droppable, shape.headSize)),
     hidden: once(() => gather(seen.hidden(), places, rows)),
   }
 }

@@ -86,6 +86,18 @@ Napi::Value results(Napi::Env env, Batch& batch) {
 
 }  // namespace
 
+// Places in the rows of the session's call.
+static std::vector<int32_t> need_places(const Napi::CallbackInfo& info, size_t index, const char* name) {
+  const Session& s = JsSession::from(info[0])->get(info.Env());
+  if (!s.running()) wrong(info.Env(), "session", "a session with a call under way");
+  std::vector<int32_t> places = copy_of<int32_t>(info[index], name);
+  for (int32_t place : places) {
+    if (place < 0 || static_cast<size_t>(place) >= s.rows().source.size())
+      wrong(info.Env(), name, "places in the call's rows");
+  }
+  return places;
+}
+
 // Marks the model and the sessions as at work, and the work as something that an ending thread stops.
 struct Work {
   Work(Napi::Env env, std::shared_ptr<std::atomic<bool>> model_busy, const std::vector<Napi::Object>& objects,
@@ -156,9 +168,16 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
   const Napi::Array list = info[1].As<Napi::Array>();
   auto actions = std::make_shared<std::vector<std::function<void(Session&)>>>();
+  std::vector<Session::Eviction> evictions;  // of different layers, gathered into one
+  const auto flush = [&] {
+    if (evictions.empty()) return;
+    actions->push_back([all = std::move(evictions)](Session& s) { s.evict(all); });
+    evictions.clear();
+  };
   for (uint32_t i = 0; i < list.Length(); i++) {
     const Napi::Object o = need_object(list.Get(i), "action");
     const bool repack = is_true(o.Get("repack"));
+    if (!o.Has("evict")) flush();
     if (o.Has("drop")) {
       actions->push_back(
           [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); });
@@ -169,13 +188,19 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
       const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);
       if (!o.Get("evict").IsArray()) wrong(info.Env(), "evict", "an array");
       const Napi::Array heads = o.Get("evict").As<Napi::Array>();
-      std::vector<std::vector<int32_t>> kept;
-      for (uint32_t h = 0; h < heads.Length(); h++) kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
-      actions->push_back([layer, kept = std::move(kept)](Session& s) { s.evict(layer, kept); });
+      for (const Session::Eviction& e : evictions) {
+        if (e.layer != layer) continue;
+        flush();
+        break;
+      }
+      evictions.push_back({layer, {}});
+      for (uint32_t h = 0; h < heads.Length(); h++)
+        evictions.back().kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
     } else {
       actions->push_back([](Session& s) { s.commit(); });
     }
   }
+  flush();
   return work_on<int>(
       info,
       [actions](Stage&, Session& s) {
@@ -235,13 +260,23 @@ Napi::Value JsModel::probe_keys(const Napi::CallbackInfo& info) {
   const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
   return look(info, [=](Stage& stage, Session& s) { return stage.probe_keys(s, layer); });
 }
+Napi::Value JsModel::probe_partners(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
+  std::vector<int32_t> places = need_places(info, 2, "places");
+  if (places.size() < 2) wrong(info.Env(), "places", "two places at least");
+  return work_on<Stage::Partners>(
+      info,
+      [layer, places = std::move(places)](Stage& stage, Session& s) { return stage.probe_partners(s, layer, places); },
+      [](Napi::Env env, Stage::Partners& found) -> Napi::Value {
+        Napi::Object o = Napi::Object::New(env);
+        o.Set("partner", copy_array(env, found.partner));
+        o.Set("similarity", copy_array(env, found.similarity));
+        return o;
+      });
+}
 Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {
   const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
-  std::vector<int32_t> rows = copy_of<int32_t>(info[2], "rows");
-  const int n = static_cast<int>(JsSession::from(info[0])->get(info.Env()).rows().source.size());
-  for (int32_t r : rows) {
-    if (r < 0 || r >= n) wrong(info.Env(), "rows", "places in the call's rows");
-  }
+  std::vector<int32_t> rows = need_places(info, 2, "rows");
   return look(info,
               [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_rows(s, layer, rows); });
 }

@@ -25,6 +25,7 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceMethod<&JsModel::save>("save"),
                          InstanceMethod<&JsModel::probe>("probe"),
                          InstanceMethod<&JsModel::probe_keys>("probeKeys"),
+                         InstanceMethod<&JsModel::probe_partners>("probePartners"),
                          InstanceMethod<&JsModel::probe_rows>("probeRows"),
                          InstanceMethod<&JsModel::close>("close"),
                      });

@@ -35,6 +35,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value probe(const Napi::CallbackInfo& info);
   Napi::Value probe_keys(const Napi::CallbackInfo& info);
+  Napi::Value probe_partners(const Napi::CallbackInfo& info);
   Napi::Value probe_rows(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

@@ -1,5 +1,6 @@
 // Cuts: what a plan does to the rows of a call between two layers, and to the rows of the cache.
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "core/error.h"
@@ -92,20 +93,30 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   if (repack) rows_.extent = static_cast<int>(rows_.source.size());
 }
 
-void Session::evict(int layer, const std::vector<std::vector<int32_t>>& kept) {
-  const CacheShape& shape = cache_->shape();
-  if (kept.size() != static_cast<size_t>(shape.kv_heads))
-    throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(shape.kv_heads) +
-                                " KV heads, got " + std::to_string(kept.size()));
-  std::vector<std::vector<int32_t>> index;
-  for (int h = 0; h < shape.kv_heads; h++)
-    index.push_back(places(cache_->head(layer, h).source, kept[static_cast<size_t>(h)], "cache rows"));
-  evicted_ = true;
-  for (int h = 0; h < shape.kv_heads; h++) {
-    const std::vector<int32_t>& rows = index[static_cast<size_t>(h)];
-    if (static_cast<int>(rows.size()) < cache_->rows(layer, h))
-      cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
+void Session::evict(const std::vector<Eviction>& layers) {
+  const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
+  std::vector<std::vector<int32_t>> index;  // of all heads of all layers
+  for (const Eviction& e : layers) {
+    if (e.kept.size() != heads)
+      throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(heads) + " KV heads, got " +
+                                  std::to_string(e.kept.size()));
+    for (size_t h = 0; h < heads; h++)
+      index.push_back(places(cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h], "cache rows"));
   }
+  evicted_ = true;
+  std::atomic<bool> full{false};
+  Team team(model_->threads);
+  team.each(static_cast<int>(index.size()), [&](int i, int) {
+    const std::vector<int32_t>& rows = index[static_cast<size_t>(i)];
+    const int layer = layers[static_cast<size_t>(i) / heads].layer, h = i % static_cast<int>(heads);
+    if (static_cast<int>(rows.size()) == cache_->rows(layer, h)) return;
+    try {
+      cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
+    } catch (const Error&) {
+      full = true;
+    }
+  });
+  if (full) throw Error(Code::out_of_memory, "[plan] expected memory for the rows that stay, the system gave none");
 }
 
 }  // namespace tokensieve

@@ -141,15 +141,29 @@ std::vector<float> Stage::probe_keys(Session& s, int layer) {
       model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
                                 ld, team);
     }
+    const float share = 1 / static_cast<float>(c.kv_heads);
     for (int i = 0; i < count; i++) {
       float* sum = mean.data() + static_cast<size_t>(begin + i) * size;
-      for (size_t j = 0; j < ld; j++) {
-        sum[j % size] += k[static_cast<size_t>(i) * ld + j] / static_cast<float>(c.kv_heads);
+      const float* head = k.data() + static_cast<size_t>(i) * ld;
+      for (int h = 0; h < c.kv_heads; h++, head += size) {
+        for (size_t j = 0; j < size; j++) sum[j] += head[j] * share;
       }
     }
   }
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
   return mean;
+}
+
+Stage::Partners Stage::probe_partners(Session& s, int layer, const std::vector<int32_t>& places) {
+  const std::vector<float> keys = probe_keys(s, layer);
+  const int n = static_cast<int>(places.size()), size = model_->config.head_size;
+  Team team(model_->threads, &s.stop());
+  Partners found{std::vector<int32_t>((places.size() + 1) / 2), std::vector<float>((places.size() + 1) / 2)};
+  scratch_.need(model_->backend->partners_scratch(n, size, team.size()));
+  model_->backend->partners(keys.data(), static_cast<size_t>(size), size, places.data(), n, found.partner.data(),
+                            found.similarity.data(), scratch_.data(), team);
+  if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
+  return found;
 }
 
 }  // namespace tokensieve

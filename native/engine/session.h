@@ -95,7 +95,11 @@ class Session {
   void ran(int layer);  // the rows of the call went through this layer
 
   // ---- cache
-  void evict(int layer, const std::vector<std::vector<int32_t>>& kept);  // sources a head; plan
+  struct Eviction {
+    int layer;
+    std::vector<std::vector<int32_t>> kept;  // sources a head
+  };
+  void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
   const Rule& rule(int layer) const { return rules_[static_cast<size_t>(layer)]; }
   bool sums_attention(int layer) const;  // mass is added to the cache's rows

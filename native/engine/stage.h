@@ -48,6 +48,13 @@ class Stage {
                            int rows);  // [rows of the call]: mean over heads, sum over the last `rows` rows
   std::vector<float> probe_keys(Session& s,
                                 int layer);  // [rows of the call][head_size]: un-rotated, mean over KV heads
+  // The rows of the call in these places (ascending, two at least), by their keys as probe_keys gives them: the even ones
+  // of the list find their partners among the odd ones (kernels/partners.h).
+  struct Partners {
+    std::vector<int32_t> partner;
+    std::vector<float> similarity;
+  };
+  Partners probe_partners(Session& s, int layer, const std::vector<int32_t>& places);
   std::vector<float> probe_rows(
       Session& s, int layer,
       const std::vector<int32_t>& rows);  // [rows][heads][tokens so far and of the call], by source

@@ -6,6 +6,7 @@
 #include "kernels/kv_page.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
+#include "kernels/partners.h"
 #include "kernels/quantize.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -32,6 +33,8 @@ struct Backend {
   TopK top_k;
   Gather gather;
   Merge merge;
+  PartnersScratch partners_scratch;
+  Partners partners;
   PageBytes page_bytes;
   StoreRows store_rows;
   StoreKiviKeys store_kivi_keys;

@@ -66,6 +66,7 @@ Backend make_table(const BackendList& list) {
   TS_TRACED(top_k);
   TS_TRACED(gather);
   TS_TRACED(merge);
+  TS_TRACED(partners);
   TS_TRACED(attention);
   TS_TRACED(attention_probe);
 #undef TS_TRACED

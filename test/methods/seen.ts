@@ -1,6 +1,7 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
 
 import type { CacheSeen, LayerSeen, Method, Shape } from '../../lib/methods/index.js'
+import { partnersOf } from '../../lib/methods/partners.js'
 import { generator } from '../numbers.js'
 
 export const shape: Shape = {
@@ -102,6 +103,7 @@ export function layerSeen(given: LayerGiven): LayerSeen {
     given: given.given ?? given.droppable.length,
     attention: read(given.attention, 'attention'),
     keys: read(given.keys, 'keys'),
+    partners: () => partnersOf(read(given.keys, 'keys')(), given.droppable, (given.shape ?? shape).headSize),
     hidden: read(undefined, 'hidden'),
   }
 }

@@ -73,3 +73,19 @@ test('a budget below what is protected: the newest, the sinks, the newer ones', 
   t.same(pick(2, 3, 0), [0, 1], 'no recent ones are protected')
   t.same(pick(4, 20, 20), [0, 1, 2, 9], 'more sinks than rows')
 })
+
+test('floats that are not negative take a path of their own, which agrees', async (t) => {
+  const next = generator(77)
+  for (const n of [1, 2, 6, 7, 50, 400]) {
+    for (const steps of [3, 1e6]) {
+      const values = Float32Array.from({ length: n }, () => Math.floor(next() * steps) / steps / 8)
+      if (n > 2) values[2] = Number.POSITIVE_INFINITY
+      for (const kernel of [1, 3, 5, 7, 9, 31])
+        t.same([...pool(values, n, kernel, 'max')], [...pool(Array.from(values), n, kernel, 'max')])
+      for (const k of [1, 2, n >> 1, n - 1])
+        t.same([...topK(values, k, 1)], [...topK(Array.from(values), k, 1)], `${k} of ${n}`)
+    }
+  }
+  t.same([...topK(Float32Array.of(-1, Number.NaN, -2, 0.5), 2)], [0, 3])
+  t.same([...pool(Float32Array.of(-3, -1, -2), 3, 3, 'max')], [-1, -1, -1])
+})

@@ -1,6 +1,9 @@
 // ToMe. Numbers of the card, worked by hand.
 import { test } from 'tap'
-import { methods } from '../../lib/methods/index.js'
+import { defineMethod, methods } from '../../lib/index.js'
+import { partnersOf } from '../../lib/methods/partners.js'
+import { loadTiny } from '../engine.js'
+import { randomIds } from '../numbers.js'
 import { layerSeen, shape, span } from './seen.js'
 
 const flat = { ...shape, headSize: 2 }
@@ -63,5 +66,39 @@ test('tome: a budget for each listed layer', async (t) => {
       .looks(shape)
       .map((look) => look.at === 'layer' && look.layer),
     [2, 4],
+  )
+})
+
+test('tome: native finds the partners that the keys tell, also after another method', async (t) => {
+  const { model } = await loadTiny(t)
+  const ids = randomIds(90, 7)
+  const prompt = [{ ids: ids.slice(0, 3) }, { ids: ids.slice(3, 80), droppable: true }, { ids: ids.slice(80) }]
+  let looked = 0
+  const spy = defineMethod({
+    name: 'spy',
+    acts: 'layers',
+    looks: { at: 'layer', layer: 2, needs: [{ what: 'keys' }, { what: 'partners' }] },
+    decide(seen) {
+      if (seen.at !== 'layer') return null
+      const expected = partnersOf(seen.keys(), seen.droppable, seen.shape.headSize)
+      const { partner, similarity } = seen.partners()
+      t.same(partner, expected.partner)
+      t.ok(similarity.every((value, i) => Math.abs(value - (expected.similarity[i] as number)) < 1e-6))
+      looked++
+      return null
+    },
+  })
+  await model.session({ methods: [spy()] }).forward(prompt)
+  t.equal(looked, 1)
+  const both = model.session({
+    methods: [methods.chain(methods.fastv({ layer: 2 }), methods.tome({ layers: [2], keep: 0.25 }))],
+  })
+  await both.forward(prompt)
+  t.same(
+    both.plan.map(({ action, after, before }) => [action, before, after]),
+    [
+      ['drop', 90, 52],
+      ['merge', 52, 33],
+    ],
   )
 })

@@ -2,6 +2,7 @@
 // what should come out, by the formula in double over the rows as load_rows of the reference reads them.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "kernel_test.h"

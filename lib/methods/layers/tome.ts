@@ -40,7 +40,7 @@ export const tome = defineMethod({
     (Array.isArray(keep) ? (keep[listed(layers, shape).indexOf(layer)] ?? 1) : keep) as Budget,
   looks(shape, { layers }, grant) {
     const before = [...new Set(listed(layers, shape))].filter((layer) => !keepsAll(grant.keep(shape, layer)))
-    return before.map((layer) => ({ at: 'layer', layer, needs: [{ what: 'keys' }] }))
+    return before.map((layer) => ({ at: 'layer', layer, needs: [{ what: 'partners' }] }))
   },
   decide(seen, { positions }, grant) {
     if (seen.at !== 'layer') return null
@@ -55,52 +55,11 @@ function listed(layers: readonly number[] | null, { layers: depth }: Shape): rea
 }
 
 /** [rows]: the source that holds each row after the `pairs` most similar pairs are merged. */
-function fold(seen: LayerSeen, pairs: number): Int32Array {
-  const { droppable, sources } = seen
-  const size = seen.shape.headSize
-  const units = normalized(seen.keys(), droppable, size)
-  const halves = droppable.length >> 1
-  const odd = droppable.length - halves
-  const partner = new Int32Array(odd)
-  const similarity = new Float64Array(odd).fill(Number.NEGATIVE_INFINITY)
-  for (let a = 0; a < odd; a++) {
-    const from = units.subarray(2 * a * size, (2 * a + 1) * size)
-    for (let b = 0; b < halves; b++) {
-      const dot = product(from, units, (2 * b + 1) * size)
-      if (dot <= (similarity[a] as number)) continue
-      similarity[a] = dot
-      partner[a] = b
-    }
-  }
+function fold({ droppable, partners, sources }: LayerSeen, pairs: number): Int32Array {
+  const { partner, similarity } = partners()
   const into = sources.slice()
   for (const a of topK(similarity, pairs)) {
     into[droppable[2 * a] as number] = sources[droppable[2 * (partner[a] as number) + 1] as number] as number
   }
   return into
-}
-
-/** [places × size] of unit length; a row of zeros stays one. In double, which spares the loop over pairs a conversion. */
-function normalized(rows: Float32Array, places: Int32Array, size: number): Float64Array {
-  const units = new Float64Array(places.length * size)
-  for (const [i, place] of places.entries()) {
-    const row = units.subarray(i * size, (i + 1) * size)
-    row.set(rows.subarray(place * size, (place + 1) * size))
-    const scale = 1 / (Math.sqrt(product(row, row, 0)) || 1)
-    for (let c = 0; c < size; c++) row[c] = (row[c] as number) * scale
-  }
-  return units
-}
-
-// Four sums side by side: a single chain of additions would wait for each one.
-function product(a: Float64Array, b: Float64Array, at: number): number {
-  let [s0, s1, s2, s3] = [0, 0, 0, 0]
-  const end = a.length & ~3
-  for (let c = 0; c < end; c += 4) {
-    s0 += (a[c] as number) * (b[at + c] as number)
-    s1 += (a[c + 1] as number) * (b[at + c + 1] as number)
-    s2 += (a[c + 2] as number) * (b[at + c + 2] as number)
-    s3 += (a[c + 3] as number) * (b[at + c + 3] as number)
-  }
-  for (let c = end; c < a.length; c++) s0 += (a[c] as number) * (b[at + c] as number)
-  return s0 + s1 + (s2 + s3)
 }

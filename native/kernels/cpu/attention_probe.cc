@@ -9,7 +9,7 @@ namespace tokensieve::kernels::TS_ISA {
 
 namespace {
 
-constexpr int kRunRows = 8 * kTileRows;
+constexpr int kRunRows = 2 * kTileRows;  // few enough that the newest rows of a prompt are work for several threads
 
 // What the scratch holds, by numbers of floats.
 struct Probe {

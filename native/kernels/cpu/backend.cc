@@ -21,6 +21,8 @@ const Backend& backend() noexcept {
       top_k,
       gather,
       merge,
+      partners_scratch,
+      partners,
       page_bytes,
       store_rows,
       store_kivi_keys,

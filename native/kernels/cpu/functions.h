@@ -32,6 +32,8 @@ Function<Softmax> softmax;
 Function<TopK> top_k;
 Function<Gather> gather;
 Function<Merge> merge;
+Function<PartnersScratch> partners_scratch;
+Function<Partners> partners;
 Function<PageBytes> page_bytes;
 Function<StoreRows> store_rows;
 Function<StoreKiviKeys> store_kivi_keys;

@@ -21,6 +21,8 @@ const Backend& reference_backend() noexcept {
       reference::top_k,
       reference::gather,
       reference::merge,
+      reference::partners_scratch,
+      reference::partners,
       reference::page_bytes,
       reference::store_rows,
       reference::store_kivi_keys,
