@@ -164,6 +164,8 @@ export interface NativeSession {
   firstRows(): number
   /** Makes this empty session begin with the first tokens of another one of the same options (contextLength aside), whose rows are shared until one of the two changes them. All of its tokens: as its fork, rules aside. */
   take(from: NativeSession, tokens: number): void
+  /** Memory of its free pages goes back to the system, unless a call is under way. */
+  giveBack(): void
   /** Live, while a stage call runs too. rowBytes: of one row of one KV head, both sides. */
   stats(): NativeStats
   close(): void

@@ -172,6 +172,7 @@ export class Prefix {
     const held = this.#mark
     this.#mark = undefined
     held?.native.close()
+    if (held) this.#holder.native.giveBack()
     return held !== undefined
   }
 

@@ -128,7 +128,7 @@ t.test('what is held for others goes when memory is needed, the least recently u
   const scheduler = { job: (work: () => Promise<unknown>) => work() } as unknown as Scheduler
   const prefixOf = (name: string, fork: (() => object) | undefined) => {
     const held = { stats: () => ({ bytes: 100 }), close: () => void closed.push(name) }
-    const native = { fork: fork ?? (() => held), firstRows: () => 0, take: () => {} }
+    const native = { fork: fork ?? (() => held), firstRows: () => 0, take: () => {}, giveBack: () => {} }
     const schedule = { cuts: [1], cacheLayers: () => [], observations: () => [], repack: false }
     const kv = { keys: 'f16', values: 'f16' }
     const settings = { reuse: true, methods: [], standing: [], trace: false, kv, shape: { windows: [0] }, schedule }

@@ -281,3 +281,21 @@ t.test('shared rows are stored once', async (t) => {
   await Promise.all([giver, quarter, ...takers].map((session) => session.close()))
   t.ok(native().cacheBytes() <= before + own / 20, 'and all of it goes')
 })
+
+t.test('what sliding layers give up is kept for others, or goes back at once', async (t) => {
+  const { model } = await loadTiny(t, { architecture: 'gemma3', headSize: 64 })
+  const long = randomIds(3000, 95)
+  const before = native().cacheBytes()
+  const held = async (reuse: boolean) => {
+    const session = model.session({ reuse })
+    await session.forward(long, { logits: 'none' })
+    return { session, added: native().cacheBytes() - before }
+  }
+  const own = await held(false)
+  await own.session.close()
+  const open = await held(true)
+  t.ok(own.added < open.added * 0.6, `${own.added} of ${open.added} bytes`)
+  open.session.truncate(2900)
+  const after = native().cacheBytes() - before
+  t.ok(after < open.added * 0.6, `${after} bytes when it is held no longer`)
+})

@@ -93,6 +93,7 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::fork>("fork"),
                          InstanceMethod<&JsSession::first_rows>("firstRows"),
                          InstanceMethod<&JsSession::take>("take"),
+                         InstanceMethod<&JsSession::give_back>("giveBack"),
                          InstanceMethod<&JsSession::stats>("stats"),
                          InstanceMethod<&JsSession::close>("close"),
                      });
@@ -242,6 +243,10 @@ void JsSession::take(const Napi::CallbackInfo& info) {
   const Session& from = JsSession::from(info[0])->idle(info.Env());
   guarded(info.Env(), [&] { s.take(from, need_int(info[1], "tokens", 0, 1 << 30)); });
   report();
+}
+void JsSession::give_back(const Napi::CallbackInfo& info) {
+  Session& s = get(info.Env());
+  if (!busy_ && !s.running()) s.cache().give_back();  // a call has reserved what it will fill
 }
 void JsSession::close(const Napi::CallbackInfo&) {
   if (session_) session_->stop() = true;

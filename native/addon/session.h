@@ -52,6 +52,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   Napi::Value fork(const Napi::CallbackInfo& info);
   Napi::Value first_rows(const Napi::CallbackInfo& info);
   void take(const Napi::CallbackInfo& info);
+  void give_back(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

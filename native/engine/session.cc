@@ -219,7 +219,9 @@ void Session::trim_window(int layer) {
        h++) {  // the next query stands at `end` and sees sources above end - window
     const std::vector<int32_t>& source = cache_->head(layer, h).source;
     const auto seen = std::upper_bound(source.begin(), source.end(), end - window);
-    cache_->remove_first(layer, h, static_cast<int>(seen - source.begin()));
+    const int gone = static_cast<int>(seen - source.begin());
+    cache_->remove_first(layer, h, gone);
+    evicted_ = evicted_ || (ids_.size() > 1 && gone > 0);
   }
 }
 
