@@ -260,7 +260,15 @@ function actionOf(decision: Decision): Action[] {
   if (decision.action === 'drop') return [{ drop: integers(decision.kept), repack: decision.positions === 'repack' }]
   if (decision.action === 'merge') return [{ merge: integers(decision.into), repack: decision.positions === 'repack' }]
   if (decision.action !== 'evict') return []
-  return [{ layer: decision.layer, evict: decision.keptPerHead.map(integers) }]
+  const { folds, keys = false, keptPerHead, layer, sizes = false } = decision
+  const evict = keptPerHead.map(integers)
+  if (folds === undefined) return [{ layer, evict }]
+  const typed = folds.map(({ from, into, weights }) => ({
+    from: integers(from),
+    into: integers(into),
+    weights: Float32Array.from(weights),
+  }))
+  return [{ layer, evict, folds: typed, keys, sizes }]
 }
 
 function integers(values: ArrayLike<number>): Int32Array {

@@ -65,14 +65,22 @@ export interface NativeStats {
   layers: { rows: number[]; bytes: number }[]
 }
 
+/** Rows of a head that fold into others, by source: each adds weights[i] times row from[i] to row into[i], which keeps 1 of itself, or what an entry with from = into says. */
+export interface Fold<I = ArrayLike<number>, W = ArrayLike<number>> {
+  readonly from: I
+  readonly into: I
+  readonly weights: W
+}
+
 /**
  * What a plan does to a session. drop: sources of the rows that go on. merge: row i of the call folds into the row of source merge[i] (which holds itself); the mean is weighted by
- * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
+ * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each; before the others go, `folds` (one a head) adds them to those in double, values
+ * and, with `keys`, keys too; with `sizes` they become means instead, weighted by weights times the tokens that rows hold, and count in attention by the sum of those. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
  */
 export type Action =
   | { drop: Int32Array; repack: boolean }
   | { merge: Int32Array; repack: boolean }
-  | { layer: number; evict: Int32Array[] }
+  | { layer: number; evict: Int32Array[]; folds?: Fold<Int32Array, Float32Array>[]; keys?: boolean; sizes?: boolean }
   | { commit: true }
 
 export interface SamplerOptions {

@@ -1,6 +1,6 @@
 // A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
 import { TokensieveError, typeError } from './errors.js'
-import type { CacheSeen, Decision, LayerSeen, Positions, Seen, Shape } from './methods/method.js'
+import type { CacheSeen, Decision, Fold, Folding, LayerSeen, Positions, Seen, Shape } from './methods/method.js'
 import type { Rule } from './native.js'
 
 /** One decision that was applied to one layer. Indices are sources: places in session.ids. */
@@ -19,6 +19,10 @@ export interface PlanEntry {
   kept?: number[]
   /** 'evict': the same per KV head. */
   keptPerHead?: number[][]
+  /** 'evict': rows that folded into rows that stayed, per KV head: values, with `keys` keys too, with `sizes` counted in attention. */
+  folds?: { from: number[]; into: number[]; weights: number[] }[]
+  keys?: boolean
+  sizes?: boolean
   /** 'merge': for each row of before, the row that holds it now. */
   into?: number[]
   /** A standing rule, applied by native after every decode step. */
@@ -129,12 +133,42 @@ function flags({ droppable, sources }: LayerSeen): Uint8Array {
   return free
 }
 
-function checkEvict({ keptPerHead, layer }: Decision & { action: 'evict' }, seen: CacheSeen, who: string): void {
+function checkEvict({ folds, keptPerHead, layer }: Evict, seen: CacheSeen, who: string): void {
   const heads = seen.shape.kvHeads
   if (keptPerHead?.length !== heads)
     throw planError(who, `the rows of ${heads} KV heads of layer ${layer}`, keptPerHead?.length)
   for (let head = 0; head < heads; head++)
     checkKept(keptPerHead[head] as ArrayLike<number>, seen.sources(head), `of layer ${layer} head ${head}`, who)
+  if (folds === undefined) return
+  if (folds.length !== heads) throw planError(who, `folds of ${heads} KV heads of layer ${layer}`, folds.length)
+  for (const [head, fold] of folds.entries())
+    checkFold(fold, seen.sources(head), keptPerHead[head] as ArrayLike<number>, `of layer ${layer} head ${head}`, who)
+}
+
+type Evict = Decision & { action: 'evict' }
+
+/** Rows that go, or keep less of themselves, into rows that stay, with finite weights. */
+function checkFold(
+  { from, into, weights }: Fold,
+  sources: Int32Array,
+  kept: ArrayLike<number>,
+  where: string,
+  who: string,
+): void {
+  if (from.length !== into.length || from.length !== weights.length)
+    throw planError(
+      who,
+      `as many rows, targets and weights ${where}`,
+      `${from.length}, ${into.length}, ${weights.length}`,
+    )
+  const held = new Set(sources)
+  const stays = new Set(Array.from(kept))
+  for (let i = 0; i < from.length; i++) {
+    const [row, target] = [from[i] as number, into[i] as number]
+    if (!stays.has(target)) throw planError(who, `folds into rows that stay ${where}`, target)
+    if (!held.has(row) || (stays.has(row) && row !== target)) throw planError(who, `rows that go to fold ${where}`, row)
+    if (!Number.isFinite(weights[i])) throw planError(who, `finite weights ${where}`, weights[i])
+  }
 }
 
 export interface EntryOptions {
@@ -167,7 +201,17 @@ export function entryOf(
     const keptPerHead = decision.keptPerHead.map(listOf)
     const before = keptPerHead.reduce((sum, _, h) => sum + (seen as CacheSeen).sources(h).length, 0)
     const after = keptPerHead.reduce((sum, kept) => sum + kept.length, 0)
-    return before === after ? null : { ...head, action: 'evict', before, after, keptPerHead, ...cache, ...scores }
+    const entry = {
+      ...head,
+      action: 'evict',
+      before,
+      after,
+      keptPerHead,
+      ...cache,
+      ...foldsOf(decision),
+      ...scores,
+    } as const
+    return before === after ? null : entry
   }
   const before = (seen as LayerSeen).sources.length
   const { positions } = decision
@@ -187,6 +231,16 @@ function listOf(values: ArrayLike<number>): number[] {
   const list = new Array<number>(values.length)
   for (let i = 0; i < list.length; i++) list[i] = values[i] as number
   return list
+}
+
+function foldsOf({ folds, keys, sizes }: Folding): Pick<PlanEntry, 'folds' | 'keys' | 'sizes'> {
+  if (folds === undefined) return {}
+  const plain = folds.map(({ from, into, weights }) => ({
+    from: listOf(from),
+    into: listOf(into),
+    weights: Array.from(weights, Math.fround), // what native adds
+  }))
+  return { folds: plain, ...(keys && { keys }), ...(sizes && { sizes }) }
 }
 
 function flat(scores: ArrayLike<number> | readonly ArrayLike<number>[]): number[] {

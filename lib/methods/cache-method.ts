@@ -2,7 +2,7 @@
 import { keepsAll } from '../budget.js'
 import { type Definition, defineMethod, type LookAsked, type MethodFactory } from './define.js'
 import { allLayers, type Grant } from './grant.js'
-import type { Acts, CacheNeed, CacheSeen, Decision, Ranking, Rule, Seen, Shape } from './method.js'
+import type { Acts, CacheNeed, CacheSeen, Decision, Fold, Ranking, Rule, Seen, Shape } from './method.js'
 import { type Declared, keep, type Values } from './options.js'
 import { type Protected, selectRows } from './select.js'
 
@@ -20,6 +20,12 @@ export interface CacheDefinition<D extends Declared> {
   protect?(options: Values<D>, budget: number, rows: number): Protected
   /** Spreads the budgets anew over the heads of a layer; `seen` says which layer, for those that spread over layers too. */
   allocate?(heads: readonly HeadRows[], options: Values<D>, seen: CacheSeen): readonly number[]
+  /** What the rows of a head that go leave to those that stay; keys and sizes: see Folding. */
+  readonly folding?: {
+    fold(seen: CacheSeen, head: HeadKept, options: Values<D>): Fold
+    readonly keys?: boolean
+    readonly sizes?: boolean
+  }
   /** The standing rule that does at every decode step what the method does after a prompt. */
   rule?(options: Values<D>): RuleKind
 }
@@ -33,6 +39,22 @@ export interface HeadRows {
   readonly budget: number
   readonly safe: Protected
   scores(): ArrayLike<number>
+}
+
+/** A head whose rows are chosen: places among its rows that stay, ascending, and what its rows scored. */
+export interface HeadKept {
+  readonly head: number
+  readonly rows: number
+  readonly kept: Int32Array
+  scores(): ArrayLike<number>
+}
+
+/** What a method does beside ranking rows. */
+interface Extras {
+  allocate?(heads: readonly HeadRows[], seen: CacheSeen): readonly number[]
+  fold?(seen: CacheSeen, head: HeadKept): Fold
+  readonly keys?: boolean | undefined
+  readonly sizes?: boolean | undefined
 }
 
 const NOTHING: Protected = Object.freeze({ sinks: 0, recent: 0 })
@@ -62,7 +84,11 @@ export function cacheMethod<const D extends Declared>(
     decide(seen, options, grant) {
       const own = options as Values<D>
       if (seen.at === 'session') return spec.rule ? standing(seen.shape, grant, spec.rule(own)) : []
-      return evict(seen, grant, rank(own), spec.allocate && ((heads, at) => spec.allocate?.(heads, own, at) ?? []))
+      const { allocate, folding } = spec
+      return evict(seen, grant, rank(own), {
+        ...(allocate && { allocate: (heads, at) => allocate(heads, own, at) }),
+        ...(folding && { fold: (at, head) => folding.fold(at, head, own), keys: folding.keys, sizes: folding.sizes }),
+      })
     },
   }
   return defineMethod(definition)
@@ -118,7 +144,7 @@ export function evict(
   seen: Seen,
   grant: Grant,
   ranking: Ranking,
-  allocate?: (heads: readonly HeadRows[], seen: CacheSeen) => readonly number[],
+  { allocate, fold, keys, sizes }: Extras = {},
 ): Decision | null {
   if (seen.at !== 'prompt' && seen.at !== 'decode') return null
   const scores: ArrayLike<number>[] = []
@@ -134,12 +160,18 @@ export function evict(
   })
   const budgets = allocate?.(rows, seen) ?? rows.map(({ budget }) => budget)
   if (rows.every((head, h) => (budgets[h] ?? 0) >= head.rows)) return null
-  const keptPerHead = rows.map((head, h) => {
+  const places = rows.map((head, h) => selectRows(head.rows, budgets[h] ?? 0, head.safe, head.scores))
+  const keptPerHead = places.map((kept, h) => {
     const sources = seen.sources(h)
-    const kept = selectRows(head.rows, budgets[h] ?? 0, head.safe, head.scores)
-    for (let i = 0; i < kept.length; i++) kept[i] = sources[kept[i] as number] as number
-    return kept
+    const named = new Int32Array(kept.length)
+    for (let i = 0; i < named.length; i++) named[i] = sources[kept[i] as number] as number
+    return named
   })
-  const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead }
+  const folds =
+    fold &&
+    places.map((kept, h) =>
+      fold(seen, { head: h, kept, rows: rows[h]?.rows ?? 0, scores: rows[h]?.scores ?? (() => []) }),
+    )
+  const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead, ...(folds && { folds, keys, sizes }) }
   return scores.length > 0 ? { ...decision, scores: rows.map((_, h) => scores[h] ?? []) } : decision
 }

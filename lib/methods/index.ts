@@ -1,12 +1,14 @@
 // The list of methods. A new one is one line here.
 import { adaKvOver } from './cache/ada-kv.js'
 import { chunkKvOver } from './cache/chunk-kv.js'
+import { ems } from './cache/ems.js'
 import { expectedAttention } from './cache/expected-attention.js'
 import { h2o } from './cache/h2o.js'
 import { keyDiff } from './cache/key-diff.js'
 import { lagKv } from './cache/lag-kv.js'
 import { pyramidKvOver } from './cache/pyramid-kv.js'
 import { random } from './cache/random.js'
+import { razorAttention } from './cache/razor-attention.js'
 import { recent } from './cache/recent.js'
 import { snapkv } from './cache/snapkv.js'
 import { streamingLlm } from './cache/streaming-llm.js'
@@ -43,6 +45,8 @@ const named = {
   adaKv,
   chunkKv,
   expectedAttention,
+  ems,
+  razorAttention,
   keyDiff,
   lagKv,
   random,

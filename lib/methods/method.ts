@@ -1,8 +1,8 @@
 // The contracts of a method: what it is, where it looks, what it sees, what it may decide. Built-in methods and those of defineMethod are the same thing.
 import type { Budget } from '../budget.js'
-import type { Rule } from '../native.js'
+import type { Fold, Rule } from '../native.js'
 
-export type { Rule } from '../native.js'
+export type { Fold, Rule } from '../native.js'
 
 /** Where a method acts. */
 export type Acts = 'prompt' | 'vision' | 'layers' | 'cache' | 'attention' | 'draft' | 'probe'
@@ -115,12 +115,24 @@ export interface SessionSeen {
 
 export type Seen = SessionSeen | LayerSeen | CacheSeen
 
+/**
+ * Rows that go fold into rows that stay, one {@link Fold} a KV head: their values, with `keys` their keys too. With `sizes` the row becomes the mean of what folds, weighted by
+ * weights times the tokens that each row holds, and then counts in attention as all of these tokens (log of their number is added to its score).
+ */
+export interface Folding {
+  readonly folds?: readonly Fold[]
+  readonly keys?: boolean | undefined
+  readonly sizes?: boolean | undefined
+}
+
 /** What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. `method`: who decided, where a wrapper passes it on. */
 export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
   | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
   | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: Positions }
-  | { action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[]; scores?: readonly ArrayLike<number>[] }
+  | ({ action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[] } & Folding & {
+        scores?: readonly ArrayLike<number>[]
+      })
   | { action: 'rule'; layer: number; rule: Rule }
 )
 

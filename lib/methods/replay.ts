@@ -82,10 +82,22 @@ function rowsBefore(seen: Seen): number {
   )
 }
 
-function decisionOf({ into, kept, keptPerHead, layer, method, positions = 'keep', rule, what }: PlanEntry): Decision {
+function decisionOf({
+  folds,
+  into,
+  keys,
+  kept,
+  keptPerHead,
+  layer,
+  method,
+  positions = 'keep',
+  rule,
+  sizes,
+  what,
+}: PlanEntry): Decision {
   if (rule) return { action: 'rule', layer, rule, method }
   if (what) return { action: 'skip', layer, what, method }
-  if (keptPerHead) return { action: 'evict', layer, keptPerHead, method }
+  if (keptPerHead) return { action: 'evict', layer, keptPerHead, ...(folds && { folds, keys, sizes }), method }
   if (into) return { action: 'merge', layer, into, positions, method }
   return { action: 'drop', layer, kept: kept ?? [], positions, method }
 }

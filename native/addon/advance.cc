@@ -163,7 +163,26 @@ Napi::Value JsModel::work_on(const Napi::CallbackInfo& info, std::function<Resul
   return promise;
 }
 
-// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head] } | { commit: true }.
+namespace {
+
+// { folds: [{ from, into, weights } a head], keys, sizes } of an eviction; empty where there are none.
+Folds read_folds(const Napi::Object& action) {
+  Folds folds;
+  if (!action.Get("folds").IsArray()) return folds;
+  const Napi::Array heads = action.Get("folds").As<Napi::Array>();
+  for (uint32_t h = 0; h < heads.Length(); h++) {
+    const Napi::Object o = need_object(heads.Get(h), "folds");
+    folds.heads.push_back({copy_of<int32_t>(o.Get("from"), "from"), copy_of<int32_t>(o.Get("into"), "into"),
+                           copy_of<float>(o.Get("weights"), "weights")});
+  }
+  folds.keys = is_true(action.Get("keys"));
+  folds.sizes = is_true(action.Get("sizes"));
+  return folds;
+}
+
+}  // namespace
+
+// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head], folds } | { commit: true }.
 Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
   const Napi::Array list = info[1].As<Napi::Array>();
@@ -193,7 +212,7 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
         flush();
         break;
       }
-      evictions.push_back({layer, {}});
+      evictions.push_back({layer, {}, read_folds(o)});
       for (uint32_t h = 0; h < heads.Length(); h++)
         evictions.back().kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
     } else {

@@ -1,5 +1,6 @@
 // Cuts: what a plan does to the rows of a call between two layers, and to the rows of the cache.
 #include <algorithm>
+#include <exception>
 #include <atomic>
 #include <string>
 
@@ -93,30 +94,59 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   if (repack) rows_.extent = static_cast<int>(rows_.source.size());
 }
 
+namespace {
+
+// Sources -> rows of the head. What is folded must be there, and stay where something folds into it.
+Fold located(Fold fold, const std::vector<int32_t>& rows, const std::vector<int32_t>& kept) {
+  if (fold.from.size() != fold.into.size() || fold.from.size() != fold.weight.size())
+    throw Error(Code::plan, "[plan] expected a target and a weight for each row that folds");
+  const auto locate = [&](int32_t source, const std::vector<int32_t>& among) {
+    const auto at = std::lower_bound(among.begin(), among.end(), source);
+    if (at == among.end() || *at != source)
+      throw Error(Code::plan, "[plan] expected rows to fold into rows that stay, token " + std::to_string(source) +
+                                  " is no such row");
+    return static_cast<int32_t>(at - among.begin());
+  };
+  for (int32_t& source : fold.from) source = locate(source, rows);
+  for (int32_t& source : fold.into) locate(source, kept), source = locate(source, rows);
+  return fold;
+}
+
+}  // namespace
+
 void Session::evict(const std::vector<Eviction>& layers) {
   const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
   std::vector<std::vector<int32_t>> index;  // of all heads of all layers
+  std::vector<Fold> folds;                  // the same; empty where nothing folds
   for (const Eviction& e : layers) {
     if (e.kept.size() != heads)
       throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(heads) + " KV heads, got " +
                                   std::to_string(e.kept.size()));
+    if (!e.folds.heads.empty() && e.folds.heads.size() != heads)
+      throw Error(Code::plan, "[plan] expected folds for every KV head or for none");
+    for (size_t h = 0; h < e.folds.heads.size(); h++)
+      folds.push_back(located(e.folds.heads[h], cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h]));
+    folds.resize(index.size() + heads);
     for (size_t h = 0; h < heads; h++)
       index.push_back(places(cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h], "cache rows"));
   }
   evicted_ = true;
-  std::atomic<bool> full{false};
+  std::atomic<bool> failed{false};
+  std::exception_ptr first;
   Team team(model_->threads);
   team.each(static_cast<int>(index.size()), [&](int i, int) {
     const std::vector<int32_t>& rows = index[static_cast<size_t>(i)];
-    const int layer = layers[static_cast<size_t>(i) / heads].layer, h = i % static_cast<int>(heads);
-    if (static_cast<int>(rows.size()) == cache_->rows(layer, h)) return;
+    const Eviction& e = layers[static_cast<size_t>(i) / heads];
+    const int h = i % static_cast<int>(heads);
+    if (static_cast<int>(rows.size()) == cache_->rows(e.layer, h)) return;
     try {
-      cache_->keep_rows(layer, h, rows.data(), static_cast<int>(rows.size()));
-    } catch (const Error&) {
-      full = true;
+      cache_->fold(e.layer, h, folds[static_cast<size_t>(i)], e.folds.keys, e.folds.sizes);
+      cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
+    } catch (...) {
+      if (!failed.exchange(true)) first = std::current_exception();
     }
   });
-  if (full) throw Error(Code::out_of_memory, "[plan] expected memory for the rows that stay, the system gave none");
+  if (first) std::rethrow_exception(first);
 }
 
 }  // namespace tokensieve

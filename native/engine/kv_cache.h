@@ -35,6 +35,12 @@ struct HeadRows {
   std::vector<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
 };
 
+// Rows that fold into others, by their indices; entries of one `into` need not lie together.
+struct Fold {
+  std::vector<int32_t> from, into;
+  std::vector<float> weight;
+};
+
 // The pieces of one side of a head, in row order.
 struct Pieces {
   const kernels::Piece* data;
@@ -72,6 +78,11 @@ class KvCache {
   // are read back and quantized again together: values move by half a step of the new group at most. Throws only
   // out_of_memory, before anything changed.
   void keep_rows(int layer, int head, const int32_t* index, int n);
+  // Rows fold into others, which are written back in the cache's type: row into[i] of a head gets weight[i] times row
+  // from[i] added, in double; of itself it keeps 1, or what an entry with from == into says. Values always, keys where
+  // asked (throws Error(unsupported) where a kivi group would have to change). sizes: it becomes the mean instead,
+  // weighted by weights times sizes, and stands for the rows that it holds too.
+  void fold(int layer, int head, const Fold& fold, bool keys, bool sizes);
   // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31
   // rows move within the page. Neighbouring pages that fit together become one. Without memory for the copy of a shared
   // page the row still goes, only the page stays.

@@ -66,6 +66,8 @@ class KvSide {
               PageAllocator& pages) const;  // a chain of these rows only; throws as reserve
   void truncate(int rows) noexcept;
   void read(float* out) const noexcept;  // [rows][head_size]
+  // One row anew: throws Error(unsupported) within a group of kivi keys, which share their scales; out_of_memory.
+  void write(int row, const float* x, PageAllocator& pages);
 
   // For loading: one more piece on a page of its own, which the caller fills, or on the page of the last piece.
   uint8_t* add_page(bool packed, int first, int count, PageAllocator& pages);

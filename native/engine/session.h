@@ -52,6 +52,12 @@ struct Rows {
   Buffer hidden;  // [n][hidden size]
 };
 
+// What an eviction folds into the rows that stay: kv_cache.h.
+struct Folds {
+  std::vector<Fold> heads;
+  bool keys = false, sizes = false;
+};
+
 class Session {
  public:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
@@ -98,6 +104,7 @@ class Session {
   struct Eviction {
     int layer;
     std::vector<std::vector<int32_t>> kept;  // sources a head
+    Folds folds;  // by source: what the others leave to those before they go
   };
   void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
