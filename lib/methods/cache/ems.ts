@@ -96,6 +96,7 @@ function nearest(
       let cosine = 0
       for (let d = 0; d < size; d++) cosine += (side[place * size + d] as number) * (side[centre * size + d] as number)
       product *= Math.max(0, cosine)
+      if (product < most) break // the other cosine is 1 at most
     }
     if (product > most || (product === most && best === undefined)) {
       best = centre

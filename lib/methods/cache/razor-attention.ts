@@ -24,7 +24,11 @@ export const razorAttention = cacheMethod({
   title: 'keeps all rows of the heads that fetch from afar, and a mean of the middle in the others',
   paper: '2407.15891',
   options: {
-    heads: list(pair, [] as readonly (readonly number[])[], '[layer, KV head] pairs that keep every row'),
+    heads: list(
+      pair,
+      [] as readonly (readonly number[])[],
+      '[layer, KV head] pairs that keep every row, as retrievalHeads(model) finds them',
+    ),
     sinks: whole(4, 'first rows, which stay'),
     compensate,
   },
