@@ -1,7 +1,7 @@
 // Cuts: what a plan does to the rows of a call between two layers, and to the rows of the cache.
 #include <algorithm>
-#include <exception>
 #include <atomic>
+#include <exception>
 #include <string>
 
 #include "core/error.h"
