@@ -11,6 +11,7 @@ export {
   type Rate,
   type RopeOptions,
 } from './kernels.js'
+export type { KvOptions, KvTypes } from './kv.js'
 export {
   type CalibrateOptions,
   type Calibration,
@@ -45,6 +46,5 @@ export { type RetrievalOptions, retrievalHeads } from './retrieval-heads.js'
 export type { GenerateOptions } from './sampling.js'
 export type { Session } from './session.js'
 export type { SessionOptions } from './settings.js'
-export type { KvTypes } from './sizes.js'
 export type { SessionStats } from './stats.js'
 export type { ChatMessage, Tokenizer } from './tokenizer/index.js'

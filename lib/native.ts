@@ -31,6 +31,13 @@ export interface SessionOptions {
   contextLength: number
   keys: DType
   values: DType
+  /** Of quantized types: rows that stay in f16 (see KvOptions of kv.ts). */
+  sinks: number
+  recent: number
+  residual: number
+  /** The cache holds keys or values after a Hadamard transform; what this interface gives of it is as without. */
+  hadamardKeys: boolean
+  hadamardValues: boolean
   /** Layers whose attention (no cache is held then) or MLP does not run. */
   skipAttention: Int32Array
   skipMlp: Int32Array

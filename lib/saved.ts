@@ -5,20 +5,20 @@ import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Conversation } from './conversation.js'
 import { TokensieveError, typeError } from './errors.js'
+import type { KvSettings } from './kv.js'
 import type { Memory } from './memory.js'
 import { type PackedMethod, packMethod } from './methods/index.js'
 import type { ModelParts } from './model.js'
-import type { DType } from './native.js'
 import { type PlanEntry, parsePlan } from './plan.js'
 import { nativeOptions, type Settings } from './settings.js'
 
-const MAGIC = Buffer.from('tokensieve-session-2\n')
+const MAGIC = Buffer.from('tokensieve-session-3\n')
 const HASH_BYTES = 32
 const SLICE = 1 << 20
 
 /** What the cache was written for; options of a restored session must agree. */
 interface Made {
-  readonly kv: { readonly keys: DType; readonly values: DType }
+  readonly kv: KvSettings
   /** Keys are stored un-rotated. */
   readonly repack: boolean
   /** Layers that hold no cache. */

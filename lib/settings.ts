@@ -1,5 +1,6 @@
 // Options of a session, checked and complete.
 import { typeError } from './errors.js'
+import { completeKv, type KvSettings, type KvTypes, nativeKv, parseKv } from './kv.js'
 import { applyCalibration, type Calibration } from './lab/calibration.js'
 import {
   asMethod,
@@ -12,14 +13,14 @@ import {
   type Shape,
 } from './methods/index.js'
 import type { ModelParts } from './model.js'
-import type { DType, SessionOptions as NativeOptions } from './native.js'
+import type { SessionOptions as NativeOptions } from './native.js'
 import type { PlanEntry } from './plan.js'
-import { contextOf, type KvTypes, parseKv, shapeOf } from './sizes.js'
+import { contextOf, shapeOf } from './sizes.js'
 
 export interface SessionOptions {
   /** Rows that may be live at once; default: the model's own, bounded by memory. */
   readonly contextLength?: number
-  /** How the cache is stored; default 'f16'. */
+  /** How the cache is stored; default 'f16'. A type, or {@link KvOptions}. */
   readonly kv?: KvTypes
   /** Any number of methods that do not claim the same thing. */
   readonly methods?: readonly MethodLike[]
@@ -40,7 +41,7 @@ export const SESSION_OPTIONS = ['contextLength', 'kv', 'methods', 'plan', 'quali
 
 export interface Settings {
   readonly contextLength: number
-  readonly kv: { readonly keys: DType; readonly values: DType }
+  readonly kv: KvSettings
   readonly methods: readonly Method[]
   readonly trace: boolean
   readonly reuse: boolean
@@ -66,7 +67,7 @@ export function settle(parts: ModelParts, options: unknown = {}): Settings {
   const schedule = makeSchedule(made, shape)
   return {
     contextLength: contextOf(contextLength, parts.config, shape),
-    kv: types,
+    kv: completeKv(types, parts.config, schedule.repack),
     methods: made,
     trace,
     reuse,
@@ -93,7 +94,7 @@ export function nativeOptions({ contextLength, kv, schedule, standing }: Setting
     )
   return {
     contextLength,
-    ...kv,
+    ...nativeKv(kv),
     repack: schedule.repack,
     skipAttention: skipped(['attention', 'block']),
     skipMlp: skipped(['mlp', 'block']),

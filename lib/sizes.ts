@@ -1,30 +1,11 @@
 // Sizes of a model as methods and the cache see them.
 import { freemem } from 'node:os'
 import { rangeError, typeError } from './errors.js'
+import type { KvGiven } from './kv.js'
 import type { Shape } from './methods/method.js'
-import type { DType, ModelConfig, NativeModel } from './native.js'
+import type { ModelConfig, NativeModel } from './native.js'
 
-const TYPES: readonly string[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'kivi4', 'kivi2'] satisfies DType[]
-
-/** How the cache is stored: one type for both sides, or one each. */
-export type KvTypes = DType | { readonly keys?: DType; readonly values?: DType }
-
-export function parseKv(given: unknown, name = 'kv'): { keys: DType; values: DType } {
-  const what = `one of ${TYPES.join(', ')}`
-  const one = (value: unknown, of: string): DType => {
-    if (typeof value !== 'string' || !TYPES.includes(value)) throw typeError(what, of, value)
-    return value as DType
-  }
-  if (given === undefined) return { keys: 'f16', values: 'f16' }
-  if (typeof given !== 'object' || given === null) return { keys: one(given, name), values: one(given, name) }
-  for (const key of Object.keys(given)) {
-    if (key !== 'keys' && key !== 'values') throw typeError(`${what}, or { keys, values }`, name, given)
-  }
-  const { keys = 'f16', values = 'f16' } = given as { keys?: unknown; values?: unknown }
-  return { keys: one(keys, `${name}.keys`), values: one(values, `${name}.values`) }
-}
-
-export function shapeOf(model: NativeModel, config: ModelConfig, kv: { keys: DType; values: DType }): Shape {
+export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven): Shape {
   const { layers, heads, kvHeads, headSize, hiddenSize, windows } = config
   return Object.freeze({
     layers,

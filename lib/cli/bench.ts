@@ -1,6 +1,6 @@
 // tokensieve bench: how fast prompts are read and text is generated, against the limits of this machine; and where the time goes.
+import { parseKv } from '../kv.js'
 import type { Model } from '../model.js'
-import { parseKv } from '../sizes.js'
 import {
   flagOf,
   numberOf,

@@ -1,10 +1,10 @@
 // tokensieve compare: quality and cost of methods against the full cache, chance and the newest rows.
+import type { KvTypes } from '../kv.js'
 import { type CompareOptions, type Comparison, compare, type Mix } from '../lab/index.js'
 import { parsePrompts } from '../lab/prompt-file.js'
 import { TASK_NAMES } from '../lab/tasks/index.js'
 import { comparisonPage } from '../report/comparison.js'
 import { LEGEND, tableOf } from '../report/table.js'
-import type { KvTypes } from '../sizes.js'
 import { checkTarget, readText, writeWhole } from '../text-file.js'
 import {
   flagOf,

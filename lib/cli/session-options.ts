@@ -1,11 +1,11 @@
 // Options that say how a session caches, what is dropped in it and how it draws: the same for every command that runs a model.
 import { readFileSync } from 'node:fs'
 import { TokensieveError } from '../errors.js'
+import { type KvTypes, parseKv } from '../kv.js'
 import type { Calibration } from '../lab/index.js'
 import { asMethod, type Method } from '../methods/index.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { SessionOptions } from '../settings.js'
-import { type KvTypes, parseKv } from '../sizes.js'
 import { numberOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'
 

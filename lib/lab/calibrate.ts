@@ -1,9 +1,9 @@
 // calibrate: the strongest budget that keeps the next-token distributions of sample prompts near the full cache's.
 import { rangeError, typeError } from '../errors.js'
+import { type KvTypes, parseKv } from '../kv.js'
 import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import { optionsOf } from '../settings.js'
-import { type KvTypes, parseKv } from '../sizes.js'
 import { checkTarget, writeWhole } from '../text-file.js'
 import { type Calibration, modelNamed, type Tried } from './calibration.js'
 import { type CompareOptions, compare } from './compare.js'

@@ -1,8 +1,8 @@
 // What calibrate found, as plain data that JSON can hold and that a session takes as its option `quality`.
 import { TokensieveError, typeError } from '../errors.js'
+import { type KvTypes, parseKv } from '../kv.js'
 import { type Method, type PackedMethod, restoreMethod } from '../methods/index.js'
 import type { ModelConfig } from '../native.js'
-import { type KvTypes, parseKv } from '../sizes.js'
 import type { Estimate } from './statistics.js'
 
 export interface Calibration {

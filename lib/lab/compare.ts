@@ -1,11 +1,11 @@
 // compare: tasks × budgets × methods, each run beside the full cache of the same case.
 import { rangeError, typeError } from '../errors.js'
+import { type KvTypes, parseKv } from '../kv.js'
 import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { PlanEntry } from '../plan.js'
 import { checkSignal } from '../sampling.js'
 import { optionsOf } from '../settings.js'
-import { type KvTypes, parseKv } from '../sizes.js'
 import { type Contender, contendersOf, FULL, kvName, type Mix } from './contenders.js'
 import { judge, type Measures } from './judge.js'
 import { type Case, caseOf, type Query, type Run, runCase } from './run.js'

@@ -1,5 +1,6 @@
 // Who is compared: the full cache as ceiling, chance and the newest rows as floors, and methods at every budget.
 import { typeError } from '../errors.js'
+import type { KvTypes } from '../kv.js'
 import {
   methods as all,
   asMethod,
@@ -9,7 +10,6 @@ import {
   packMethod,
 } from '../methods/index.js'
 import type { ModelConfig } from '../native.js'
-import type { KvTypes } from '../sizes.js'
 
 /** Methods that act together under one name; `sweep: false` keeps the budgets they have. */
 export interface Mix {
@@ -106,6 +106,7 @@ export function packedMix({ methods, sweep = true }: Mix, keep: number | null, c
 
 export function kvName(types: KvTypes): string {
   if (typeof types === 'string') return types
-  const { keys = 'f16', values = 'f16' } = types
-  return keys === values ? keys : `${keys}/${values}`
+  const { keys = 'f16', values = 'f16', ...more } = types
+  const said = Object.entries(more).map(([name, value]) => `, ${name} ${value}`)
+  return (keys === values ? keys : `${keys}/${values}`) + said.join('')
 }

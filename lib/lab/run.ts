@@ -1,8 +1,8 @@
 // One case with one cache: the context is read with the methods at work, then the question and the answer in one call, so that the answer is judged after compression alone.
+import type { KvTypes } from '../kv.js'
 import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { PlanEntry } from '../plan.js'
-import type { KvTypes } from '../sizes.js'
 import { Draw, seedOf } from './draw.js'
 import { type Reading, readingOf } from './judge.js'
 import { CONTINUATION, type Place, type Task } from './tasks/task.js'

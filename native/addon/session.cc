@@ -59,6 +59,11 @@ SessionOptions session_options(const Napi::Value& v, const Config& config) {
   options.keys = need_dtype(o.Get("keys"), "keys");
   options.values = need_dtype(o.Get("values"), "values");
   options.repack = is_true(o.Get("repack"));
+  options.in_float.sinks = need_int(o.Get("sinks"), "sinks", 0, 1 << 20);
+  options.in_float.recent = need_int(o.Get("recent"), "recent", 0, 1 << 20);
+  options.in_float.residual = need_int(o.Get("residual"), "residual", 0, 1 << 20);
+  options.hadamard_keys = is_true(o.Get("hadamardKeys"));
+  options.hadamard_values = is_true(o.Get("hadamardValues"));
   options.skip_attention.assign(static_cast<size_t>(config.layers), 0);
   options.skip_mlp = options.skip_attention;
   for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention"))
@@ -201,7 +206,7 @@ Napi::Float32Array JsSession::cache_side(const Napi::CallbackInfo& info, kernels
   const int l = layer(info[0]), h = head(info[1]);
   Napi::Float32Array out = Napi::Float32Array::New(
       info.Env(), static_cast<size_t>(s.cache().rows(l, h)) * static_cast<size_t>(s.model().config.head_size));
-  s.cache().read(side, l, h, out.Data());
+  s.read(side, l, h, out.Data());
   return out;
 }
 Napi::Value JsSession::cache_keys(const Napi::CallbackInfo& info) { return cache_side(info, kernels::Side::keys); }

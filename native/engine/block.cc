@@ -101,8 +101,10 @@ void Block::attention(int layer) {
   project(layer);
   watch_queries(layer);
   rotate(layer);
+  hadamard_in();
   append(layer);
   attend(layer);
+  hadamard_out();
   look_ahead(layer);
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
@@ -182,6 +184,33 @@ void Block::rotate_by_slot(int layer, size_t entry) {
     model_.backend->rope(q, width_, n, group, c.head_size, model_.rotaries[static_cast<size_t>(rotary)].rotated,
                          a.cos.data(), a.sin.data(), team_);
   }
+}
+
+// The Hadamard transform of the rows of sessions whose cache is made of it: one call where all of a batch are.
+void Block::hadamard(bool SessionOptions::* asks, float* rows, size_t ld, int heads) {
+  const Config& c = model_.config;
+  const auto asked = [&](const StageEntry* e) { return e->session->options().*asks; };
+  const bool all = std::all_of(entries_.begin(), entries_.end(), asked);
+  for (size_t i = 0; i < entries_.size(); i++) {
+    if (!asked(entries_[i])) continue;
+    float* first = rows + (all ? 0 : static_cast<size_t>(at_[i]) * ld);
+    const int n = all ? rows_ : entries_[i]->end - entries_[i]->begin;
+    model_.backend->hadamard(first, ld, n, heads, c.head_size, team_);
+    if (all) return;
+  }
+}
+
+void Block::hadamard_in() {
+  const Config& c = model_.config;
+  float* qkv = stage_.qkv_.as<float>();
+  hadamard(&SessionOptions::hadamard_keys, qkv, width_, c.heads + c.kv_heads);
+  hadamard(&SessionOptions::hadamard_values, qkv + (c.heads + c.kv_heads) * c.head_size, width_, c.kv_heads);
+}
+
+void Block::hadamard_out() {
+  const Config& c = model_.config;
+  hadamard(&SessionOptions::hadamard_values, stage_.attended_.as<float>(), static_cast<size_t>(c.heads * c.head_size),
+           c.heads);
 }
 
 void Block::append(int layer) {

@@ -32,6 +32,9 @@ class Block {
   void project(int layer);
   void rotate(int layer);
   void rotate_by_slot(int layer, size_t entry);
+  void hadamard_in();
+  void hadamard_out();
+  void hadamard(bool SessionOptions::* asks, float* rows, size_t ld, int heads);
   void append(int layer);
   void attend(int layer);
   // expected.cc

@@ -128,7 +128,7 @@ std::vector<float> Block::keys_seen(const Session& s, int layer, int head) {
   const Config& c = model_.config;
   const int rows = s.cache().rows(layer, head), rotary = model_.layers[static_cast<size_t>(layer)].rotary;
   std::vector<float> keys(static_cast<size_t>(rows) * static_cast<size_t>(c.head_size));
-  s.cache().read(kernels::Side::keys, layer, head, keys.data());
+  s.read(kernels::Side::keys, layer, head, keys.data());
   if (!s.options().repack) return keys;
   std::vector<int32_t> slot(static_cast<size_t>(rows));
   for (int i = 0; i < rows; i++) slot[static_cast<size_t>(i)] = i;

@@ -56,14 +56,19 @@ void shrink(std::vector<T>& values) {
 }  // namespace
 
 KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
-  if (shape.residual <= 0 || shape.residual % kPageRows != 0) {
+  const FloatRows& floats = shape.in_float;
+  if (floats.residual < 0 || floats.residual % kPageRows != 0) {
     throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) +
-                                    " rows, got " + std::to_string(shape.residual));
+                                    " rows, got " + std::to_string(floats.residual));
+  }
+  if (floats.sinks < 0 || floats.recent < 0) {
+    throw Error(Code::internal, "[kv_cache] expected 0 or more rows in float, got " + std::to_string(floats.sinks) +
+                                    " sinks and " + std::to_string(floats.recent) + " recent ones");
   }
   try {
     formats_ = std::make_shared<const Formats>(
-        Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.residual, backend),
-                side_format(Side::values, shape.values, shape.head_size, shape.residual, backend)});
+        Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.in_float, backend),
+                side_format(Side::values, shape.values, shape.head_size, shape.in_float, backend)});
     pages_ = PageAllocator::open();
     const size_t heads = static_cast<size_t>(shape.layers) * static_cast<size_t>(shape.kv_heads);
     heads_.reserve(heads);
@@ -272,7 +277,12 @@ void KvCache::read(Side side, int layer, int head, float* out) const noexcept {
 }
 
 int KvCache::packed_rows(Side side, int layer, int head) const noexcept {
-  return heads_[at(layer, head)].side(side).packed_rows();
+  const KvSide& s = heads_[at(layer, head)].side(side);
+  return s.format().packs() ? s.rows(Part::packed) : 0;
+}
+
+int KvCache::sink_rows(Side side, int layer, int head) const noexcept {
+  return heads_[at(layer, head)].side(side).rows(Part::sinks);
 }
 
 float* KvCache::mass(int layer, int head) {

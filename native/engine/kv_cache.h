@@ -24,7 +24,7 @@ namespace tokensieve {
 struct CacheShape {
   int layers = 0, kv_heads = 0, head_size = 0;
   DType keys = DType::f16, values = DType::f16;  // f32 f16 bf16 q8_0 q4_0 kivi4 kivi2
-  int residual = 128;  // kivi: rows of the float residual (f16), a multiple of kPageRows
+  FloatRows in_float;  // of quantized types: what stays in f16
   std::vector<uint8_t> holds;  // [layers]: 0 where the layer has no cache (skipped attention); empty: all have
 };
 
@@ -49,8 +49,8 @@ struct Pieces {
 
 class KvCache {
  public:
-  // Throws Error(unsupported) where a page would be too big, Error(internal) for a residual that is no multiple of
-  // kPageRows.
+  // Throws Error(unsupported) where a page would be too big, Error(internal) for float rows below 0 or a residual that
+  // is no multiple of kPageRows.
   KvCache(const CacheShape& shape, const kernels::Backend& backend);
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
@@ -65,12 +65,13 @@ class KvCache {
   // than 1. Throws Error(out_of_memory), nothing changed.
   void reserve(int layer, int n, bool sized = false);
   // Appends n rows to every KV head of a layer. k, v: row t, head h at + t * ld + h * head_size, f32. source [n]
-  // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. kivi: rows go to the
-  // float residual; settle quantizes. A team that is stopped leaves rows of undefined content.
+  // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. Where sinks or
+  // newest rows stay in float, all rows come in f16 and settle quantizes; elsewhere they are stored as what they will
+  // stay. A team that is stopped leaves rows of undefined content.
   void append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source,
               const float* size, Team& team) noexcept;
-  // kivi: in a prompt of T rows attention sees all its rows in float; quantization happens when the prompt is done,
-  // after evictions. Called after each call (prompt or step); other types: nothing.
+  // Quantizes what is neither sink nor recent: in a prompt of T rows attention sees all its rows in float; quantization
+  // happens when the prompt is done, after evictions. Called after each call (prompt or step).
   void settle(int layer) noexcept;
 
   // Keeps only the rows with these indices (ascending, into the head's present rows); survivors move to fresh full
@@ -98,8 +99,9 @@ class KvCache {
   void view(int layer, int head, kernels::View* out) const noexcept;
   // Dequantized rows of one head -> f32 [rows][head_size].
   void read(kernels::Side side, int layer, int head, float* out) const noexcept;
-  // kivi: the first so many rows are quantized, the rest f16; other types: 0.
+  // Rows that are quantized while others are in f16: those behind the first sink_rows. 0 where all rows have one type.
   int packed_rows(kernels::Side side, int layer, int head) const noexcept;
+  int sink_rows(kernels::Side side, int layer, int head) const noexcept;
 
   // [rows], made (zero) on first use, grows and moves with the rows; throws Error(out_of_memory).
   float* mass(int layer, int head);

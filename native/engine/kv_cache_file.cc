@@ -1,12 +1,13 @@
 // A cache as a stream of bytes, little endian:
-//   "TSKV", u32 layers, kv_heads, head_size, keys, values (DType), residual, u8 holds [layers]
+//   "TSKV", u32 layers, kv_heads, head_size, keys, values (DType), sinks, recent, residual, u8 holds [layers]
 //   for each head of each layer that holds rows:
 //     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
-//   a side: u32 packed rows, the packed part, the open part
-//     a part is its rows in full pages, unused places zero; the packed part of keys keeps its pages, as their scales
-//     belong to them:
+//   a side: u32 sink rows, u32 packed rows, then the sinks, the packed part, the open part
+//     a part is its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
+//     scales belong to them:
 //     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -28,6 +29,18 @@ enum : uint8_t { kSized = 1, kMassed = 2 };
   throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else");
 }
 
+std::array<uint32_t, 8> described(const CacheShape& shape) {
+  const auto number = [](int value) { return static_cast<uint32_t>(value); };
+  return {number(shape.layers),
+          number(shape.kv_heads),
+          number(shape.head_size),
+          static_cast<uint32_t>(shape.keys),
+          static_cast<uint32_t>(shape.values),
+          number(shape.in_float.sinks),
+          number(shape.in_float.recent),
+          number(shape.in_float.residual)};
+}
+
 }  // namespace
 
 class KvCache::Writer {
@@ -45,44 +58,46 @@ class KvCache::Writer {
   }
 
   void side(const KvSide& side) {
-    const SideFormat& format = side.format();
-    const std::vector<Piece>& pieces = side.pieces();
-    u32(static_cast<size_t>(side.packed_rows()));
-    if (format.groups()) {
-      groups(side);
-    } else {
-      part(format, pieces.data(), side.packed_pieces());
+    u32(static_cast<size_t>(side.rows(Part::sinks)));
+    u32(static_cast<size_t>(side.rows(Part::packed)));
+    for (Part p : kParts) {
+      if (p == Part::packed && side.format().groups()) {
+        groups(side);
+      } else {
+        part(side, p);
+      }
     }
-    part(format, pieces.data() + side.packed_pieces(), pieces.size() - side.packed_pieces());
   }
 
  private:
   void groups(const KvSide& side) {
-    u32(side.packed_pieces());
-    for (size_t i = 0; i < side.packed_pieces(); i++) {
+    const size_t begin = side.begin(Part::packed), end = side.end(Part::packed);
+    u32(end - begin);
+    for (size_t i = begin; i < end; i++) {
       const Piece& piece = side.pieces()[i];
-      const bool same = i > 0 && side.pieces()[i - 1].page == piece.page;
+      const bool same = i > begin && side.pieces()[i - 1].page == piece.page;
       u8(static_cast<size_t>(piece.first));
       u8(static_cast<size_t>(piece.count));
       u8(same);
-      if (!same) bytes(piece.page, side.format().packed_bytes);
+      if (!same) bytes(piece.page, side.format().page(Part::packed).bytes);
     }
   }
-  void part(const SideFormat& format, const Piece* pieces, size_t n) {
-    if (n == 0) return;
-    const size_t page_bytes = format.page_bytes(pieces->type);
-    std::vector<uint64_t> page(page_bytes / sizeof(uint64_t));
+  void part(const KvSide& side, Part part) {
+    const SideFormat& format = side.format();
+    const SideFormat::Page& form = format.page(part);
+    std::vector<uint64_t> page(form.bytes / sizeof(uint64_t));
     int filled = 0;
     auto flush = [&] {
-      bytes(page.data(), page_bytes);
+      bytes(page.data(), form.bytes);
       std::fill(page.begin(), page.end(), 0);
       filled = 0;
     };
-    for (size_t i = 0; i < n; i++) {
-      for (int row = 0; row < pieces[i].count; row++) {
-        format.backend->copy_row(format.side, pieces[i].type, format.head_size, pieces[i].page, pieces[i].first + row,
+    for (size_t i = side.begin(part); i < side.end(part); i++) {
+      const Piece& piece = side.pieces()[i];
+      for (int row = 0; row < piece.count; row++) {
+        format.backend->copy_row(format.side, form.type, format.head_size, piece.page, piece.first + row,
                                  reinterpret_cast<uint8_t*>(page.data()), filled);
-        if (++filled == kPageRows) flush();
+        if (++filled == form.rows) flush();
       }
     }
     if (filled > 0) flush();
@@ -119,15 +134,17 @@ class KvCache::Reader {
 
   void side(KvSide& side, int rows, PageAllocator& pages) {
     const SideFormat& format = side.format();
-    const uint32_t packed = u32();
-    if (packed > static_cast<uint32_t>(rows) || (packed > 0 && !format.packs()))
-      bad("a number of quantized rows that the type and the rows allow");
+    const uint32_t sinks = u32(), packed = u32(), all = static_cast<uint32_t>(rows);
+    if (sinks > static_cast<uint32_t>(format.sinks) || sinks > all || packed > all - sinks ||
+        (packed > 0 && !format.packs()))
+      bad("numbers of float and quantized rows that the type and the rows allow");
+    part(side, Part::sinks, static_cast<int>(sinks), pages);
     if (format.groups()) {
       groups(side, static_cast<int>(packed), pages);
     } else {
-      part(side, true, static_cast<int>(packed), pages);
+      part(side, Part::packed, static_cast<int>(packed), pages);
     }
-    part(side, false, rows - static_cast<int>(packed), pages);
+    part(side, Part::open, static_cast<int>(all - sinks - packed), pages);
   }
 
  private:
@@ -144,17 +161,17 @@ class KvCache::Reader {
         side.add_piece(first, count);
         continue;
       }
-      const size_t size = side.format().packed_bytes;
+      const size_t size = side.format().page(Part::packed).bytes;
       const uint8_t* page = bytes(size);
-      std::memcpy(side.add_page(true, first, count, pages), page, size);
+      std::memcpy(side.add_page(Part::packed, first, count, pages), page, size);
     }
     if (rows != 0) bad("pieces for all quantized rows");
   }
-  void part(KvSide& side, bool packed, int rows, PageAllocator& pages) {
-    const size_t size = packed ? side.format().packed_bytes : side.format().open_bytes;
-    for (; rows > 0; rows -= kPageRows) {
-      const uint8_t* page = bytes(size);
-      std::memcpy(side.add_page(packed, 0, std::min(rows, kPageRows), pages), page, size);
+  void part(KvSide& side, Part part, int rows, PageAllocator& pages) {
+    const SideFormat::Page& form = side.format().page(part);
+    for (; rows > 0; rows -= form.rows) {
+      const uint8_t* page = bytes(form.bytes);
+      std::memcpy(side.add_page(part, 0, std::min(rows, form.rows), pages), page, form.bytes);
     }
   }
 
@@ -176,10 +193,7 @@ void KvCache::write_head(Writer& out, const Head& head) {
 void KvCache::save(std::string* out) const {
   Writer writer(out);
   writer.u32(kMagic);
-  for (int value : {shape_.layers, shape_.kv_heads, shape_.head_size, static_cast<int>(shape_.keys),
-                    static_cast<int>(shape_.values), shape_.residual}) {
-    writer.u32(static_cast<size_t>(value));
-  }
+  for (uint32_t value : described(shape_)) writer.u32(value);
   for (int l = 0; l < shape_.layers; l++) writer.u8(holds(l));
   for (int l = 0; l < shape_.layers; l++) {
     for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i]);
@@ -214,9 +228,8 @@ std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const 
   auto cache = std::make_unique<KvCache>(shape, backend);
   Reader in(data, bytes);
   if (in.u32() != kMagic) bad("a saved cache");
-  for (int value : {shape.layers, shape.kv_heads, shape.head_size, static_cast<int>(shape.keys),
-                    static_cast<int>(shape.values), shape.residual}) {
-    if (in.u32() != static_cast<uint32_t>(value)) bad("the layers, heads, head size and types of this session");
+  for (uint32_t value : described(shape)) {
+    if (in.u32() != value) bad("the layers, heads, head size, types and float rows of this session");
   }
   try {
     for (int l = 0; l < shape.layers; l++) {

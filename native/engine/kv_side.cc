@@ -25,18 +25,29 @@ Piece part(const Piece& of, int offset, int count) {
 
 }  // namespace
 
-SideFormat side_format(kernels::Side side, DType type, int head_size, int residual, const kernels::Backend& backend) {
-  const bool kivi = type == DType::kivi4 || type == DType::kivi2;
-  const DType open = kivi ? DType::f16 : type;
+SideFormat side_format(kernels::Side side, DType type, int head_size, const FloatRows& rows,
+                       const kernels::Backend& backend) {
+  const bool kivi = type == DType::kivi4 || type == DType::kivi2,
+             quantized = kivi || type == DType::q8_0 || type == DType::q4_0,
+             packs = kivi || (quantized && (rows.sinks > 0 || rows.recent > 0));
+  const DType open = packs ? DType::f16 : type;
+  const size_t open_bytes = backend.page_bytes(side, open, head_size);
+  // The first 16 rows of a page are its first half, and few sinks need no more.
+  const bool half = rows.sinks <= kPageRows / 2;
   SideFormat format{side,
-                    open,
-                    type,
                     head_size,
-                    residual,
-                    backend.page_bytes(side, open, head_size),
-                    backend.page_bytes(side, type, head_size),
+                    packs ? rows.sinks : 0,
+                    rows.recent,
+                    kPageRows,
+                    {{{open, half ? open_bytes / 2 : open_bytes, half ? kPageRows / 2 : kPageRows},
+                      {type, backend.page_bytes(side, type, head_size), kPageRows},
+                      {open, open_bytes, kPageRows}}},
                     &backend};
-  if (std::max(format.open_bytes, format.packed_bytes) > kMaxPageBytes) {
+  if (kivi && rows.residual > 0) {
+    format.recent = format.groups() ? 0 : rows.residual;
+    format.grain = format.groups() ? rows.residual : 1;
+  }
+  if (std::max(open_bytes, format.page(Part::packed).bytes) > kMaxPageBytes) {
     throw Error(Code::unsupported, "[kv_cache] expected a head size whose page is up to " +
                                        std::to_string(kMaxPageBytes) + " bytes, got " + std::to_string(head_size));
   }
@@ -44,14 +55,10 @@ SideFormat side_format(kernels::Side side, DType type, int head_size, int residu
 }
 
 KvSide::KvSide(const KvSide& other)
-    : format_(other.format_),
-      pieces_(other.pieces_),
-      packed_pieces_(other.packed_pieces_),
-      rows_(other.rows_),
-      packed_rows_(other.packed_rows_) {
+    : format_(other.format_), pieces_(other.pieces_), ends_(other.ends_), rows_(other.rows_) {
   for (size_t i = 0; i < pieces_.size(); i++) {
     retain_page(pieces_[i].page);
-    if (i == 0 || pieces_[i - 1].page != pieces_[i].page) page_bytes_ += format_->page_bytes(pieces_[i].type);
+    if (i == 0 || pieces_[i - 1].page != pieces_[i].page) page_bytes_ += bytes_of(i);
   }
 }
 
@@ -70,20 +77,19 @@ KvSide::~KvSide() {
 void KvSide::swap(KvSide& other) noexcept {
   std::swap(format_, other.format_);
   pieces_.swap(other.pieces_);
-  spare_open_.swap(other.spare_open_);
-  spare_packed_.swap(other.spare_packed_);
+  spares_.swap(other.spares_);
   std::swap(page_bytes_, other.page_bytes_);
-  std::swap(packed_pieces_, other.packed_pieces_);
+  std::swap(ends_, other.ends_);
   std::swap(rows_, other.rows_);
-  std::swap(packed_rows_, other.packed_rows_);
 }
 
 void KvSide::drop_spares() noexcept {
-  for (uint8_t* page : spare_open_) release_page(page);
-  for (uint8_t* page : spare_packed_) release_page(page);
-  page_bytes_ -= spare_open_.size() * format_->open_bytes + spare_packed_.size() * format_->packed_bytes;
-  spare_open_.clear();
-  spare_packed_.clear();
+  for (Part part : kParts) {
+    std::vector<uint8_t*>& spares = spares_[static_cast<size_t>(part)];
+    for (uint8_t* page : spares) release_page(page);
+    page_bytes_ -= spares.size() * format_->page(part).bytes;
+    spares.clear();
+  }
 }
 
 void KvSide::shrink() {
@@ -93,55 +99,68 @@ void KvSide::shrink() {
 
 // ---- growing ----------------------------------------------------------------------------------------------------
 
-int KvSide::due_rows(int open) const noexcept {
-  if (!format_->packs()) return 0;
-  return format_->groups() ? open / format_->residual * format_->residual : std::max(0, open - format_->residual);
+int KvSide::sinks_of(int n) const noexcept {
+  return rows(Part::packed) + rows(Part::open) > 0 ? 0 : std::min(n, format_->sinks - rows(Part::sinks));
 }
 
-int KvSide::tail_room(size_t begin, size_t end) const noexcept {
-  if (begin == end || page_is_shared(pieces_[end - 1].page)) return 0;
-  return kPageRows - pieces_[end - 1].first - pieces_[end - 1].count;
+int KvSide::due_rows(int open) const noexcept {
+  return format_->packs() ? std::max(0, open - format_->recent) / format_->grain * format_->grain : 0;
+}
+
+int KvSide::tail_room(Part part) const noexcept {
+  if (begin(part) == end(part) || page_is_shared(pieces_[end(part) - 1].page)) return 0;
+  return format_->page(part).rows - pieces_[end(part) - 1].first - pieces_[end(part) - 1].count;
+}
+
+void KvSide::own_tail(Part part, PageAllocator& pages) {
+  if (begin(part) == end(part)) return;
+  const Piece& last = pieces_[end(part) - 1];
+  if (last.first + last.count < format_->page(part).rows && page_is_shared(last.page)) own_page(end(part) - 1, pages);
 }
 
 void KvSide::reserve(int n, PageAllocator& pages) {
-  const int due = due_rows(open_rows() + n);
-  const bool packs_rows = due > 0 && !format_->groups();
-  auto own_tail = [&](size_t begin, size_t end) {
-    if (begin != end && pieces_[end - 1].first + pieces_[end - 1].count < kPageRows &&
-        page_is_shared(pieces_[end - 1].page))
-      own_page(end - 1, pages);
-  };
-  if (n > 0) own_tail(packed_pieces_, pieces_.size());
-  if (packs_rows) own_tail(0, packed_pieces_);
-  auto pages_for = [](int rows) { return static_cast<size_t>(std::max(0, rows) + kPageRows - 1) / kPageRows; };
-  const size_t open = pages_for(n - tail_room(packed_pieces_, pieces_.size()));
-  const size_t packed = pages_for(due - (packs_rows ? tail_room(0, packed_pieces_) : 0));
-  make_room(open + packed + 2);
-  spare_open_.reserve(open);
-  spare_packed_.reserve(packed);
-  const auto fill = [&](std::vector<uint8_t*>& spares, size_t count, size_t bytes) {
-    if (spares.size() >= count) return;
-    while (spares.size() < count) spares.push_back(new_page(bytes, pages));
+  const int sinks = sinks_of(n), open = n - sinks, due = due_rows(rows(Part::open) + open);
+  const int more[] = {sinks, due, open};
+  size_t wanted[3] = {}, sum = 2;
+  for (Part part : kParts) {
+    const size_t p = static_cast<size_t>(part);
+    if (more[p] == 0) continue;
+    const bool fills = part != Part::packed || !format_->groups();  // goes on in the page that was begun
+    if (fills) own_tail(part, pages);
+    const int fresh = std::max(0, more[p] - (fills ? tail_room(part) : 0)), page_rows = format_->page(part).rows;
+    wanted[p] = static_cast<size_t>((fresh + page_rows - 1) / page_rows);
+    sum += wanted[p];
+  }
+  make_room(sum);
+  for (Part part : kParts) {
+    std::vector<uint8_t*>& spares = spares_[static_cast<size_t>(part)];
+    const size_t count = wanted[static_cast<size_t>(part)];
+    if (spares.size() >= count) continue;
+    spares.reserve(count);
+    while (spares.size() < count) spares.push_back(new_page(format_->page(part).bytes, pages));
     std::sort(spares.begin(), spares.end(), std::greater<>());  // taken from the back: rows lie in ascending order
-  };
-  fill(spare_open_, open, format_->open_bytes);
-  fill(spare_packed_, packed, format_->packed_bytes);
+  }
 }
 
 void KvSide::extend(int n) noexcept {
+  const int sinks = sinks_of(n);
+  extend(Part::sinks, sinks);
+  extend(Part::open, n - sinks);
+}
+
+void KvSide::extend(Part part, int n) noexcept {
   while (n > 0) {
-    int room = tail_room(packed_pieces_, pieces_.size());
+    int room = tail_room(part);
     // A full page at the end is looked at once more: its first rows may have gone while it was filled.
-    if (room == 0 && pieces_.size() >= packed_pieces_ + 2 && merge(pieces_.size() - 2))
-      room = tail_room(packed_pieces_, pieces_.size());
+    if (room == 0 && end(part) >= begin(part) + 2 && merge(end(part) - 2)) room = tail_room(part);
     if (room == 0) {
-      insert(pieces_.size(), {spare_open_.back(), 0, 0, format_->open_type});
-      spare_open_.pop_back();
-      room = kPageRows;
+      insert_spare(part);
+      room = format_->page(part).rows;
     }
     const int take = std::min(n, room);
-    pieces_.back().count = static_cast<int16_t>(pieces_.back().count + take);
-    rows_ += take;
+    Piece& last = pieces_[end(part) - 1];
+    last.count = static_cast<int16_t>(last.count + take);
+    count(part) += take;
     n -= take;
   }
 }
@@ -156,12 +175,12 @@ void KvSide::fill(const float* x, size_t ldx, int n) const noexcept {
   }
 }
 
-bool KvSide::due() const noexcept { return due_rows(open_rows()) > 0; }
+bool KvSide::due() const noexcept { return due_rows(rows(Part::open)) > 0; }
 
 void KvSide::settle(float* scratch) noexcept {
-  for (int n = due_rows(open_rows()); n > 0;) {
-    const bool needs_page = format_->groups() || tail_room(0, packed_pieces_) == 0;
-    if (needs_page && spare_packed_.empty()) return;  // rows stay in float until a later reserve
+  for (int n = due_rows(rows(Part::open)); n > 0;) {
+    const bool needs_page = format_->groups() || tail_room(Part::packed) == 0;
+    if (needs_page && spares_[static_cast<size_t>(Part::packed)].empty()) return;  // float until a later reserve
     if (format_->groups()) {
       pack_group(scratch);
       n -= kPageRows;
@@ -172,49 +191,46 @@ void KvSide::settle(float* scratch) noexcept {
 }
 
 void KvSide::pack_group(float* scratch) noexcept {
-  gather(packed_pieces_, kPageRows, scratch);
-  uint8_t* page = spare_packed_.back();
-  spare_packed_.pop_back();
-  store_group(scratch, kPageRows, page);
-  insert(packed_pieces_, {page, 0, kPageRows, format_->packed_type});
-  packed_rows_ += kPageRows;
+  gather(begin(Part::open), kPageRows, scratch);
+  insert_spare(Part::packed);
+  Piece& to = pieces_[end(Part::packed) - 1];
+  to.count = kPageRows;
+  store_group(scratch, kPageRows, writable(to));
+  count(Part::packed) += kPageRows;
   pop_open(kPageRows);
 }
 
 int KvSide::pack_rows(int n, float* scratch) noexcept {
-  if (tail_room(0, packed_pieces_) == 0) {
-    insert(packed_pieces_, {spare_packed_.back(), 0, 0, format_->packed_type});
-    spare_packed_.pop_back();
-  }
-  Piece& to = pieces_[packed_pieces_ - 1];
-  const int take = std::min({n, tail_room(0, packed_pieces_), static_cast<int>(pieces_[packed_pieces_].count)});
-  gather(packed_pieces_, take, scratch);
+  if (tail_room(Part::packed) == 0) insert_spare(Part::packed);
+  Piece& to = pieces_[end(Part::packed) - 1];
+  const int take = std::min({n, tail_room(Part::packed), static_cast<int>(pieces_[begin(Part::open)].count)});
+  gather(begin(Part::open), take, scratch);
   format_->backend->store_rows(format_->side, to.type, format_->head_size, scratch,
                                static_cast<size_t>(format_->head_size), take, writable(to), to.first + to.count);
   to.count = static_cast<int16_t>(to.count + take);
-  packed_rows_ += take;
+  count(Part::packed) += take;
   pop_open(take);
   return take;
 }
 
 void KvSide::pop_open(int n) noexcept {
+  count(Part::open) -= n;
   while (n > 0) {
-    Piece& front = pieces_[packed_pieces_];
+    Piece& front = pieces_[begin(Part::open)];
     const int take = std::min<int>(n, front.count);
     front = part(front, take, front.count - take);
     n -= take;
-    if (front.count == 0) drop(packed_pieces_);
+    if (front.count == 0) drop(begin(Part::open));
   }
 }
 
 // ---- shrinking ----------------------------------------------------------------------------------------------------
 
 void KvSide::truncate(int rows) noexcept {
-  while (rows_ > rows) {
+  while (this->rows() > rows) {
     Piece& last = pieces_.back();
-    const int cut = std::min<int>(last.count, rows_ - rows);
-    if (packed_pieces_ == pieces_.size()) packed_rows_ -= cut;
-    rows_ -= cut;
+    const int cut = std::min<int>(last.count, this->rows() - rows);
+    count(part_of(pieces_.size() - 1)) -= cut;
     last.count = static_cast<int16_t>(last.count - cut);
     if (last.count == 0) drop(pieces_.size() - 1);
   }
@@ -224,9 +240,8 @@ void KvSide::remove(int index, PageAllocator& pages) noexcept {
   size_t at = 0;
   for (; index >= pieces_[at].count; at++) index -= pieces_[at].count;
   Piece& piece = pieces_[at];
-  const bool packed = at < packed_pieces_;
-  rows_--;
-  packed_rows_ -= packed;
+  const Part of = part_of(at);
+  count(of)--;
   if (piece.count == 1) {
     drop(at);
   } else if (index == 0) {
@@ -236,15 +251,14 @@ void KvSide::remove(int index, PageAllocator& pages) noexcept {
   } else {
     remove_inside(at, index, pages);
   }
-  if (!packed || packed_pieces_ > 0) merge_around(packed ? std::min(at, packed_pieces_ - 1) : at, pages);
+  if (rows(of) > 0) merge_around(std::min(at, end(of) - 1), pages);
 }
 
 void KvSide::remove_first(int n, PageAllocator& pages) noexcept {
-  rows_ -= n;
-  packed_rows_ -= std::min(n, packed_rows_);
   while (n > 0) {
     Piece& front = pieces_.front();
     const int take = std::min<int>(n, front.count);
+    count(part_of(0)) -= take;
     front = part(front, take, front.count - take);
     n -= take;
     if (front.count == 0) drop(0);
@@ -271,7 +285,7 @@ void KvSide::remove_inside(size_t at, int offset, PageAllocator& pages) noexcept
   const Piece whole = pieces_[at];
   pieces_[at] = part(whole, 0, offset);
   retain_page(whole.page);
-  insert(at + 1, part(whole, offset + 1, whole.count - offset - 1));
+  insert(at + 1, part_of(at), part(whole, offset + 1, whole.count - offset - 1));
 }
 
 void KvSide::merge_around(size_t at, PageAllocator& pages) noexcept {
@@ -285,16 +299,18 @@ void KvSide::merge_around(size_t at, PageAllocator& pages) noexcept {
 // Moves the rows of one of two neighbours into the other's page if all fit. The last page of a part is left alone until
 // it could hold no more than half: it is being filled.
 bool KvSide::merge(size_t at) noexcept {
-  const size_t end = at < packed_pieces_ ? packed_pieces_ : pieces_.size();
+  if (at >= pieces_.size()) return false;
+  const size_t end = this->end(part_of(at));
   if (at + 1 >= end || grouped(at)) return false;
+  const int page_rows = format_->page(part_of(at)).rows;
   Piece &a = pieces_[at], &b = pieces_[at + 1];
   const int total = a.count + b.count,
-            room = at + 2 < end || b.first + b.count == kPageRows ? kPageRows : kPageRows / 2;
+            room = at + 2 < end || b.first + b.count == page_rows ? page_rows : page_rows / 2;
   if (total > room) return false;
   const bool a_shared = page_is_shared(a.page), b_shared = page_is_shared(b.page);
   if (a_shared && b_shared) return false;
   if (b_shared || (!a_shared && a.count >= b.count)) {
-    if (a.first + total > kPageRows) {
+    if (a.first + total > page_rows) {
       const Piece slid{a.page, 0, a.count, a.type};
       move_rows(a, 0, slid, 0, a.count);
       a = slid;
@@ -318,21 +334,22 @@ bool KvSide::merge(size_t at) noexcept {
 // Two neighbouring groups of kivi keys that together fill three quarters of a page at most are quantized again as one.
 bool KvSide::regroup(size_t at, PageAllocator& pages) noexcept {
   const uint8_t* page = pieces_[at].page;
+  const size_t first = this->begin(Part::packed), last = this->end(Part::packed);
   auto extent = [&](size_t from, int* live) {
     size_t to = from;
-    for (*live = 0; to < packed_pieces_ && pieces_[to].page == pieces_[from].page; to++) *live += pieces_[to].count;
+    for (*live = 0; to < last && pieces_[to].page == pieces_[from].page; to++) *live += pieces_[to].count;
     return to;
   };
   size_t begin = at;
-  while (begin > 0 && pieces_[begin - 1].page == page) begin--;
+  while (begin > first && pieces_[begin - 1].page == page) begin--;
   int live, other;
   size_t end = extent(begin, &live);
   size_t before = begin;
-  while (before > 0 && pieces_[before - 1].page == pieces_[begin - 1].page) before--;
+  while (before > first && pieces_[before - 1].page == pieces_[begin - 1].page) before--;
   if (before < begin && extent(before, &other) && live + other <= kSparseRows) {
     begin = before;
   } else {
-    const size_t after = end < packed_pieces_ ? extent(end, &other) : end;
+    const size_t after = end < last ? extent(end, &other) : end;
     if (after == end || live + other > kSparseRows) return false;
     end = after;
   }
@@ -341,17 +358,17 @@ bool KvSide::regroup(size_t at, PageAllocator& pages) noexcept {
   uint8_t* fresh;
   try {
     make_room(1);
-    fresh = new_page(format_->packed_bytes, pages);
+    fresh = new_page(format_->page(Part::packed).bytes, pages);
   } catch (const std::exception&) {
     return false;
   }
   gather(begin, live + other, scratch.get());
   store_group(scratch.get(), live + other, fresh);
   for (size_t i = begin; i < end; i++) drop(begin);
-  insert(begin, {fresh, 0, static_cast<int16_t>(live + other), format_->packed_type});
+  insert(begin, Part::packed, {fresh, 0, static_cast<int16_t>(live + other), format_->page(Part::packed).type});
   return true;
 }
 
-void KvSide::read(float* out) const noexcept { gather(0, rows_, out); }
+void KvSide::read(float* out) const noexcept { gather(0, rows(), out); }
 
 }  // namespace tokensieve

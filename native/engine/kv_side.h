@@ -1,13 +1,16 @@
 // One side (keys or values) of one KV head: its rows in a chain of page pieces, in order.
 //
-// New rows go to the open part at the end. kivi: the open part is the float residual, and full groups move from its
-// front to the packed part before it:
-//   pieces   [ packed part: kivi pages ][ open part: f16 pages ]
-// Other types have no packed part. Rows are written only into pages that nobody else refers to; a piece may be any
-// range of its page, and two pieces of a chain may share a page (rows between them were removed where the page could
-// not be written).
+// New rows go to the open part at the end. Where rows are packed, the open part is f16 and holds the newest ones; the
+// oldest of it move to the packed part before it, and the first rows of all stay in f16 for good:
+//   pieces   [ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 ]
+// Other sides have the open part alone. Sinks are the rows that came when nothing stood behind them: where they are
+// removed, no later row takes their place. Rows are written only into pages that nobody else refers to; a piece may be
+// any range of its page, and two pieces of a chain may share a page (rows between them were removed where the page
+// could not be written).
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,20 +23,40 @@ namespace tokensieve {
 
 constexpr int kSparseRows = 24;  // a group of kivi keys with more rows left than these keeps its page and its scales
 
-// What all chains of one side of a cache have in common.
-struct SideFormat {
-  kernels::Side side;
-  DType open_type, packed_type;  // equal where there is no packed part
-  int head_size, residual;
-  size_t open_bytes, packed_bytes;  // of a page
-  const kernels::Backend* backend;
-
-  bool packs() const noexcept { return packed_type != open_type; }
-  bool groups() const noexcept { return packs() && side == kernels::Side::keys; }  // scales over the rows of a page
-  size_t page_bytes(DType type) const noexcept { return type == open_type ? open_bytes : packed_bytes; }
+// Rows of a quantized side that stay in f16.
+struct FloatRows {
+  int sinks = 0;  // the first ones
+  int recent = 0;  // the newest ones, at least; what is older is packed, kPageRows rows at once
+  int residual = 0;  // kivi, where not 0: the split of its paper instead (keys in whole residuals, values one by one)
 };
 
-SideFormat side_format(kernels::Side side, DType type, int head_size, int residual, const kernels::Backend& backend);
+enum class Part : uint8_t { sinks, packed, open };
+constexpr Part kParts[] = {Part::sinks, Part::packed, Part::open};
+
+// What all chains of one side of a cache have in common.
+struct SideFormat {
+  struct Page {
+    DType type;
+    size_t bytes;
+    int rows;
+  };
+  kernels::Side side;
+  int head_size;
+  int sinks, recent, grain;  // rows of the first part; of the open part that stay; that are packed at once
+  std::array<Page, 3> pages;
+  const kernels::Backend* backend;
+
+  const Page& page(Part part) const noexcept { return pages[static_cast<size_t>(part)]; }
+  bool packs() const noexcept { return page(Part::packed).type != page(Part::open).type; }
+  bool groups() const noexcept {  // scales over the rows of a page
+    const DType type = page(Part::packed).type;
+    return side == kernels::Side::keys && (type == DType::kivi4 || type == DType::kivi2);
+  }
+};
+
+// A quantized side without any float rows is quantized row by row as it comes; kivi's keys never are.
+SideFormat side_format(kernels::Side side, DType type, int head_size, const FloatRows& rows,
+                       const kernels::Backend& backend);
 
 class KvSide {
  public:
@@ -46,9 +69,10 @@ class KvSide {
 
   const SideFormat& format() const noexcept { return *format_; }
   const std::vector<kernels::Piece>& pieces() const noexcept { return pieces_; }
-  int rows() const noexcept { return rows_; }
-  int packed_rows() const noexcept { return packed_rows_; }
-  size_t packed_pieces() const noexcept { return packed_pieces_; }
+  int rows() const noexcept { return rows_[0] + rows_[1] + rows_[2]; }
+  int rows(Part part) const noexcept { return rows_[static_cast<size_t>(part)]; }
+  size_t begin(Part part) const noexcept { return part == Part::sinks ? 0 : ends_[static_cast<size_t>(part) - 1]; }
+  size_t end(Part part) const noexcept { return ends_[static_cast<size_t>(part)]; }  // of its pieces
   size_t bytes() const noexcept { return page_bytes_ + pieces_.capacity() * sizeof(kernels::Piece); }
 
   // Takes what extend(n) and the settle after it need. Throws Error(out_of_memory) or bad_alloc; the rows are the same
@@ -70,23 +94,32 @@ class KvSide {
   void write(int row, const float* x, PageAllocator& pages);
 
   // For loading: one more piece on a page of its own, which the caller fills, or on the page of the last piece.
-  uint8_t* add_page(bool packed, int first, int count, PageAllocator& pages);
+  uint8_t* add_page(Part part, int first, int count, PageAllocator& pages);
   void add_piece(int first, int count);
 
  private:
   using Piece = kernels::Piece;
-  bool grouped(size_t at) const noexcept { return format_->groups() && at < packed_pieces_; }
-  int open_rows() const noexcept { return rows_ - packed_rows_; }
+  Part part_of(size_t at) const noexcept {
+    return at < ends_[0] ? Part::sinks : at < ends_[1] ? Part::packed : Part::open;
+  }
+  size_t bytes_of(size_t at) const noexcept { return format_->page(part_of(at)).bytes; }
+  bool grouped(size_t at) const noexcept { return format_->groups() && part_of(at) == Part::packed; }
+  int& count(Part part) noexcept { return rows_[static_cast<size_t>(part)]; }
+  void close(Part part) noexcept;  // the chain as it stands ends with this part
+  int sinks_of(int n) const noexcept;  // rows of n more that are sinks
   int due_rows(int open) const noexcept;  // rows that settle packs when the open part has so many
-  int tail_room(size_t begin, size_t end) const noexcept;  // rows that fit behind the last of these pieces, in its page
+  int tail_room(Part part) const noexcept;  // rows that fit behind the last piece of a part, in its page
+  void own_tail(Part part, PageAllocator& pages);
+  void extend(Part part, int n) noexcept;
   bool page_used_beside(size_t at) const noexcept;  // by the piece before or after
 
   // Changes of the chain. Where memory may be missing the page is taken first, then nothing fails.
   void make_room(size_t more);
   uint8_t* new_page(size_t bytes, PageAllocator& pages);
-  void insert(size_t at, const Piece& piece) noexcept;
+  void insert(size_t at, Part part, const Piece& piece) noexcept;
+  void insert_spare(Part part) noexcept;  // at its end, without rows
   void drop(size_t at) noexcept;
-  void share(const Piece& piece);
+  void share(Part part, const Piece& piece);
   void own_page(size_t at, PageAllocator& pages);
   bool try_own_page(size_t at, PageAllocator& pages) noexcept;
 
@@ -104,18 +137,17 @@ class KvSide {
 
   // kept (kv_side_keep.cc): a part of the chain, by what becomes of its pages.
   struct Group;
-  void keep_part(size_t from, size_t to, int row, const int32_t* index, int n, PageAllocator& pages,
-                 KvSide* next) const;
-  void keep_groups(const int32_t* index, int n, PageAllocator& pages, KvSide* next) const;
+  void keep_part(Part part, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const;
+  void keep_groups(int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const;
   void keep_group(const Group& group, const int32_t* index, KvSide* next) const;
   void merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages, KvSide* next) const;
 
   const SideFormat* format_;
   std::vector<Piece> pieces_;
-  std::vector<uint8_t*> spare_open_, spare_packed_;  // reserved pages
+  std::array<std::vector<uint8_t*>, 3> spares_;  // reserved pages
   size_t page_bytes_ = 0;  // of pages in pieces and spares, each once
-  size_t packed_pieces_ = 0;
-  int rows_ = 0, packed_rows_ = 0;
+  std::array<size_t, 3> ends_{};  // of the pieces of each part
+  std::array<int, 3> rows_{};
 };
 
 }  // namespace tokensieve

@@ -18,39 +18,42 @@ struct KvSide::Group {
 
 KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
   KvSide next(*format_);
-  const int packed = static_cast<int>(std::lower_bound(index, index + n, packed_rows_) - index);
-  next.make_room(static_cast<size_t>(n / kPageRows) + 3);
-  if (format_->groups()) {
-    keep_groups(index, packed, pages, &next);
-  } else {
-    keep_part(0, packed_pieces_, 0, index, packed, pages, &next);
+  next.make_room(static_cast<size_t>(n / kPageRows) + 4);
+  int row = 0, from = 0;
+  for (Part part : kParts) {
+    const int to = static_cast<int>(std::lower_bound(index, index + n, row + rows(part)) - index);
+    if (part == Part::packed && format_->groups()) {
+      keep_groups(row, index + from, to - from, pages, &next);
+    } else {
+      keep_part(part, row, index + from, to - from, pages, &next);
+    }
+    next.close(part);
+    next.count(part) = to - from;
+    row += rows(part);
+    from = to;
   }
-  next.packed_pieces_ = next.pieces_.size();
-  next.packed_rows_ = packed;
-  keep_part(packed_pieces_, pieces_.size(), packed_rows_, index + packed, n - packed, pages, &next);
-  next.rows_ = n;
   next.reserve(0, pages);  // a prompt is evicted first and settled then
   return next;
 }
 
 // Full pages at the front of which every row stays are shared with the old chain; all other rows go to full new pages.
-void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, int n, PageAllocator& pages,
-                       KvSide* next) const {
+void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+  const SideFormat::Page& page = format_->page(part);
+  size_t from = begin(part);
   int k = 0;
-  for (; from < to && pieces_[from].count == kPageRows && k + kPageRows <= n &&
-         index[k + kPageRows - 1] == row + kPageRows - 1;
+  for (; from < end(part) && pieces_[from].count == page.rows && k + page.rows <= n &&
+         index[k + page.rows - 1] == row + page.rows - 1;
        from++) {
-    next->share(pieces_[from]);
-    row += kPageRows;
-    k += kPageRows;
+    next->share(part, pieces_[from]);
+    row += page.rows;
+    k += page.rows;
   }
   for (int room = 0; k < n; k++, room--) {
     for (; index[k] >= row + pieces_[from].count; from++) row += pieces_[from].count;
     if (room == 0) {
       next->make_room(1);
-      uint8_t* page = next->new_page(format_->page_bytes(pieces_[from].type), pages);
-      next->pieces_.push_back({page, 0, 0, pieces_[from].type});
-      room = kPageRows;
+      next->pieces_.push_back({next->new_page(page.bytes, pages), 0, 0, page.type});
+      room = page.rows;
     }
     Piece& open = next->pieces_.back();
     move_rows(pieces_[from], index[k] - row, open, open.count, 1);
@@ -61,12 +64,12 @@ void KvSide::keep_part(size_t from, size_t to, int row, const int32_t* index, in
 // Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser
 // ones are read back and quantized again as full groups where that saves a page. A value so moves by half a step of its
 // new group at most, beside what its first quantization did.
-void KvSide::keep_groups(const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+void KvSide::keep_groups(int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
   std::vector<Group> groups;
-  int row = 0, k = 0;
-  for (size_t from = 0; from < packed_pieces_;) {
+  int k = 0;
+  for (size_t from = begin(Part::packed); from < end(Part::packed);) {
     Group group{from, from, row, 0, k, k};
-    for (; group.to < packed_pieces_ && pieces_[group.to].page == pieces_[from].page; group.to++)
+    for (; group.to < end(Part::packed) && pieces_[group.to].page == pieces_[from].page; group.to++)
       row += pieces_[group.to].count;
     group.rows = row - group.row;
     while (k < n && index[k] < row) k++;
@@ -96,8 +99,8 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
     const int first = index[k] - row;
     int count = 1;
     while (k + count < group.end && first + count < pieces_[at].count && index[k + count] == index[k] + count) count++;
-    next->share({pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first), static_cast<int16_t>(count),
-                 pieces_[at].type});
+    next->share(Part::packed, {pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first),
+                               static_cast<int16_t>(count), pieces_[at].type});
     k += count;
   }
 }
@@ -108,7 +111,7 @@ void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, P
   std::vector<float> old(kPageRows * width), scratch(kPageRows * width);
   int filled = 0;
   auto flush = [&] {
-    uint8_t* page = next->add_page(true, 0, filled, pages);
+    uint8_t* page = next->add_page(Part::packed, 0, filled, pages);
     store_group(scratch.data(), filled, page);
     filled = 0;
   };

@@ -30,29 +30,40 @@ uint8_t* KvSide::new_page(size_t bytes, PageAllocator& pages) {
   return page;
 }
 
-void KvSide::insert(size_t at, const Piece& piece) noexcept {
+void KvSide::insert(size_t at, Part part, const Piece& piece) noexcept {
   pieces_.insert(pieces_.begin() + static_cast<ptrdiff_t>(at), piece);
-  packed_pieces_ += format_->packs() && piece.type == format_->packed_type;
+  for (size_t p = static_cast<size_t>(part); p < ends_.size(); p++) ends_[p]++;
+}
+
+void KvSide::insert_spare(Part part) noexcept {
+  std::vector<uint8_t*>& spares = spares_[static_cast<size_t>(part)];
+  insert(end(part), part, {spares.back(), 0, 0, format_->page(part).type});
+  spares.pop_back();
+}
+
+void KvSide::close(Part part) noexcept {
+  for (size_t p = static_cast<size_t>(part); p < ends_.size(); p++) ends_[p] = pieces_.size();
 }
 
 void KvSide::drop(size_t at) noexcept {
   const Piece piece = pieces_[at];
-  if (!page_used_beside(at)) page_bytes_ -= format_->page_bytes(piece.type);
+  if (!page_used_beside(at)) page_bytes_ -= bytes_of(at);
   pieces_.erase(pieces_.begin() + static_cast<ptrdiff_t>(at));
-  if (at < packed_pieces_) packed_pieces_--;
+  for (size_t& end : ends_) end -= at < end;
   release_page(piece.page);
 }
 
-void KvSide::share(const Piece& piece) {
+void KvSide::share(Part part, const Piece& piece) {
   make_room(1);
-  if (pieces_.empty() || pieces_.back().page != piece.page) page_bytes_ += format_->page_bytes(piece.type);
+  if (pieces_.empty() || pieces_.back().page != piece.page) page_bytes_ += format_->page(part).bytes;
   retain_page(piece.page);
   pieces_.push_back(piece);
+  close(part);
 }
 
 void KvSide::own_page(size_t at, PageAllocator& pages) {
   if (!page_is_shared(pieces_[at].page)) return;
-  const size_t bytes = format_->page_bytes(pieces_[at].type);
+  const size_t bytes = bytes_of(at);
   uint8_t* copy = new_page(bytes, pages);
   std::memcpy(copy, pieces_[at].page, bytes);
   if (!page_used_beside(at)) page_bytes_ -= bytes;
@@ -69,21 +80,20 @@ bool KvSide::try_own_page(size_t at, PageAllocator& pages) noexcept {
   }
 }
 
-uint8_t* KvSide::add_page(bool packed, int first, int count, PageAllocator& pages) {
+uint8_t* KvSide::add_page(Part part, int first, int count, PageAllocator& pages) {
   make_room(1);
-  const DType type = packed ? format_->packed_type : format_->open_type;
-  uint8_t* page = new_page(format_->page_bytes(type), pages);
-  pieces_.push_back({page, static_cast<int16_t>(first), static_cast<int16_t>(count), type});
-  rows_ += count;
-  if (packed) packed_pieces_++, packed_rows_ += count;
+  uint8_t* page = new_page(format_->page(part).bytes, pages);
+  pieces_.push_back({page, static_cast<int16_t>(first), static_cast<int16_t>(count), format_->page(part).type});
+  close(part);
+  this->count(part) += count;
   return page;
 }
 
 void KvSide::add_piece(int first, int count) {
   const Piece last = pieces_.back();
-  share({last.page, static_cast<int16_t>(first), static_cast<int16_t>(count), last.type});
-  rows_ += count;
-  if (packed_pieces_ + 1 == pieces_.size()) packed_pieces_++, packed_rows_ += count;
+  const Part part = part_of(pieces_.size() - 1);
+  share(part, {last.page, static_cast<int16_t>(first), static_cast<int16_t>(count), last.type});
+  this->count(part) += count;
 }
 
 // Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it
@@ -116,7 +126,7 @@ void KvSide::store_group(float* scratch, int n, uint8_t* page) const noexcept {
   for (int row = n; row < kPageRows; row++)
     std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width,
                 width * sizeof(float));
-  format_->backend->store_kivi_keys(format_->packed_type, format_->head_size, scratch, width, page);
+  format_->backend->store_kivi_keys(format_->page(Part::packed).type, format_->head_size, scratch, width, page);
 }
 
 }  // namespace tokensieve

@@ -33,6 +33,13 @@ CacheShape Session::cache_shape() const {
                                        std::string(traits(type).name) + ", this model's is " +
                                        std::to_string(c.head_size));
   }
+  if ((options_.hadamard_keys || options_.hadamard_values) && !kernels::takes_hadamard(c.head_size)) {
+    throw Error(Code::unsupported,
+                "[cache] expected a head size that is a power of two for a rotated cache, this "
+                "model's is " +
+                    std::to_string(c.head_size));
+  }
+  shape.in_float = options_.in_float;
   for (uint8_t skipped : options_.skip_attention) shape.holds.push_back(!skipped);
   return shape;
 }
@@ -75,6 +82,14 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
   stop_ = false;
   evicted_ = false;
   running_ = true;
+}
+
+void Session::read(kernels::Side side, int layer, int head, float* out) const {
+  cache_->read(side, layer, head, out);
+  if (!(side == kernels::Side::keys ? options_.hadamard_keys : options_.hadamard_values)) return;
+  const int size = model_->config.head_size;
+  Team team(1);
+  model_->backend->hadamard(out, static_cast<size_t>(size), cache_->rows(layer, head), 1, size, team);
 }
 
 void Session::ran(int layer) {

@@ -20,6 +20,10 @@ struct SessionOptions {
   DType keys = DType::f16, values = DType::f16;
   std::vector<uint8_t> skip_attention, skip_mlp;  // [layers]
   bool repack = false;  // keys are stored un-rotated and rotated by their slot
+  FloatRows in_float;  // of a quantized cache
+  // The cache holds keys (not with repack) or values that went through the Hadamard transform (kernels/hadamard.h):
+  // queries go through it too, and what was attended comes back. What methods see is as without.
+  bool hadamard_keys = false, hadamard_values = false;
 };
 
 // A rule that is applied after every decode step of its layer. Its budget is `tokens` rows, or `share` of the tokens so far that the layer may hold (all, or its window) where tokens is 0
@@ -67,6 +71,7 @@ class Session {
   int tokens() const { return tokens_; }
   int live_rows() const;  // of the KV head that holds the most
   KvCache& cache() { return *cache_; }
+  void read(kernels::Side side, int layer, int head, float* out) const;  // cache().read, without any Hadamard transform
   const KvCache& cache() const { return *cache_; }
   std::atomic<bool>& stop() { return stop_; }
 

@@ -3,6 +3,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/gate.h"
+#include "kernels/hadamard.h"
 #include "kernels/kv_page.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
@@ -28,6 +29,7 @@ struct Backend {
   Embedding embedding;
   RmsNorm rms_norm;
   Rope rope;
+  Hadamard hadamard;
   Gate gate;
   Softmax softmax;
   TopK top_k;

@@ -61,6 +61,7 @@ Backend make_table(const BackendList& list) {
   TS_TRACED(embedding);
   TS_TRACED(rms_norm);
   TS_TRACED(rope);
+  TS_TRACED(hadamard);
   TS_TRACED(gate);
   TS_TRACED(softmax);
   TS_TRACED(top_k);

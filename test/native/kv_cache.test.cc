@@ -11,6 +11,8 @@ const DType kKeys[] = {DType::f32,   DType::f16,   DType::bf16,  DType::q8_0, DT
 const DType kValues[] = {DType::f32,   DType::f16,   DType::q4_0, DType::q8_0,  DType::bf16,
                          DType::kivi4, DType::kivi2, DType::f16,  DType::kivi2, DType::kivi4};
 
+const int kSinks[] = {4, 16, 0, 40, 1}, kRecent[] = {32, 0, 64, 5};
+
 void set_mass(Pair& p, int layer, int head, check::Random& random) {
   float* mass = p.cache->mass(layer, head);
   for (size_t i = 0; i < p.at(layer, head).rows.size(); i++)
@@ -51,12 +53,12 @@ void step(std::vector<Pair>& all, check::Random& random) {
 }
 
 // 300 changes of up to four caches that share pages; at the end every page that any of them took is accounted for.
-void run_sequence(DType keys, DType values, uint64_t seed) {
+void run_sequence(const CacheShape& shape, uint64_t seed) {
   check::Random random(seed);
   const size_t before = tokensieve::page_counts().used;
   {
     std::vector<Pair> all;
-    all.emplace_back(shape_of(keys, values));
+    all.emplace_back(shape);
     all[0].append(100, random);
     for (int i = 0; i < 300; i++) {
       step(all, random);
@@ -85,7 +87,12 @@ TEST("long random sequences against vectors of rows, every type of both sides, e
   for (int b = 0; b < list.count; b++) {
     current_backend() = list.items[b];
     for (size_t t = 0; t < sizeof kKeys / sizeof *kKeys; t++)
-      run_sequence(kKeys[t], kValues[t], 100 + t + 1000 * static_cast<uint64_t>(b));
+      run_sequence(shape_of(kKeys[t], kValues[t]), 100 + t + 1000 * static_cast<uint64_t>(b));
+    for (size_t t = 0; t < sizeof kKeys / sizeof *kKeys; t++) {
+      CacheShape shape = shape_of(kKeys[t], kValues[t], 2, 2, 32, 0);
+      shape.in_float.sinks = kSinks[t % 5], shape.in_float.recent = kRecent[t % 4];
+      run_sequence(shape, 500 + t + 1000 * static_cast<uint64_t>(b));
+    }
   }
   current_backend() = &tokensieve::kernels::reference_backend();
 }
@@ -107,6 +114,60 @@ TEST("the split of card kivi: keys by whole residuals, values one by one") {
       CHECK_EQ(p.cache->packed_rows(Side::values, 0, 0), std::max(0, i - 128));
     }
     p.check(true);
+  }
+}
+
+TEST("sinks and the newest rows stay in float, what lies between is quantized in whole groups") {
+  for (DType type : {DType::q8_0, DType::q4_0, DType::kivi4, DType::kivi2}) {
+    check::Random random(17);
+    CacheShape shape = shape_of(type, type, 1, 1, 32, 0);
+    shape.in_float.sinks = 4, shape.in_float.recent = 64;
+    Pair p(shape);
+    p.append(3, random);
+    CHECK_EQ(p.cache->sink_rows(Side::keys, 0, 0), 3);
+    p.append(296, random, false, false);  // 299 rows: 4 sinks, and the prompt is float until it is settled
+    CHECK_EQ(p.cache->packed_rows(Side::keys, 0, 0), 0);
+    p.settle();
+    for (int rows = 299; rows < 420; rows++) {
+      for (Side side : {Side::keys, Side::values}) {
+        CHECK_EQ(p.cache->sink_rows(side, 0, 0), 4);
+        CHECK_EQ(p.cache->packed_rows(side, 0, 0), (rows - 4 - 64) / 32 * 32);
+      }
+      p.check(rows % 20 == 0);
+      p.append(1, random);
+    }
+    const size_t f16 = backend().page_bytes(Side::keys, DType::f16, 32), packed = 352 / 32,
+                 own = backend().page_bytes(Side::keys, type, 32) + backend().page_bytes(Side::values, type, 32);
+    CHECK_EQ(p.cache->packed_rows(Side::keys, 0, 0), 352);
+    CHECK_EQ(p.page_bytes(nullptr, nullptr), packed * own + 2 * (f16 / 2 + 2 * f16));  // 64 open rows, 16 for sinks
+  }
+}
+
+TEST("sinks that go are not replaced; those that are cut off come back") {
+  check::Random random(23);
+  CacheShape shape = shape_of(DType::q4_0, DType::q4_0, 1, 1, 32, 0);
+  shape.in_float.sinks = 4;
+  Pair p(shape);
+  p.append(80, random);
+  const Pair fork = p.fork();
+  p.remove(0, 0, 1);
+  p.append(40, random);
+  CHECK_EQ(p.cache->sink_rows(Side::values, 0, 0), 3);
+  p.check(true);
+  p.truncate(2);
+  p.append(10, random);
+  CHECK_EQ(p.cache->sink_rows(Side::values, 0, 0), 4);
+  p.check(true);
+  CHECK_EQ(fork.cache->sink_rows(Side::values, 0, 0), 4);
+}
+
+TEST("without sinks and newest rows in float, types that are quantized row by row are so at once") {
+  for (DType type : {DType::q8_0, DType::q4_0}) {
+    check::Random random(29);
+    Pair p(shape_of(type, type, 1, 1));
+    p.append(50, random, false, false);
+    p.check(true);
+    CHECK_EQ(p.page_bytes(nullptr, nullptr), 4 * backend().page_bytes(Side::keys, type, 32));
   }
 }
 
@@ -246,6 +307,9 @@ TEST("sizes and mass follow their rows, with holes for layers that hold nothing"
 
 TEST("what is asked wrongly is refused") {
   CHECK_THROWS(KvCache(shape_of(DType::f16, DType::f16, 1, 1, 32, 40), backend()), Error);
+  CacheShape below = shape_of(DType::q4_0, DType::q4_0);
+  below.in_float.sinks = -1;
+  CHECK_THROWS(KvCache(below, backend()), Error);
   CHECK_THROWS(KvCache(shape_of(DType::f32, DType::f32, 1, 1, 4096), backend()), Error);
   check::Random random(1);
   Pair p(shape_of(DType::f16, DType::f16));

@@ -1,6 +1,6 @@
 // A KV cache as plain vectors of rows: what the paged one is held against. Values are what a stored row reads back as,
-// taken from a page of its own; of kivi only what the card says is predicted here (which rows are quantized, groups of
-// new keys), a group that was quantized again is checked by its bound and then believed.
+// taken from a page of its own; of kivi only what its card and kv_side.h say is predicted here (which rows are
+// quantized, groups of new keys), a group that was quantized again is checked by its bound and then believed.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,27 @@ inline const tokensieve::kernels::Backend*& current_backend() {
 inline const tokensieve::kernels::Backend& backend() { return *current_backend(); }
 
 inline bool is_kivi(DType type) { return type == DType::kivi4 || type == DType::kivi2; }
-inline DType open_type(DType type) { return is_kivi(type) ? DType::f16 : type; }
+inline DType type_of(const CacheShape& shape, Side side) { return side == Side::keys ? shape.keys : shape.values; }
+
+// Whether some rows of a side are in f16 while others are quantized, how many of the newest ones are, and how many are
+// quantized at once.
+struct Split {
+  bool packs;
+  int sinks, recent, grain;
+};
+inline Split split_of(const CacheShape& shape, Side side) {
+  const DType type = type_of(shape, side);
+  const auto& floats = shape.in_float;
+  if (is_kivi(type) && floats.residual > 0)
+    return side == Side::keys ? Split{true, floats.sinks, 0, floats.residual}
+                              : Split{true, floats.sinks, floats.residual, 1};
+  const bool quantized = is_kivi(type) || type == DType::q8_0 || type == DType::q4_0;
+  const bool packs = is_kivi(type) || (quantized && floats.sinks + floats.recent > 0);
+  return {packs, packs ? floats.sinks : 0, floats.recent, 32};
+}
+inline DType open_type(const CacheShape& shape, Side side) {
+  return split_of(shape, side).packs ? DType::f16 : type_of(shape, side);
+}
 
 // Rows as they read back once stored in one page; a kivi key group needs all 32.
 inline std::vector<float> round_trip(Side side, DType type, int head_size, const float* x, int n) {
@@ -53,11 +73,30 @@ struct Row {
   std::vector<float>& of(Side side) { return side == Side::keys ? key : value; }
 };
 
+// Rows of a side that stay float, that were quantized behind them, and the rest.
+struct Counts {
+  int sinks = 0, packed = 0;
+
+  void erase(int index) {
+    if (index < sinks) {
+      sinks--;
+    } else if (index < sinks + packed) {
+      packed--;
+    }
+  }
+  template <class Below>
+  void keep(Below below) {  // below(n): rows that stay of the first n
+    const int first = below(sinks);
+    packed = below(sinks + packed) - first;
+    sinks = first;
+  }
+};
+
 struct ModelHead {
   std::vector<Row> rows;
-  int packed_keys = 0, packed_values = 0;
+  Counts keys, values;
   std::vector<float> low, high;  // of each key channel, over all rows since the last look
-  int& packed(Side side) { return side == Side::keys ? packed_keys : packed_values; }
+  Counts& of(Side side) { return side == Side::keys ? keys : values; }
 
   void widen(const Row& row) {
     low.resize(row.key.size(), 0), high.resize(row.key.size(), 0);
@@ -66,8 +105,8 @@ struct ModelHead {
   }
   void erase(int index) {
     rows.erase(rows.begin() + index);
-    packed_keys -= index < packed_keys;
-    packed_values -= index < packed_values;
+    keys.erase(index);
+    values.erase(index);
   }
   void keep(const std::vector<int32_t>& index) {
     std::vector<Row> next;
@@ -75,35 +114,46 @@ struct ModelHead {
     auto below = [&](int n) {
       return static_cast<int>(std::lower_bound(index.begin(), index.end(), n) - index.begin());
     };
-    packed_keys = below(packed_keys);
-    packed_values = below(packed_values);
+    keys.keep(below);
+    values.keep(below);
     rows.swap(next);
   }
   void truncate(int tokens) {
     while (!rows.empty() && rows.back().source >= tokens) rows.pop_back();
-    packed_keys = std::min(packed_keys, static_cast<int>(rows.size()));
-    packed_values = std::min(packed_values, static_cast<int>(rows.size()));
+    const auto below = [&](int n) { return std::min(n, static_cast<int>(rows.size())); };
+    keys.keep(below);
+    values.keep(below);
+  }
+  void append(const CacheShape& shape, const Row& row) {
+    for (Side side : {Side::keys, Side::values}) {  // a sink is what comes when nothing stands behind the sinks
+      Counts& counts = of(side);
+      counts.sinks += static_cast<int>(rows.size()) == counts.sinks && counts.sinks < split_of(shape, side).sinks;
+    }
+    rows.push_back(row);
+    widen(row);
   }
   void settle(const CacheShape& shape) {
-    const int width = shape.head_size;
-    if (is_kivi(shape.keys)) {
-      const int open = static_cast<int>(rows.size()) - packed_keys;
-      for (int end = packed_keys + open / shape.residual * shape.residual; packed_keys < end;
-           packed_keys += kPageRows) {
-        std::vector<float> group;
-        for (int i = 0; i < kPageRows; i++)
-          group.insert(group.end(), rows[static_cast<size_t>(packed_keys + i)].key.begin(),
-                       rows[static_cast<size_t>(packed_keys + i)].key.end());
-        const std::vector<float> back = round_trip(Side::keys, shape.keys, width, group.data(), kPageRows);
-        for (int i = 0; i < kPageRows; i++)
-          rows[static_cast<size_t>(packed_keys + i)].key.assign(back.begin() + i * width,
-                                                                back.begin() + (i + 1) * width);
-      }
+    for (Side side : {Side::keys, Side::values}) {
+      const Split split = split_of(shape, side);
+      Counts& counts = of(side);
+      const int open = static_cast<int>(rows.size()) - counts.sinks - counts.packed;
+      if (!split.packs || open <= split.recent) continue;
+      const int end = counts.sinks + counts.packed + (open - split.recent) / split.grain * split.grain,
+                step = is_kivi(type_of(shape, side)) && side == Side::keys ? kPageRows : 1;
+      for (; counts.sinks + counts.packed < end; counts.packed += step)
+        quantize(side, type_of(shape, side), counts.sinks + counts.packed, step);
     }
-    for (; is_kivi(shape.values) && static_cast<int>(rows.size()) - packed_values > shape.residual; packed_values++) {
-      std::vector<float>& value = rows[static_cast<size_t>(packed_values)].value;
-      value = round_trip(Side::values, shape.values, width, value.data(), 1);
+  }
+  void quantize(Side side, DType type, int first, int n) {
+    std::vector<float> x;
+    for (int i = first; i < first + n; i++) {
+      const std::vector<float>& row = rows[static_cast<size_t>(i)].of(side);
+      x.insert(x.end(), row.begin(), row.end());
     }
+    const int width = static_cast<int>(x.size()) / n;
+    const std::vector<float> y = round_trip(side, type, width, x.data(), n);
+    for (int i = 0; i < n; i++)
+      rows[static_cast<size_t>(first + i)].of(side).assign(y.begin() + i * width, y.begin() + (i + 1) * width);
   }
 };
 
@@ -142,10 +192,10 @@ struct Pair {
       for (int h = 0; h < shape.kv_heads; h++) {
         for (int i = 0; i < n; i++) {
           const size_t from = static_cast<size_t>(i) * ld + static_cast<size_t>(h) * width;
-          at(l, h).rows.push_back({source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0,
-                                   round_trip(Side::keys, open_type(shape.keys), shape.head_size, &k[from], 1),
-                                   round_trip(Side::values, open_type(shape.values), shape.head_size, &v[from], 1)});
-          at(l, h).widen(at(l, h).rows.back());
+          at(l, h).append(shape,
+                          {source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0,
+                           round_trip(Side::keys, open_type(shape, Side::keys), shape.head_size, &k[from], 1),
+                           round_trip(Side::values, open_type(shape, Side::values), shape.head_size, &v[from], 1)});
         }
       }
     }
@@ -184,25 +234,34 @@ struct Pair {
       same = same && (table.mass.empty() ? 0.f : table.mass[i]) == m.rows[i].mass;
     }
     CHECK(same);
-    for (Side side : {Side::keys, Side::values}) CHECK_EQ(cache->packed_rows(side, layer, head), m.packed(side));
+    for (Side side : {Side::keys, Side::values}) {
+      CHECK_EQ(cache->packed_rows(side, layer, head), m.of(side).packed);
+      CHECK_EQ(cache->sink_rows(side, layer, head), m.of(side).sinks);
+    }
   }
 
-  // Pieces: in order of type, within their pages, none empty; as many rows as there are.
+  int sink_page_rows() const { return shape.in_float.sinks <= kPageRows / 2 ? kPageRows / 2 : kPageRows; }
+
+  // Pieces: sinks, quantized rows, open ones; within their pages, none empty; as many rows as there are.
   void check_pieces(Side side, int layer, int head) {
     const tokensieve::Pieces pieces = cache->pieces(side, layer, head);
-    int rows = 0, packed = 0;
+    const Counts& counts = at(layer, head).of(side);
+    const int behind = counts.sinks + counts.packed;
+    int rows = 0;
     bool fine = true;
     for (int i = 0; i < pieces.count; i++) {
       const Piece& p = pieces.data[i];
       fine = fine && p.count > 0 && p.first >= 0 && p.first + p.count <= kPageRows &&
              reinterpret_cast<uintptr_t>(p.page) % 64 == 0;
-      rows += p.count;
-      if (is_kivi(p.type)) packed = rows;
-      fine = fine && (p.type == (side == Side::keys ? shape.keys : shape.values) || p.type == DType::f16);
+      const int end = rows + p.count;
+      if (end <= counts.sinks) fine = fine && p.first + p.count <= sink_page_rows();
+      const bool packed = rows >= counts.sinks && end <= behind;
+      fine = fine && (packed || end <= counts.sinks || rows >= behind);
+      fine = fine && p.type == (packed ? type_of(shape, side) : open_type(shape, side));
+      rows = end;
     }
     CHECK(fine);
     CHECK_EQ(rows, cache->rows(layer, head));
-    CHECK_EQ(packed, cache->packed_rows(side, layer, head));
   }
 
   // Values bit for bit; packed kivi keys may have been quantized again: half a step (range / levels) of any group of
@@ -219,7 +278,8 @@ struct Pair {
       for (size_t c = 0; c < width; c++) {
         float& want = m.rows[i].of(side)[c];
         const float value = got[i * width + c];
-        const bool again = groups && static_cast<int>(i) < m.packed_keys;
+        const int row = static_cast<int>(i) - m.keys.sinks;
+        const bool again = groups && row >= 0 && row < m.keys.packed;
         same = same && (value == want ||
                         (again && std::fabs(value - want) <= slack * (m.high[c] - m.low[c]) * (0.5f / levels + 2e-3f)));
         want = value;
@@ -251,8 +311,10 @@ struct Pair {
       for (int h = 0; h < shape.kv_heads; h++) {
         for (Side side : {Side::keys, Side::values}) {
           const tokensieve::Pieces pieces = cache->pieces(side, l, h);
-          for (int i = 0; i < pieces.count; i++) {
-            const size_t bytes = backend().page_bytes(side, pieces.data[i].type, shape.head_size);
+          int left = cache->sink_rows(side, l, h);
+          for (int i = 0; i < pieces.count; left -= pieces.data[i++].count) {
+            const size_t page = backend().page_bytes(side, pieces.data[i].type, shape.head_size),
+                         bytes = left > 0 ? page * static_cast<size_t>(sink_page_rows()) / kPageRows : page;
             if (own.insert(pieces.data[i].page).second) sum += bytes;
             if (pages && pages->insert(pieces.data[i].page).second) *all += bytes;
           }
@@ -271,7 +333,7 @@ inline CacheShape shape_of(DType keys, DType values, int layers = 2, int kv_head
   shape.head_size = head_size;
   shape.keys = keys;
   shape.values = values;
-  shape.residual = residual;
+  shape.in_float.residual = residual;
   return shape;
 }
 

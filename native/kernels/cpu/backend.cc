@@ -16,6 +16,7 @@ const Backend& backend() noexcept {
       embedding,
       rms_norm,
       rope,
+      hadamard,
       gate,
       softmax,
       top_k,

@@ -27,6 +27,7 @@ Function<Matmul> matmul;
 Function<Embedding> embedding;
 Function<RmsNorm> rms_norm;
 Function<Rope> rope;
+Function<Hadamard> hadamard;
 Function<Gate> gate;
 Function<Softmax> softmax;
 Function<TopK> top_k;

@@ -16,6 +16,7 @@ const Backend& reference_backend() noexcept {
       reference::embedding,
       reference::rms_norm,
       reference::rope,
+      reference::hadamard,
       reference::gate,
       reference::softmax,
       reference::top_k,
