@@ -23,8 +23,9 @@ export interface KvOptions {
   /** Types kivi4 and kivi2 as in their paper, instead of `recent`: keys are quantized in blocks of so many rows, values beyond so many one by one. A multiple of 32. */
   readonly residual?: number
   /**
-   * Rows go through the Hadamard transform before they are quantized, which spreads outliers over all channels. Default: true where a type has 4 or 2 bits, heads have a power of two of
-   * numbers and no method re-packs positions. Methods see what they would see without.
+   * Rows go through the Hadamard transform before they are quantized, which spreads outliers over all channels (of kivi's keys, whose scales are each channel's own, nothing changes).
+   * Default: true where a type is q4_0, heads have a power of two of numbers and no method re-packs positions; kivi's minima take care of outliers by themselves. Methods see what they
+   * would see without.
    */
   readonly rotate?: boolean
 }
@@ -77,7 +78,8 @@ export function completeKv(given: KvGiven, { headSize }: ModelConfig, repack: bo
   const { keys, residual = 0, values } = given
   const coarse = residual === 0 && [keys, values].some((type) => COARSE.includes(type))
   const size = headSize >= 16 && headSize <= 256 && Number.isInteger(Math.log2(headSize))
-  const { recent = coarse ? RECENT : 0, rotate = coarse && size && !repack, sinks = coarse ? SINKS : 0 } = given
+  const turns = size && !repack && [keys, values].includes('q4_0')
+  const { recent = coarse ? RECENT : 0, rotate = turns, sinks = coarse ? SINKS : 0 } = given
   if (rotate && !(size && !repack)) {
     const came = size ? 'a method with positions that are re-packed' : `heads of ${headSize}`
     const said = `[session] expected heads of a power of two up to 256 whose positions are kept for \`kv.rotate\`, but received ${came}`

@@ -22,14 +22,16 @@ t.test('defaults', async (t) => {
   t.same(of('q8_0'), { keys: 'q8_0', values: 'q8_0', ...none })
   const some = { sinks: 4, recent: 32, residual: 0, rotate: true }
   t.same(of('q4_0'), { keys: 'q4_0', values: 'q4_0', ...some })
-  t.same(of({ keys: 'q8_0', values: 'kivi2' }), { keys: 'q8_0', values: 'kivi2', ...some })
-  t.same(of('kivi4', 96), { keys: 'kivi4', values: 'kivi4', ...some, rotate: false }, 'no power of two')
-  t.same(of('kivi4', 64, true), { keys: 'kivi4', values: 'kivi4', ...some, rotate: false }, 're-packed positions')
+  t.same(of({ keys: 'q8_0', values: 'kivi2' }), { keys: 'q8_0', values: 'kivi2', ...some, rotate: false })
+  t.equal(of({ keys: 'kivi4', values: 'q4_0' }).rotate, true)
+  t.same(of('q4_0', 96), { keys: 'q4_0', values: 'q4_0', ...some, rotate: false }, 'no power of two')
+  t.same(of('q4_0', 64, true), { keys: 'q4_0', values: 'q4_0', ...some, rotate: false }, 're-packed positions')
   t.same(of({ keys: 'q8_0', values: 'q8_0', sinks: 2 }), { keys: 'q8_0', values: 'q8_0', ...none, sinks: 2 })
   t.same(of({ keys: 'kivi2', values: 'kivi2', residual: 128 }).recent, 0, "the paper's own split")
   t.same(of(of('q4_0')), of('q4_0'), 'complete options are options')
   t.match(nativeKv(of('q4_0')), { hadamardKeys: true, hadamardValues: true })
-  t.match(nativeKv(of('kivi4')), { hadamardKeys: false, hadamardValues: true }, 'scales of channels stay')
+  const asked = { keys: 'kivi4', values: 'kivi4', rotate: true }
+  t.match(nativeKv(of(asked)), { hadamardKeys: false, hadamardValues: true }, 'scales of channels stay')
   t.match(nativeKv(of({ keys: 'f16', values: 'q4_0' })), { hadamardKeys: false, hadamardValues: true })
 })
 

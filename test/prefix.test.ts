@@ -20,7 +20,8 @@ for (const [name, kind] of Object.entries(models)) {
   t.test(`${name}: the rows of another session's prompt are taken, bit for bit`, async (t) => {
     const { model } = await loadTiny(t, kind)
     for (const kv of ['f16', 'f32', 'bf16', 'q8_0', 'q4_0'] as const) {
-      const options = { kv }
+      // Row by row: what stays float until the prompt is read cannot be taken once it is quantized.
+      const options = { kv: { keys: kv, values: kv, sinks: 0, recent: 0 } }
       const [first, second] = [await alone(model, options, one), await alone(model, options, two)]
       const giver = model.session(options)
       agree(t, await outcome(giver, one), first, `${kv}, the giver`)
@@ -92,8 +93,10 @@ t.test('only rows that a prompt computed, with all before them, are taken', asyn
   t.equal(await cached(read, { methods: [methods.llmDrop({ layers: [1] })] }), 100)
   t.equal(await cached(read, { methods: [methods.streamingLlm()] }, {}), 0, 'keys that are not rotated')
   t.equal(await cached(read, {}, { methods: [methods.snapkv({ keep: 0.5 })] }), 0, 'rows that went')
-  t.equal(await cached(read, { kv: 'kivi4' }), 100, 'while they are float')
-  t.equal(await cached((giver) => giver.forward(two), { kv: 'kivi4' }), 0, 'quantized with others')
+  const float = { kv: { keys: 'kivi4', values: 'q4_0', recent: 128 } } as const
+  t.equal(await cached(read, float), 100, 'while they are float')
+  t.equal(await cached(read, { kv: 'q4_0' }), 0, 'quantized when their prompt was read')
+  t.equal(await cached(read, { kv: { ...float.kv, recent: 96 } }, float), 0, 'quantized otherwise')
   t.equal(await cached((giver) => giver.forward(system.subarray(0, 12))), 0, 'too few')
   t.equal(await cached(read, { reuse: false }, {}), 0)
   t.equal(await cached(read, {}, { reuse: false }), 0)

@@ -158,15 +158,18 @@ void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size
 }
 
 void KvCache::settle(int layer) noexcept {
-  std::unique_ptr<float[]> scratch;
-  for (size_t i = at(layer, 0); i < at(layer + 1, 0); i++) {
-    for (KvSide* side : {&heads_[i].keys, &heads_[i].values}) {
-      if (!side->due()) continue;
-      if (!scratch) scratch.reset(new (std::nothrow) float[static_cast<size_t>(kPageRows * shape_.head_size)]);
-      if (!scratch) return;  // rows stay in float until the next call
-      side->settle(scratch.get());
-      publish(i);
+  try {
+    std::vector<float> scratch;
+    for (size_t i = at(layer, 0); i < at(layer + 1, 0); i++) {
+      for (KvSide* side : {&heads_[i].keys, &heads_[i].values}) {
+        if (!side->due()) continue;
+        scratch.resize(static_cast<size_t>(kPageRows * shape_.head_size));
+        side->reserve(0, *pages_);
+        side->settle(scratch.data());
+        publish(i);
+      }
     }
+  } catch (const std::exception&) {  // no memory: rows stay in float until the next call
   }
 }
 

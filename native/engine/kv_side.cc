@@ -119,7 +119,7 @@ void KvSide::own_tail(Part part, PageAllocator& pages) {
 }
 
 void KvSide::reserve(int n, PageAllocator& pages) {
-  const int sinks = sinks_of(n), open = n - sinks, due = due_rows(rows(Part::open) + open);
+  const int sinks = sinks_of(n), open = n - sinks, due = n == 0 ? due_rows(rows(Part::open)) : 0;
   const int more[] = {sinks, due, open};
   size_t wanted[3] = {}, sum = 2;
   for (Part part : kParts) {

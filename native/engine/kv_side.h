@@ -75,8 +75,8 @@ class KvSide {
   size_t end(Part part) const noexcept { return ends_[static_cast<size_t>(part)]; }  // of its pieces
   size_t bytes() const noexcept { return page_bytes_ + pieces_.capacity() * sizeof(kernels::Piece); }
 
-  // Takes what extend(n) and the settle after it need. Throws Error(out_of_memory) or bad_alloc; the rows are the same
-  // then.
+  // Takes what extend(n) needs; 0: what settle does, not before, since a prompt in f16 is large enough. Throws
+  // Error(out_of_memory) or bad_alloc; the rows are the same then.
   void reserve(int n, PageAllocator& pages);
   void drop_spares() noexcept;
   void shrink();

@@ -32,7 +32,6 @@ KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
     row += rows(part);
     from = to;
   }
-  next.reserve(0, pages);  // a prompt is evicted first and settled then
   return next;
 }
 
