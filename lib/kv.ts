@@ -74,7 +74,7 @@ function rowsOf(given: { readonly [key: string]: unknown }, { keys, values }: Kv
 }
 
 /** With all defaults. repack: keys are stored un-rotated and turn with their slots, which a Hadamard transform does not go with. */
-export function completeKv(given: KvGiven, { headSize }: ModelConfig, repack: boolean): KvSettings {
+export function completeKv(given: KvGiven, { headSize }: Pick<ModelConfig, 'headSize'>, repack: boolean): KvSettings {
   const { keys, residual = 0, values } = given
   const coarse = residual === 0 && [keys, values].some((type) => COARSE.includes(type))
   const size = headSize >= 16 && headSize <= 256 && Number.isInteger(Math.log2(headSize))
@@ -86,6 +86,11 @@ export function completeKv(given: KvGiven, { headSize }: ModelConfig, repack: bo
     throw new TokensieveError('ERR_UNSUPPORTED', said)
   }
   return { keys, values, sinks, recent, residual, rotate }
+}
+
+/** Of a head's rows, those that are quantized between calls; a type that is quantized row by row has no others. */
+export function packedRows(rows: number, { recent, sinks }: KvSettings): number {
+  return sinks + recent === 0 ? rows : Math.floor(Math.max(0, rows - sinks - recent) / GROUP) * GROUP
 }
 
 /** As native takes them: a side is rotated where its scales are shared by channels, which those of kivi's keys are not. */

@@ -1,5 +1,6 @@
 // Sizes of a model from its file alone, and what its cache takes in each type.
 import { TokensieveError } from '../errors.js'
+import { completeKv, packedRows, parseKv } from '../kv.js'
 import type { DType, NativeFile } from '../native.js'
 
 export interface CacheSizes {
@@ -57,9 +58,6 @@ export function rowBytes(headSize: number, { keys, values }: { keys: DType; valu
   return headSize * (ELEMENT[keys] + ELEMENT[values])
 }
 
-/** Rows that the kivi types hold in f16 behind their quantized ones. */
-const KIVI_RESIDUAL = 128
-
 export function readSizes(file: NativeFile): ModelSizes {
   const architecture = String(file.metadata('general.architecture') ?? '')
   const value = (key: string) => file.metadata(`${architecture}.${key}`)
@@ -105,13 +103,13 @@ function windowsOf(layers: number, window: unknown, pattern: unknown): number[] 
   )
 }
 
-/** Bytes of a full cache of so many tokens. */
+/** Bytes of a full cache of so many tokens; of one: what each adds once there are many. */
 export function cacheBytes({ kvHeads, headSize, windows }: CacheSizes, type: DType, tokens: number): number {
   const row = (of: DType) => 2 * kvHeads * headSize * ELEMENT[of]
-  const exact = type.startsWith('kivi') ? KIVI_RESIDUAL : 0
+  const kv = completeKv(parseKv(type), { headSize }, false)
   return windows.reduce((sum, window) => {
     const rows = window > 0 ? Math.min(window, tokens) : tokens
-    const residual = tokens === 1 ? 0 : Math.min(exact, rows)
-    return sum + (rows - residual) * row(type) + residual * row('f16')
+    const float = tokens === 1 ? 0 : rows - packedRows(rows, kv)
+    return sum + (rows - float) * row(type) + float * row('f16')
   }, 0)
 }
