@@ -41,14 +41,20 @@ TS_INLINE void butterflies(float* x, int size, int step) {
   }
 }
 
+// n vectors one after the other: a row of signs is loaded once for all.
+template <int n>
 TS_INLINE void within(float* x, F scale) {
-  F even = mul(load(kSigns.row[0]), set1(x[0])), odd = mul(load(kSigns.row[1]), set1(x[1]));
+  F sum[n];
   TS_UNROLL
-  for (int j = 2; j < 16; j += 2) {
-    even = fma(load(kSigns.row[j]), set1(x[j]), even);
-    odd = fma(load(kSigns.row[j + 1]), set1(x[j + 1]), odd);
+  for (int i = 0; i < n; ++i) sum[i] = zero();
+  TS_UNROLL
+  for (int j = 0; j < 16; ++j) {
+    const F signs = load(kSigns.row[j]);
+    TS_UNROLL
+    for (int i = 0; i < n; ++i) sum[i] = fma(signs, set1(x[16 * i + j]), sum[i]);
   }
-  store(x, mul(add(even, odd), scale));
+  TS_UNROLL
+  for (int i = 0; i < n; ++i) store(x + 16 * i, mul(sum[i], scale));
 }
 
 void transform_rows(void* context, int index, int) {
@@ -59,7 +65,9 @@ void transform_rows(void* context, int index, int) {
     for (int h = 0; h < p.heads; ++h) {
       float* const head = p.x + t * p.ldx + static_cast<size_t>(h) * p.head_size;
       for (int step = 16; step < p.head_size; step *= 2) butterflies(head, p.head_size, step);
-      for (int i = 0; i < p.head_size; i += 16) within(head + i, scale);
+      int i = 0;
+      for (; i + 64 <= p.head_size; i += 64) within<4>(head + i, scale);
+      for (; i < p.head_size; i += 16) within<1>(head + i, scale);
     }
   }
 }
