@@ -90,7 +90,9 @@ export function completeKv(given: KvGiven, { headSize }: Pick<ModelConfig, 'head
 
 /** Of a head's rows, those that are quantized between calls; a type that is quantized row by row has no others. */
 export function packedRows(rows: number, { recent, sinks }: KvSettings): number {
-  return sinks + recent === 0 ? rows : Math.floor(Math.max(0, rows - sinks - recent) / GROUP) * GROUP
+  if (sinks + recent === 0) return rows
+  const lead = sinks % GROUP // the first group is so much smaller
+  return Math.max(0, Math.floor((rows - sinks - recent + lead) / GROUP) * GROUP - lead)
 }
 
 /** As native takes them: a side is rotated where its scales are shared by channels, which those of kivi's keys are not. */

@@ -3,7 +3,7 @@
 //   for each head of each layer that holds rows:
 //     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
 //   a side: u32 sink rows, u32 packed rows, then the sinks, the packed part, the open part
-//     a part is its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
+//     a part is, where it holds rows, u8 places free at its front, then its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
 //     scales belong to them:
 //     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
 #include <algorithm>
@@ -86,7 +86,9 @@ class KvCache::Writer {
     const SideFormat& format = side.format();
     const SideFormat::Page& form = format.page(part);
     std::vector<uint64_t> page(form.bytes / sizeof(uint64_t));
-    int filled = 0;
+    if (side.begin(part) == side.end(part)) return;
+    int filled = side.pieces()[side.begin(part)].first;  // sums over a page go by where its rows lie
+    u8(static_cast<size_t>(filled));
     auto flush = [&] {
       bytes(page.data(), form.bytes);
       std::fill(page.begin(), page.end(), 0);
@@ -169,9 +171,14 @@ class KvCache::Reader {
   }
   void part(KvSide& side, Part part, int rows, PageAllocator& pages) {
     const SideFormat::Page& form = side.format().page(part);
-    for (; rows > 0; rows -= form.rows) {
+    if (rows == 0) return;
+    int first = u8();
+    if (first >= form.rows) bad("rows of a page");
+    for (; rows > 0; first = 0) {
+      const int count = std::min(rows, form.rows - first);
       const uint8_t* page = bytes(form.bytes);
-      std::memcpy(side.add_page(part, 0, std::min(rows, form.rows), pages), page, form.bytes);
+      std::memcpy(side.add_page(part, first, count, pages), page, form.bytes);
+      rows -= count;
     }
   }
 

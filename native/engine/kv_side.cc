@@ -103,8 +103,14 @@ int KvSide::sinks_of(int n) const noexcept {
   return rows(Part::packed) + rows(Part::open) > 0 ? 0 : std::min(n, format_->sinks - rows(Part::sinks));
 }
 
+// Attention cuts rows at multiples of kSplit: pages that lie across a cut are read twice.
+int KvSide::lead(int sinks) const noexcept {
+  return rows(Part::packed) == 0 && format_->grain == kPageRows ? (rows(Part::sinks) + sinks) % kPageRows : 0;
+}
+
 int KvSide::due_rows(int open) const noexcept {
-  return format_->packs() ? std::max(0, open - format_->recent) / format_->grain * format_->grain : 0;
+  if (!format_->packs() || open <= format_->recent) return 0;
+  return std::max(0, (open - format_->recent + lead()) / format_->grain * format_->grain - lead());
 }
 
 int KvSide::tail_room(Part part) const noexcept {
@@ -127,7 +133,9 @@ void KvSide::reserve(int n, PageAllocator& pages) {
     if (more[p] == 0) continue;
     const bool fills = part != Part::packed || !format_->groups();  // goes on in the page that was begun
     if (fills) own_tail(part, pages);
-    const int fresh = std::max(0, more[p] - (fills ? tail_room(part) : 0)), page_rows = format_->page(part).rows;
+    const bool first = part == Part::packed || (part == Part::open && rows(part) == 0);
+    const int page_rows = format_->page(part).rows, skipped = first ? lead(sinks) : 0;
+    const int fresh = std::max(0, skipped + more[p] - (fills ? tail_room(part) : 0));
     wanted[p] = static_cast<size_t>((fresh + page_rows - 1) / page_rows);
     sum += wanted[p];
   }
@@ -154,8 +162,10 @@ void KvSide::extend(Part part, int n) noexcept {
     // A full page at the end is looked at once more: its first rows may have gone while it was filled.
     if (room == 0 && end(part) >= begin(part) + 2 && merge(end(part) - 2)) room = tail_room(part);
     if (room == 0) {
+      const int first = part == Part::open && rows(part) == 0 ? lead() : 0;
       insert_spare(part);
-      room = format_->page(part).rows;
+      pieces_[end(part) - 1].first = static_cast<int16_t>(first);
+      room = format_->page(part).rows - first;
     }
     const int take = std::min(n, room);
     Piece& last = pieces_[end(part) - 1];
@@ -182,26 +192,35 @@ void KvSide::settle(float* scratch) noexcept {
     const bool needs_page = format_->groups() || tail_room(Part::packed) == 0;
     if (needs_page && spares_[static_cast<size_t>(Part::packed)].empty()) return;  // float until a later reserve
     if (format_->groups()) {
-      pack_group(scratch);
-      n -= kPageRows;
+      n -= pack_group(scratch);
     } else {
       n -= pack_rows(n, scratch);
     }
   }
 }
 
-void KvSide::pack_group(float* scratch) noexcept {
-  gather(begin(Part::open), kPageRows, scratch);
+int KvSide::pack_group(float* scratch) noexcept {
+  const size_t width = static_cast<size_t>(format_->head_size);
+  const int first = lead(), n = kPageRows - first;
+  float* rows = scratch + static_cast<size_t>(first) * width;
+  gather(begin(Part::open), n, rows);
+  for (int row = 0; row < first; row++) std::copy_n(rows, width, scratch + static_cast<size_t>(row) * width);
   insert_spare(Part::packed);
   Piece& to = pieces_[end(Part::packed) - 1];
-  to.count = kPageRows;
+  to.first = static_cast<int16_t>(first);
+  to.count = static_cast<int16_t>(n);
   store_group(scratch, kPageRows, writable(to));
-  count(Part::packed) += kPageRows;
-  pop_open(kPageRows);
+  count(Part::packed) += n;
+  pop_open(n);
+  return n;
 }
 
 int KvSide::pack_rows(int n, float* scratch) noexcept {
-  if (tail_room(Part::packed) == 0) insert_spare(Part::packed);
+  if (tail_room(Part::packed) == 0) {
+    const int first = lead();
+    insert_spare(Part::packed);
+    pieces_[end(Part::packed) - 1].first = static_cast<int16_t>(first);
+  }
   Piece& to = pieces_[end(Part::packed) - 1];
   const int take = std::min({n, tail_room(Part::packed), static_cast<int>(pieces_[begin(Part::open)].count)});
   gather(begin(Part::open), take, scratch);

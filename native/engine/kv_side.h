@@ -3,7 +3,7 @@
 // New rows go to the open part at the end. Where rows are packed, the open part is f16 and holds the newest ones; the
 // oldest of it move to the packed part before it, and the first rows of all stay in f16 for good:
 //   pieces   [ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 ]
-// Other sides have the open part alone. Sinks are the rows that came when nothing stood behind them: where they are
+// The first page behind them leaves as many places free as there are sinks. Other sides have the open part alone. Sinks are the rows that came when nothing stood behind them: where they are
 // removed, no later row takes their place. Rows are written only into pages that nobody else refers to; a piece may be
 // any range of its page, and two pieces of a chain may share a page (rows between them were removed where the page
 // could not be written).
@@ -107,6 +107,9 @@ class KvSide {
   int& count(Part part) noexcept { return rows_[static_cast<size_t>(part)]; }
   void close(Part part) noexcept;  // the chain as it stands ends with this part
   int sinks_of(int n) const noexcept;  // rows of n more that are sinks
+  // Places that the first page behind the sinks (and as many more) leaves free: all pages then end at multiples of
+  // kPageRows.
+  int lead(int sinks = 0) const noexcept;
   int due_rows(int open) const noexcept;  // rows that settle packs when the open part has so many
   int tail_room(Part part) const noexcept;  // rows that fit behind the last piece of a part, in its page
   void own_tail(Part part, PageAllocator& pages);
@@ -128,7 +131,7 @@ class KvSide {
   void gather(size_t at, int n, float* out) const noexcept;
   void store_group(float* scratch, int n, uint8_t* page) const noexcept;
   void pop_open(int n) noexcept;
-  void pack_group(float* scratch) noexcept;
+  int pack_group(float* scratch) noexcept;
   int pack_rows(int n, float* scratch) noexcept;
   void remove_inside(size_t at, int offset, PageAllocator& pages) noexcept;
   void merge_around(size_t at, PageAllocator& pages) noexcept;

@@ -40,19 +40,24 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageAllo
   const SideFormat::Page& page = format_->page(part);
   size_t from = begin(part);
   int k = 0;
-  for (; from < end(part) && pieces_[from].count == page.rows && k + page.rows <= n &&
-         index[k + page.rows - 1] == row + page.rows - 1;
-       from++) {
+  const auto whole = [&](const Piece& piece) {
+    const bool led = from == begin(part) && part != Part::sinks && piece.first == format_->sinks % kPageRows;
+    return piece.first + piece.count == page.rows && (piece.first == 0 || led);
+  };
+  for (; from < end(part) && whole(pieces_[from]); from++) {
+    const int count = pieces_[from].count;
+    if (k + count > n || index[k + count - 1] != row + count - 1) break;
     next->share(part, pieces_[from]);
-    row += page.rows;
-    k += page.rows;
+    row += count;
+    k += count;
   }
   for (int room = 0; k < n; k++, room--) {
     for (; index[k] >= row + pieces_[from].count; from++) row += pieces_[from].count;
     if (room == 0) {
       next->make_room(1);
-      next->pieces_.push_back({next->new_page(page.bytes, pages), 0, 0, page.type});
-      room = page.rows;
+      const int first = part == Part::open && next->begin(part) == next->pieces_.size() ? next->lead() : 0;
+      next->pieces_.push_back({next->new_page(page.bytes, pages), static_cast<int16_t>(first), 0, page.type});
+      room = page.rows - first;
     }
     Piece& open = next->pieces_.back();
     move_rows(pieces_[from], index[k] - row, open, open.count, 1);

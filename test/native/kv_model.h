@@ -138,10 +138,14 @@ struct ModelHead {
       Counts& counts = of(side);
       const int open = static_cast<int>(rows.size()) - counts.sinks - counts.packed;
       if (!split.packs || open <= split.recent) continue;
-      const int end = counts.sinks + counts.packed + (open - split.recent) / split.grain * split.grain,
-                step = is_kivi(type_of(shape, side)) && side == Side::keys ? kPageRows : 1;
-      for (; counts.sinks + counts.packed < end; counts.packed += step)
-        quantize(side, type_of(shape, side), counts.sinks + counts.packed, step);
+      int lead = counts.packed == 0 && split.grain == 32 ? counts.sinks % 32 : 0;  // the first group is so much smaller
+      const int end = counts.sinks + counts.packed + (open - split.recent + lead) / split.grain * split.grain - lead;
+      while (counts.sinks + counts.packed < end) {
+        const int n = is_kivi(type_of(shape, side)) && side == Side::keys ? kPageRows - lead : 1;
+        quantize(side, type_of(shape, side), counts.sinks + counts.packed, n);
+        counts.packed += n;
+        lead = 0;
+      }
     }
   }
   void quantize(Side side, DType type, int first, int n) {
@@ -151,6 +155,8 @@ struct ModelHead {
       x.insert(x.end(), row.begin(), row.end());
     }
     const int width = static_cast<int>(x.size()) / n;
+    while (n > 1 && x.size() < static_cast<size_t>(kPageRows * width))
+      x.push_back(x[x.size() - static_cast<size_t>(width)]);
     const std::vector<float> y = round_trip(side, type, width, x.data(), n);
     for (int i = 0; i < n; i++)
       rows[static_cast<size_t>(first + i)].of(side).assign(y.begin() + i * width, y.begin() + (i + 1) * width);
