@@ -1,6 +1,7 @@
 // The addon as TypeScript sees it. The only file that loads it; everything numeric crosses here as typed arrays, in coarse calls.
 import { loadAddon } from '../native/load.cjs'
 import { fromNative } from './errors.js'
+import type { VisionAddon } from './native-vision.js'
 import type { PackedStrings } from './tokenizer/index.js'
 
 export type DType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'kivi4' | 'kivi2'
@@ -102,6 +103,12 @@ export interface SamplerOptions {
 /** Rows of one session that a stage call takes at most (kStageRows). */
 export const STAGE_ROWS = 512
 
+/** Rows that stand where ids have none of their own: places in the call's ids, ascending, and [places × hiddenSize]. */
+export interface Features {
+  readonly places: Int32Array
+  readonly rows: Float32Array
+}
+
 /** One session's part of a stage call. */
 export interface Advance {
   session: NativeSession
@@ -141,10 +148,13 @@ export interface NativeSampler {
  * Sources are indices into the session's ids; rows of a call are in order of source.
  */
 export interface NativeSession {
-  /** Starts a call with these ids; their sources follow the last one. ERR_CONTEXT_FULL where they do not fit. */
-  begin(ids: Int32Array, looks: Look[]): void
+  /**
+   * Starts a call with these ids; their sources follow the last one. ERR_CONTEXT_FULL where they do not fit. An id below 0 is a patch: it needs a row of `features`, unless a drop
+   * takes it away before the call is embedded; its score is NaN.
+   */
+  begin(ids: Int32Array, looks: Look[], features?: Features): void
   /** The same without looks, for a call that will be taken back in any case. */
-  peek(ids: Int32Array): void
+  peek(ids: Int32Array, features?: Features): void
   /** Whether the row that the newest token left is known: what a score of the next token needs. */
   knowsLast(): boolean
   /** Rows of the call that are left, by source. */
@@ -304,7 +314,7 @@ export interface NativeTrace {
   stop(): Recording
 }
 
-export interface Addon {
+export interface Addon extends VisionAddon {
   /** progress is called from the event loop with done and total bytes. */
   open(path: string): Promise<NativeFile>
   /** The file may be closed when the model is there. */

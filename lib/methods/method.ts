@@ -21,10 +21,14 @@ export interface Shape {
   readonly windows: readonly number[]
   /** Bytes of one cache row of one KV head, keys and values together, in the session's types. */
   readonly rowBytes: number
+  /** Missing where the model reads text only: methods that act in the tower then do nothing. */
+  readonly vision?: VisionShape
 }
 
 /**
  * A place where a method wants to look.
+ *   'vision'   while pictures are encoded: before `part` of block `layer` of the tower; the parts 'projector' and 'decoder' come after the last block, whose number is then the
+ *              tower's number of blocks. decide() may drop or merge patches.
  *   'session'  once, before anything runs: decide() may skip sub-layers and set standing rules.
  *   'layer'    while a prompt is read, before `layer` (from 1) runs: decide() may drop or merge the call's droppable rows.
  *   'prompt'   at the end of every call of more than one token: decide() may evict rows of the cache layers named.
@@ -32,9 +36,45 @@ export interface Shape {
  */
 export type Look =
   | { at: 'session' }
+  | { at: 'vision'; layer: number; part: VisionPart; needs: readonly VisionNeed[] }
   | { at: 'layer'; layer: number; needs: readonly LayerNeed[] }
   | { at: 'prompt'; layers: readonly number[]; needs: readonly CacheNeed[] }
   | { at: 'decode'; every: number; layers: readonly number[]; needs: readonly CacheNeed[] }
+
+/** What of a tower comes next. */
+export type VisionPart = 'attention' | 'mlp' | 'projector' | 'decoder'
+
+/** What is observed of the attention of one block (see VisionLook of native-vision.ts). Before an MLP that is mostly its own block's; hidden rows can always be read. */
+export interface VisionNeed {
+  readonly what: VisionWhat
+  readonly layer: number
+}
+export type VisionWhat = 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'pairs'
+
+/** The sizes of a vision tower that a method may want to know. */
+export interface VisionShape {
+  readonly layers: number
+  readonly width: number
+  readonly heads: number
+  readonly headSize: number
+  readonly classToken: boolean
+  /** Patches of a side that the projector joins; methods that act before it need 1. */
+  readonly pool: number
+  readonly outputSize: number
+}
+
+/** What the tower reads at once: a whole picture, its thumbnail, a tile of it, or a frame of a film. */
+export interface Crop {
+  readonly kind: 'whole' | 'thumbnail' | 'tile' | 'frame'
+  /** Which picture or film of the prompt. */
+  readonly image: number
+  /** Of a tile: its place in the grid of tiles; of a frame: its number, and 0. */
+  readonly row: number
+  readonly column: number
+  /** Patches, as rows and columns. */
+  readonly rows: number
+  readonly columns: number
+}
 
 /**
  * attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run
@@ -64,6 +104,26 @@ export type CacheNeed =
   | { what: 'columnSums' }
   | { what: 'expected'; ahead: number; skip: number }
 
+/** What is seen while the pictures of a prompt are encoded. Rows are patches that are left, by source: crop × patches of a crop + row × columns + column. All may go. */
+export interface VisionSeen {
+  readonly at: 'vision'
+  readonly shape: Shape
+  readonly vision: VisionShape
+  readonly layer: number
+  readonly part: VisionPart
+  readonly step: number
+  readonly sources: Int32Array
+  readonly crops: readonly Crop[]
+  /** How many patches there were at first (of which `sources` are left). */
+  readonly given: number
+  /** [rows]: patches that each row stands for. */
+  sizes(): Float32Array
+  /** [rows], [rows × headSize] for keys, each crop's [its rows × its rows] for pairs: what was observed in a block, of the rows that are left. */
+  seen(what: VisionWhat, layer: number): Float32Array
+  /** [rows × width]; at 'decoder' [rows × outputSize]. */
+  hidden(): Float32Array
+}
+
 /** What is seen before a layer. Rows are those of the call that are left, in order; `sources` are their indices into session.ids. */
 export interface LayerSeen {
   readonly at: 'layer'
@@ -76,6 +136,8 @@ export interface LayerSeen {
   readonly droppable: Int32Array
   /** How many droppable tokens the call was given (of which `droppable` are left). */
   readonly given: number
+  /** What is known of droppable rows that are patches: by source; missing for text. */
+  patch?(source: number): Patch | undefined
   /** [rows]: probability of each row of the call, mean over query heads, mean over the looked rows. */
   attention(): Float32Array
   /** [rows × headSize], un-rotated, mean over KV heads. */
@@ -84,6 +146,13 @@ export interface LayerSeen {
   partners(): Partners
   /** [rows × hiddenSize]. */
   hidden(): Float32Array
+}
+
+/** Where a patch of a prompt comes from: its picture's crop, and its place there. */
+export interface Patch {
+  readonly crop: Crop
+  readonly row: number
+  readonly column: number
 }
 
 /** What is seen of one layer's cache. Row j of head h is token sources(h)[j]. */
@@ -113,7 +182,7 @@ export interface SessionSeen {
   readonly shape: Shape
 }
 
-export type Seen = SessionSeen | LayerSeen | CacheSeen
+export type Seen = SessionSeen | VisionSeen | LayerSeen | CacheSeen
 
 /**
  * Rows that go fold into rows that stay, one {@link Fold} a KV head: their values, with `keys` their keys too. With `sizes` the row becomes the mean of what folds, weighted by
@@ -130,6 +199,15 @@ export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
   | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
   | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: Positions }
+  // of patches while they are encoded; sources of the tower
+  | { action: 'dropPatches'; layer: number; kept: ArrayLike<number>; scores?: ArrayLike<number> }
+  | {
+      action: 'mergePatches'
+      layer: number
+      into: ArrayLike<number>
+      weights?: ArrayLike<number>
+      proportional?: boolean
+    }
   | ({ action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[] } & Folding & {
         scores?: readonly ArrayLike<number>[]
       })
