@@ -1,6 +1,19 @@
 // A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
 import { TokensieveError, typeError } from './errors.js'
-import type { CacheSeen, Decision, Fold, Folding, LayerSeen, Positions, Seen, Shape } from './methods/method.js'
+import { patchesOf } from './methods/gather.js'
+import type {
+  CacheSeen,
+  Decision,
+  Fold,
+  Folding,
+  LayerSeen,
+  Positions,
+  Seen,
+  Shape,
+  VisionPart,
+  VisionSeen,
+} from './methods/method.js'
+import { partName } from './methods/tower.js'
 import type { Rule } from './native.js'
 
 /** One decision that was applied to one layer. Indices are sources: places in session.ids. */
@@ -8,8 +21,10 @@ export interface PlanEntry {
   phase: 'prompt' | 'vision' | 'prefill' | 'decode'
   /** Calls of the session before this one: 0 for the prompt, then the decode step. */
   step: number
-  /** 'drop' and 'merge' act before this layer runs, all else on it. */
+  /** 'drop' and 'merge' act before this layer runs, all else on it. In phase 'vision' a block of the tower, or their number. */
   layer: number
+  /** In phase 'vision': what of the tower comes next. */
+  part?: VisionPart
   method: string
   action: 'drop' | 'merge' | 'evict' | 'skip' | 'quantize' | 'sparse' | 'exit'
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
@@ -25,13 +40,15 @@ export interface PlanEntry {
   sizes?: boolean
   /** 'merge': for each row of before, the row that holds it now. */
   into?: number[]
+  /** 'merge' of patches: what each row weighs; without, the patches that it stands for. With `sizes` it counts in the attentions to come as all of these. */
+  weights?: number[]
   /** A standing rule, applied by native after every decode step. */
   rule?: Rule
   /** 'skip': the sub-layer that does not run. */
   what?: 'attention' | 'mlp' | 'block'
   /** What became of rotary positions. */
   positions?: Positions
-  /** With session({ trace: true }): of the droppable rows for 'drop', of all rows head after head for 'evict'. */
+  /** With session({ trace: true }): of the droppable rows for 'drop', of all rows for those of patches, head after head for 'evict'. */
   scores?: number[]
 }
 
@@ -44,18 +61,23 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
     rule: ['session'],
     drop: ['layer'],
     merge: ['layer'],
+    dropPatches: ['vision'],
+    mergePatches: ['vision'],
     evict: ['prompt', 'decode'],
   }[action] as string[] | undefined
   if (!place) throw planError(who, `an action that is known`, JSON.stringify(action))
   if (!place.includes(seen.at))
     throw planError(who, `'${action}' where ${place.join(' or ')} is seen`, `it at '${seen.at}'`)
-  checkLayer(layer, seen.shape, who)
+  if (seen.at !== 'vision') checkLayer(layer, seen.shape, who)
   if (seen.at !== 'session' && layer !== seen.layer)
     throw planError(who, `a decision for layer ${seen.layer}, which was seen,`, `one for layer ${layer}`)
   if (action === 'skip') checkWord(decision.what, ['attention', 'mlp', 'block'], 'skip', who)
   if (action === 'rule') checkRule(decision.rule, who)
   if (action === 'drop') checkDrop(decision, seen as LayerSeen, who)
   if (action === 'merge') checkMerge(decision, seen as LayerSeen, who)
+  if (action === 'dropPatches')
+    checkKept(decision.kept, (seen as VisionSeen).sources, `before ${partName(seen as VisionSeen)}`, who)
+  if (action === 'mergePatches') checkMergePatches(decision, seen as VisionSeen, who)
   if (action === 'evict') checkEvict(decision, seen as CacheSeen, who)
 }
 
@@ -111,17 +133,43 @@ function checkDrop({ kept, layer, positions }: Decision & { action: 'drop' }, se
   }
 }
 
+/** For each of `sources` the place of the row that it folds into, which holds itself. */
+function checkInto(into: ArrayLike<number>, sources: Int32Array, where: string, who: string): Int32Array {
+  if (into?.length !== sources.length) throw planError(who, `${sources.length} rows ${where}`, into?.length)
+  const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
+  return sources.map((_, place) => {
+    const target = placeOf.get(into[place] as number)
+    if (target === undefined || into[target] !== into[place])
+      throw planError(who, `rows that hold themselves ${where}`, into[place])
+    return target
+  })
+}
+
+function checkMergePatches(
+  { into, weights }: Decision & { action: 'mergePatches' },
+  seen: VisionSeen,
+  who: string,
+): void {
+  const { crops, sources } = seen
+  const where = `before ${partName(seen)}`
+  const patches = patchesOf(crops)
+  for (const [place, target] of checkInto(into, sources, where, who).entries()) {
+    const [source, holder] = [sources[place] as number, sources[target] as number]
+    if (Math.floor(source / patches) !== Math.floor(holder / patches))
+      throw planError(who, `merges within a crop ${where}`, `row ${source} into ${holder}`)
+  }
+  if (weights === undefined) return
+  if (weights.length !== sources.length) throw planError(who, `${sources.length} weights ${where}`, weights.length)
+  for (let i = 0; i < weights.length; i++)
+    if (!(Number.isFinite(weights[i]) && (weights[i] as number) > 0))
+      throw planError(who, `finite weights above 0 ${where}`, weights[i])
+}
+
 function checkMerge({ into, layer, positions }: Decision & { action: 'merge' }, seen: LayerSeen, who: string): void {
   checkWord(positions, ['keep', 'repack'], 'positions', who)
   const { sources } = seen
-  if (into?.length !== sources.length)
-    throw planError(who, `${sources.length} rows before layer ${layer}`, into?.length)
-  const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
   const free = flags(seen)
-  for (let place = 0; place < sources.length; place++) {
-    const target = placeOf.get(into[place] as number)
-    if (target === undefined || into[target] !== into[place])
-      throw planError(who, `rows that hold themselves before layer ${layer}`, into[place])
+  for (const [place, target] of checkInto(into, sources, `before layer ${layer}`, who).entries()) {
     if (target !== place && !(free[place] && free[target]))
       throw planError(who, 'merges among droppable rows', `row ${sources[place]} into ${into[place]}`)
   }
@@ -171,6 +219,8 @@ function checkFold(
   }
 }
 
+const PHASES = { session: 'prompt', vision: 'vision', layer: 'prefill', prompt: 'prefill', decode: 'decode' } as const
+
 export interface EntryOptions {
   /** Whether scores are kept. */
   trace?: boolean
@@ -185,7 +235,7 @@ export function entryOf(
   who: string,
   { repack, trace }: EntryOptions = {},
 ): PlanEntry | null {
-  const phase = seen.at === 'session' ? 'prompt' : seen.at === 'decode' ? 'decode' : 'prefill'
+  const phase = PHASES[seen.at]
   const head = {
     phase,
     step: seen.at === 'session' ? 0 : seen.step,
@@ -213,6 +263,8 @@ export function entryOf(
     } as const
     return before === after ? null : entry
   }
+  if (decision.action === 'dropPatches' || decision.action === 'mergePatches')
+    return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
   const { positions } = decision
   if (decision.action === 'drop') {
@@ -224,6 +276,28 @@ export function entryOf(
   const into = listOf(decision.into)
   const after = new Set(into).size
   return before === after ? null : { ...head, action: 'merge', before, after, into, positions }
+}
+
+function patchEntry(
+  decision: Decision & { action: 'dropPatches' | 'mergePatches' },
+  { part, place, sources }: VisionSeen,
+  head: Pick<PlanEntry, 'phase' | 'step' | 'layer' | 'method' | 'scores'>,
+): PlanEntry | null {
+  const rows = decision.action === 'dropPatches' ? decision.kept : decision.into
+  const named = place ? Array.from(rows, (source) => place(source)) : listOf(rows)
+  const before = sources.length
+  const after = new Set(named).size
+  if (before === after) return null
+  const all = { ...head, part, before, after }
+  if (decision.action === 'dropPatches') return { ...all, action: 'drop', kept: named }
+  const { proportional, weights } = decision
+  return {
+    ...all,
+    action: 'merge',
+    into: named,
+    ...(weights && { weights: Array.from(weights, Math.fround) }),
+    ...(proportional && { sizes: true }),
+  }
 }
 
 /** Array.from walks a typed array by its iterator, ten times slower. */
@@ -258,8 +332,12 @@ export function parsePlan(value: unknown): PlanEntry[] {
 function parseEntry(value: unknown, name: string): PlanEntry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
   const entry = structuredClone(value) as PlanEntry
-  checkWord(entry.phase, ['prompt', 'prefill', 'decode'], 'phase', name)
+  checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
   checkWord(entry.action, ['drop', 'merge', 'evict', 'skip'], 'action', name)
+  if (entry.phase === 'vision') {
+    checkWord(entry.action, ['drop', 'merge'], 'vision', name)
+    checkWord(entry.part as string, ['attention', 'mlp', 'projector', 'decoder'], 'part', name)
+  }
   for (const field of ['step', 'layer', 'before', 'after'] as const) {
     if (!(Number.isInteger(entry[field]) && entry[field] >= 0))
       throw planError(name, `a whole number for ${field}`, entry[field])

@@ -214,6 +214,7 @@ t.test('a method of one’s own sees and does what the built-in ones do', async 
       if (now.at === 'layer') layerChecks(t, now, run)
       if (now.at === 'layer') return { action: 'drop', layer: now.layer, kept: dropOne(now), positions: 'keep' }
       if (now.at === 'session') return { action: 'skip', layer: 0, what: 'mlp' }
+      if (now.at === 'vision') return null
       const keptPerHead = [0, 1].map((head) => now.sources(head).slice(Math.floor(now.sources(head).length * share)))
       return { action: 'evict', layer: 1, keptPerHead }
     },

@@ -164,7 +164,7 @@ test('a plan that was given back is read before it is used', async (t) => {
     t.throws(() => parsePlan(plan), { name: 'TypeError', message: /array of plan entries for `plan`/ })
   t.throws(() => parsePlan([3]), { name: 'TypeError', message: /a plan entry for `plan\[0\]`/ })
   const wrong: [object, RegExp][] = [
-    [{ phase: 'lunch' }, /\[plan\[0\]\] expected one of prompt, prefill, decode/],
+    [{ phase: 'lunch' }, /\[plan\[0\]\] expected one of prompt, vision, prefill, decode/],
     [{ action: 'explode' }, /'action'/],
     [{ step: -1 }, /whole number for step but received -1/],
     [{ layer: 1.5 }, /whole number for layer/],

@@ -1,6 +1,7 @@
 // What methods claim, and the error where two claim the same.
 import { TokensieveError } from '../errors.js'
 import type { Decision, Look, Method, Shape } from './method.js'
+import { partName } from './tower.js'
 
 /** A method of a session, with its looks and what it decided before anything runs. */
 export interface Part {
@@ -65,6 +66,7 @@ function watchedLayer(need: { what: string; of?: string }, layer: number): numbe
 function claims({ looks, standing }: Part): Set<string> {
   const claimed = new Set<string>()
   for (const look of looks) {
+    if (look.at === 'vision') claimed.add(`the patches before ${partName(look)}`)
     if (look.at === 'layer') claimed.add(`the rows before layer ${look.layer}`)
     if (look.at === 'prompt' || look.at === 'decode')
       for (const layer of look.layers) claimed.add(`the cache of layer ${layer}`)

@@ -3,7 +3,7 @@ import type { Budget } from '../budget.js'
 import { typeError } from '../errors.js'
 import type { Definition, MethodFactory } from './definition.js'
 import { makeGrant } from './grant.js'
-import { completeLook, type LookAsked } from './looks.js'
+import { completeLooks, type LookAsked } from './looks.js'
 import type { Acts, Decision, KeepOf, Method, MethodInfo, Shape } from './method.js'
 import { asOption, type Declared, parseOptions, type Values } from './options.js'
 
@@ -71,7 +71,7 @@ export function makeMethod<D extends Declared>(definition: Definition<D>, option
     acts: actsOf(definition, options),
     options,
     repack: typeof repack === 'function' ? repack(options) : (repack ?? false),
-    looks: (shape) => [asked(shape)].flat().map((look) => completeLook(look as LookAsked, shape, name)),
+    looks: (shape) => completeLooks([asked(shape)].flat() as LookAsked[], shape, name),
     decide: (seen) => [definition.decide(seen, options, grant) ?? []].flat() as Decision[],
     ...(takesKeep && {
       withKeep: (other: KeepOf) =>

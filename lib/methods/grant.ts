@@ -5,7 +5,7 @@ import type { Seen, Shape } from './method.js'
 /** What `keep` comes to, after wrappers. */
 export interface Grant {
   keep(shape: Shape, layer: number, head?: number): Budget
-  /** Rows that may stay where `seen` was taken: of the layer's tokens, or of the droppable tokens of the call. */
+  /** Rows that may stay where `seen` was taken: of the layer's tokens, of the droppable tokens of the call, or of the patches that were there at first. */
   rows(seen: Seen, head?: number): number
 }
 
@@ -15,7 +15,7 @@ export function makeGrant(keepAt: (shape: Shape, layer: number, head: number) =>
     keep,
     rows(seen: Seen, head = 0) {
       if (seen.at === 'session') return 0
-      const tokens = seen.at === 'layer' ? seen.given : heldTokens(seen)
+      const tokens = seen.at === 'layer' || seen.at === 'vision' ? seen.given : heldTokens(seen)
       return rowsOf(keep(seen.shape, seen.layer, head), tokens, seen.shape)
     },
   })
@@ -32,7 +32,7 @@ export function allLayers(shape: Shape): number[] {
 }
 
 /** RangeError where the model has no such layer. */
-export function checkLayer(layer: number, from: number, shape: Shape, name: string): void {
+export function checkLayer(layer: number, from: number, shape: { readonly layers: number }, name: string): void {
   if (Number.isInteger(layer) && layer >= from && layer < shape.layers) return
   throw new RangeError(`Expected a layer from ${from} to ${shape.layers - 1} for \`${name}\` but received ${layer}`)
 }

@@ -116,6 +116,8 @@ export interface VisionSeen {
   readonly crops: readonly Crop[]
   /** How many patches there were at first (of which `sources` are left). */
   readonly given: number
+  /** The place of a patch in session.ids, by which plans name it; missing: sources themselves. */
+  place?(source: number): number
   /** [rows]: patches that each row stands for. */
   sizes(): Float32Array
   /** [rows], [rows × headSize] for keys, each crop's [its rows × its rows] for pairs: what was observed in a block, of the rows that are left. */
@@ -207,6 +209,7 @@ export type Decision = { method?: string } & (
       into: ArrayLike<number>
       weights?: ArrayLike<number>
       proportional?: boolean
+      scores?: ArrayLike<number>
     }
   | ({ action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[] } & Folding & {
         scores?: readonly ArrayLike<number>[]

@@ -1,6 +1,7 @@
 // What native has to observe so that every method of a session sees what it asked for.
 import { conflict, type Part } from './conflicts.js'
-import type { CacheNeed, LayerNeed } from './method.js'
+import type { CacheNeed, LayerNeed, VisionNeed } from './method.js'
+import { type VisionStop, visionPlace } from './tower.js'
 
 type Call = 'prompt' | 'decode'
 
@@ -16,6 +17,8 @@ export interface Needs {
   readonly mass: ReadonlySet<number>
   /** Layer -> rows whose attention is probed before that layer runs, for a decision before the next one. */
   readonly probes: ReadonlyMap<number, number>
+  /** Where the work in the tower stops, in order. */
+  readonly vision: readonly VisionStop[]
 }
 
 export function gatherNeeds(parts: readonly Part[]): Needs {
@@ -32,7 +35,30 @@ export function gatherNeeds(parts: readonly Part[]): Needs {
     }
   }
   const expected = { prompt: watched(parts, 'prompt', 'expected'), decode: watched(parts, 'decode', 'expected') }
-  return { layers, prompt, decode: rowsWatched(parts, 'decode'), expected, mass: massLayers(parts), probes }
+  return {
+    layers,
+    prompt,
+    decode: rowsWatched(parts, 'decode'),
+    expected,
+    mass: massLayers(parts),
+    probes,
+    vision: visionStops(parts),
+  }
+}
+
+function visionStops(parts: readonly Part[]): VisionStop[] {
+  const stops = new Map<number, VisionStop & { needs: VisionNeed[] }>()
+  for (const look of parts.flatMap(({ looks }) => looks)) {
+    if (look.at !== 'vision') continue
+    const { layer, part } = look
+    const stop = stops.get(visionPlace(look)) ?? { layer, part, needs: [] }
+    stops.set(visionPlace(look), stop)
+    for (const need of look.needs) {
+      const known = stop.needs.some((one) => one.what === need.what && one.layer === need.layer)
+      if (!known) stop.needs.push(need)
+    }
+  }
+  return [...stops].sort(([a], [b]) => a - b).map(([, stop]) => stop)
 }
 
 function layerNeeds(parts: readonly Part[]): Map<number, LayerNeed[]> {

@@ -2,13 +2,15 @@
 import { TokensieveError } from '../errors.js'
 import { type PlanEntry, parsePlan } from '../plan.js'
 import { makeMethod } from './define.js'
-import type { Decision, Look, Method, Seen, Shape } from './method.js'
+import type { Decision, Look, Method, Seen, Shape, VisionPart, VisionSeen } from './method.js'
 import { after } from './seen.js'
+import { visionPlace } from './tower.js'
 
 /** Entries are found by phase, step and layer; ERR_PLAN where one does not meet the rows that it was made for. TypeError where `plan` is none. */
 export function methodFromPlan(plan: unknown): Method {
   const entries = parsePlan(plan)
-  const acts = entries.every(({ action }) => action === 'evict') ? 'cache' : 'layers'
+  const all = (fits: (entry: PlanEntry) => boolean) => entries.length > 0 && entries.every(fits)
+  const acts = all(isOfPatches) ? 'vision' : entries.every(({ action }) => action === 'evict') ? 'cache' : 'layers'
   const definition = {
     name: 'plan',
     acts,
@@ -19,7 +21,20 @@ export function methodFromPlan(plan: unknown): Method {
   return makeMethod(definition, Object.freeze({ plan: entries }))
 }
 
-function looksOf(entries: readonly PlanEntry[], { layers: depth }: Shape): Look[] {
+type PatchEntry = PlanEntry & { part: VisionPart }
+
+function isOfPatches(entry: PlanEntry): entry is PatchEntry {
+  return entry.phase === 'vision'
+}
+
+function looksOf(plan: readonly PlanEntry[], { layers: depth, vision }: Shape): Look[] {
+  const patches = plan.filter(isOfPatches)
+  if (patches.length > 0 && !vision)
+    throw new TokensieveError(
+      'ERR_PLAN',
+      'Expected a plan for a model that reads text only but received one for patches',
+    )
+  const entries = plan.filter((entry) => !isOfPatches(entry))
   for (const { layer } of entries) {
     if (layer >= depth)
       throw new TokensieveError(
@@ -37,6 +52,8 @@ function looksOf(entries: readonly PlanEntry[], { layers: depth }: Shape): Look[
   if (prompt.length > 0) looks.push({ at: 'prompt', layers: prompt, needs: [] })
   if (decode.length > 0) looks.push({ at: 'decode', every: 1, layers: decode, needs: [] })
   if (entries.some(isStanding)) looks.push({ at: 'session' })
+  const stops = new Map(patches.map(({ layer, part }) => [visionPlace({ layer, part }), { layer, part }]))
+  for (const stop of stops.values()) looks.push({ at: 'vision', ...stop, needs: [] })
   return looks
 }
 
@@ -47,9 +64,12 @@ function isStanding({ rule, what }: PlanEntry): boolean {
 function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
   const decisions: Decision[] = []
   let left = seen
+  const sourceOf = seen.at === 'vision' ? sourcesByPlace(seen) : undefined
   for (const entry of entries) {
     if (!acts(entry, left)) continue
-    const decision = decisionOf(entry)
+    // Of several pictures of a prompt each is decided on by itself: the entry of another one names no patch of this one.
+    if (sourceOf && !sourceOf.has((entry.kept ?? entry.into)?.[0] as number)) continue
+    const decision = sourceOf ? patchDecisionOf(entry, sourceOf) : decisionOf(entry)
     const before = rowsBefore(left)
     if (before !== entry.before)
       throw new TokensieveError(
@@ -67,15 +87,35 @@ function placeOf({ action, layer, step }: PlanEntry): string {
 }
 
 function acts(entry: PlanEntry, seen: Seen): boolean {
+  if (isOfPatches(entry) || seen.at === 'vision') return isOfPatches(entry) && seen.at === 'vision' && isAt(entry, seen)
   if (seen.at === 'session') return isStanding(entry)
   if (isStanding(entry) || entry.layer !== seen.layer || entry.step !== seen.step) return false
   const cut = entry.action === 'drop' || entry.action === 'merge'
   return seen.at === 'layer' ? cut : !cut && (entry.phase === 'decode') === (seen.at === 'decode')
 }
 
+function isAt({ layer, part, step }: PatchEntry, seen: VisionSeen): boolean {
+  return layer === seen.layer && part === seen.part && step === seen.step
+}
+
+/** Place in session.ids -> source in the tower. */
+function sourcesByPlace({ given, place }: VisionSeen): Map<number, number> {
+  return new Map(Array.from({ length: given }, (_, source) => [place?.(source) ?? source, source]))
+}
+
+function patchDecisionOf(
+  { into, kept, layer, method, sizes, weights }: PlanEntry,
+  sourceOf: Map<number, number>,
+): Decision {
+  const named = (places: readonly number[]) => places.map((place) => sourceOf.get(place) ?? -1)
+  if (into === undefined) return { action: 'dropPatches', layer, kept: named(kept ?? []), method }
+  const decision = { action: 'mergePatches', layer, into: named(into), method } as const
+  return { ...decision, ...(weights && { weights }), ...(sizes && { proportional: true }) }
+}
+
 function rowsBefore(seen: Seen): number {
   if (seen.at === 'session') return 0
-  if (seen.at === 'layer') return seen.sources.length
+  if (seen.at === 'layer' || seen.at === 'vision') return seen.sources.length
   return Array.from({ length: seen.shape.kvHeads }, (_, head) => seen.sources(head).length).reduce(
     (sum, rows) => sum + rows,
     0,

@@ -6,6 +6,7 @@ import { isDue, isStep } from './looks.js'
 import type { Decision, LayerNeed, Look, Method, Seen, Shape } from './method.js'
 import { gatherNeeds } from './needs.js'
 import { after, remembered } from './seen.js'
+import type { VisionStop } from './tower.js'
 
 /** What native keeps of a layer's attention while a call runs; native's own Look. */
 export interface Observation {
@@ -25,6 +26,8 @@ export interface Schedule {
   readonly methods: readonly Method[]
   /** Cache keys are stored un-rotated and rotated by their slot. */
   readonly repack: boolean
+  /** Where the work in the vision tower stops, in order (see visionPlace), and what is needed there; what is needed is observed when its block runs. */
+  readonly vision: readonly VisionStop[]
   /** Layers before which a prompt stops, ascending: somebody decides there, or something is probed. */
   readonly cuts: readonly number[]
   /** Layer -> rows: before this layer runs, the attention of so many last rows in it is probed and kept as the 'before' of the next layer. Mostly empty: see needs.ts. */
@@ -55,6 +58,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
   return Object.freeze({
     methods,
     repack: parts.some(({ looks, method }) => method.repack && looks.length > 0), // who drops nothing leaves positions as they are
+    vision: needs.vision,
     cuts: [...new Set([...needs.layers.keys(), ...needs.probes.keys()])].sort((a, b) => a - b),
     probes: needs.probes,
     decidesBefore: (layer: number) => needs.layers.has(layer),

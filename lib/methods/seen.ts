@@ -1,20 +1,24 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
-import type { CacheSeen, Decision, LayerSeen, Seen } from './method.js'
+import { gather, ofPatches, placesOf } from './gather.js'
+import type { CacheSeen, Decision, LayerSeen, Seen, VisionSeen, VisionWhat } from './method.js'
 import { partnersOf } from './partners.js'
 
 /** Each observation is fetched at most once, whoever asks how often. */
 export function remembered<S extends Seen>(seen: S): S
 export function remembered(seen: Seen): Seen {
   if (seen.at === 'session') return seen
+  if (seen.at === 'vision')
+    return patches(seen, { sources: seen.sources, sizes: () => seen.sizes(), read: (values) => values })
   if (seen.at === 'layer') {
     const { at, droppable, given, layer, shape, sources, step } = seen
+    const known = seen.patch && { patch: seen.patch.bind(seen) }
     const reads = {
       attention: once(() => seen.attention()),
       keys: once(() => seen.keys()),
       partners: once(() => seen.partners()),
       hidden: once(() => seen.hidden()),
     }
-    return { at, droppable, given, layer, shape, sources, step, ...reads }
+    return { at, droppable, given, layer, shape, sources, step, ...known, ...reads }
   }
   return perHead(seen, (read) => read)
 }
@@ -26,6 +30,10 @@ export function asPrompt(seen: CacheSeen): CacheSeen {
 
 /** What is seen once `decision` is carried out: of the rows that are left, with what was observed before it. */
 export function after(seen: Seen, decision: Decision): Seen {
+  if (seen.at === 'vision' && decision.action === 'dropPatches')
+    return fewerPatches(seen, Int32Array.from(decision.kept))
+  if (seen.at === 'vision' && decision.action === 'mergePatches')
+    return fewerPatches(seen, holders(seen, decision.into), decision.into)
   if (seen.at === 'layer' && decision.action === 'drop') return afterCut(seen, decision.kept)
   if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, holders(seen, decision.into))
   if ((seen.at === 'prompt' || seen.at === 'decode') && decision.action === 'evict') {
@@ -49,6 +57,7 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
     layer,
     shape,
     step,
+    ...(seen.patch && { patch: seen.patch }),
     sources: gather(seen.sources, places, rows),
     droppable,
     attention: once(() => gather(seen.attention(), places, rows)),
@@ -59,8 +68,62 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
 }
 
 /** Rows that hold themselves once `into` is carried out. */
-function holders({ sources }: LayerSeen, into: ArrayLike<number>): Int32Array {
+function holders({ sources }: LayerSeen | VisionSeen, into: ArrayLike<number>): Int32Array {
   return sources.filter((source, place) => into[place] === source)
+}
+
+/** Patches that are left. into: what has folded, where something has. */
+function fewerPatches(seen: VisionSeen, sources: Int32Array, into?: ArrayLike<number>): VisionSeen {
+  const rows = seen.sources.length
+  const places = placesOf(seen.sources, sources)
+  const sizes = () => {
+    const left = gather(seen.sizes(), places, rows)
+    if (into === undefined) return left
+    const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
+    left.fill(0)
+    for (const [row, size] of seen.sizes().entries()) {
+      const place = placeOf.get(into[row] as number) as number
+      left[place] = (left[place] as number) + size
+    }
+    return left
+  }
+  const read = (values: Float32Array, what?: VisionWhat) =>
+    what
+      ? ofPatches(what, values, { had: seen.sources, left: sources, crops: seen.crops })
+      : gather(values, places, rows)
+  return patches(seen, { sources, sizes, read })
+}
+
+interface PatchRows {
+  readonly sources: Int32Array
+  readonly sizes: () => Float32Array
+  /** Of all rows those that are left; what: missing for hidden rows. */
+  readonly read: (values: Float32Array, what?: VisionWhat) => Float32Array
+}
+
+function patches(seen: VisionSeen, { sources, sizes, read }: PatchRows): VisionSeen {
+  const { at, crops, given, layer, part, shape, step, vision } = seen
+  const observed = new Map<string, Float32Array>()
+  return {
+    at,
+    shape,
+    vision,
+    layer,
+    part,
+    step,
+    sources,
+    crops,
+    given,
+    ...(seen.place && { place: seen.place.bind(seen) }),
+    sizes: once(sizes),
+    seen(what, block) {
+      const key = `${what} ${block}`
+      const known = observed.get(key) ?? read(seen.seen(what, block), what)
+      observed.set(key, known)
+      return known
+    },
+    hidden: once(() => read(seen.hidden())),
+  }
 }
 
 type Read = <A extends Float32Array | Int32Array>(values: A, head: number) => A
@@ -81,28 +144,6 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
     keys: onceEach((head) => read(seen.keys(head), head)),
     values: onceEach((head) => read(seen.values(head), head)),
   }
-}
-
-/** Places of `kept` in `sources`, both ascending. */
-function placesOf(sources: Int32Array, kept: ArrayLike<number>): Int32Array {
-  const places = new Int32Array(kept.length)
-  for (let i = 0, place = 0; i < kept.length; i++, place++) {
-    while (place < sources.length && sources[place] !== kept[i]) place++
-    places[i] = place
-  }
-  return places
-}
-
-/** Lines of [rows × size] values, whatever the size. */
-function gather<A extends Float32Array | Int32Array>(values: A, places: Int32Array, rows: number): A {
-  const size = rows > 0 ? values.length / rows : 0
-  const kept = values.slice(0, places.length * size) as A
-  for (let i = 0; i < places.length; i++) {
-    const from = (places[i] as number) * size
-    if (size === 1) kept[i] = values[from] as number
-    else kept.set(values.subarray(from, from + size), i * size)
-  }
-  return kept
 }
 
 function once<T>(read: () => T): () => T {

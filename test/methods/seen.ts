@@ -1,6 +1,16 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
 
-import type { CacheSeen, LayerSeen, Method, Shape } from '../../lib/methods/index.js'
+import type {
+  CacheSeen,
+  Crop,
+  LayerSeen,
+  Method,
+  Shape,
+  VisionPart,
+  VisionSeen,
+  VisionShape,
+  VisionWhat,
+} from '../../lib/methods/index.js'
 import { partnersOf } from '../../lib/methods/partners.js'
 import { generator } from '../numbers.js'
 
@@ -118,6 +128,98 @@ export function randomLayer(layer: number, rows: number, droppable: Int32Array, 
     attention: floats(rows, draw),
     keys: floats(rows * shape.headSize, () => draw() - 0.4),
   })
+}
+
+/** A tower of four blocks that sees pictures of 4 × 4 patches. */
+export const tower: VisionShape = {
+  layers: 4,
+  width: 6,
+  heads: 2,
+  headSize: 3,
+  classToken: true,
+  pool: 1,
+  outputSize: 24,
+}
+
+export const pictured: Shape & { vision: VisionShape } = { ...shape, vision: tower }
+
+export function crop(rows: number, columns: number, more: Partial<Crop> = {}): Crop {
+  return { kind: 'whole', image: 0, row: 0, column: 0, rows, columns, ...more }
+}
+
+interface VisionGiven {
+  layer?: number
+  part?: VisionPart
+  step?: number
+  vision?: Partial<VisionShape>
+  crops?: readonly Crop[]
+  sources?: Int32Array
+  given?: number
+  place?: (source: number) => number
+  sizes?: ArrayLike<number>
+  /** By what, and the block where it matters: `keys` or `keys 3`. */
+  seen?: Partial<Record<VisionWhat | `${VisionWhat} ${number}`, ArrayLike<number>>>
+  hidden?: ArrayLike<number>
+}
+
+/** One crop of 4 × 4 before the projector where nothing else is given; what is not given may not be read. */
+export function visionSeen(given: VisionGiven): VisionSeen {
+  const vision = { ...tower, ...given.vision }
+  const crops = given.crops ?? [crop(4, 4)]
+  const all = crops.reduce((sum, { columns, rows }) => sum + rows * columns, 0)
+  const sources = given.sources ?? span(0, all)
+  const read = (values: ArrayLike<number> | undefined, what: string) => {
+    if (values === undefined) throw new Error(`${what} was not asked for`)
+    return Float32Array.from(values)
+  }
+  return {
+    at: 'vision',
+    shape: { ...shape, vision },
+    vision,
+    layer: given.layer ?? vision.layers,
+    part: given.part ?? 'projector',
+    step: given.step ?? 0,
+    sources,
+    crops,
+    given: given.given ?? all,
+    ...(given.place && { place: given.place }),
+    sizes: () => read(given.sizes ?? Array(sources.length).fill(1), 'sizes'),
+    seen: (what, layer) => read(given.seen?.[`${what} ${layer}`] ?? given.seen?.[what], `${what} of block ${layer}`),
+    hidden: () => read(given.hidden, 'hidden'),
+  }
+}
+
+/** `crops` pictures of rows × columns patches with all observations drawn from a seed. */
+export function randomVision(
+  [crops, rows, columns]: readonly [number, number, number],
+  seed: number,
+  more: VisionGiven = {},
+): VisionSeen {
+  const next = generator(seed)
+  const n = crops * rows * columns
+  const lines = (size: number) => floats(n * size, () => next() - 0.4)
+  const vision = { ...tower, ...more.vision }
+  return visionSeen({
+    crops: Array.from({ length: crops }, (_, i) => crop(rows, columns, { kind: 'tile', column: i })),
+    seen: {
+      class: floats(n, next),
+      classLogits: lines(1),
+      received: floats(n, next),
+      given: floats(n, next),
+      keys: lines(vision.headSize),
+      pairs: floats(n * rows * columns, next),
+    },
+    hidden: lines(more.part === 'decoder' ? vision.outputSize : vision.width),
+    ...more,
+  })
+}
+
+/** Patches that stay as rows of their own; all of them where nothing is decided. */
+export function keptPatches(method: Method, seen: VisionSeen): number[] {
+  const [decision] = method.decide(seen)
+  if (decision?.action === 'dropPatches') return Array.from(decision.kept)
+  if (decision?.action === 'mergePatches') return [...new Set(Array.from(decision.into))].sort((a, b) => a - b)
+  return [...seen.sources]
 }
 
 /** Rows that stay in each head; all of them where nothing is decided. */

@@ -2,25 +2,31 @@
 import { rangeError, typeError } from '../../errors.js'
 import { asMethod, type MethodLike, makeMethod } from '../define.js'
 import { checkLayer } from '../grant.js'
-import type { KeepOf, Look, Method } from '../method.js'
+import type { Decision, KeepOf, Look, Method, Shape } from '../method.js'
 
-/** The method on layers [from, to): it looks and decides nowhere else. */
+/** The method on layers [from, to): it looks and decides nowhere else. Of a method that acts in the tower these are blocks, and their number what comes behind them. */
 export function onLayers(layers: readonly [number, number], method: MethodLike): Method {
   const range = parseRange(layers)
   const inside = asMethod(method, 'method')
   const has = (layer: number) => layer >= range[0] && layer < range[1]
+  const inTower = inside.acts === 'vision'
   const definition = {
     name: 'onLayers',
     acts: inside.acts,
     label: () => `onLayers(${inside.label})`,
     repack: inside.repack,
     ranking: () => inside.ranking,
-    looks(shape: Parameters<Method['looks']>[0]) {
-      checkLayer(range[1] - 1, 0, shape, 'layers')
-      return inside.looks(shape).flatMap((look) => within(look, has))
+    looks(shape: Shape) {
+      if (!inTower) checkLayer(range[1] - 1, 0, shape, 'layers')
+      else if (shape.vision) checkLayer(range[1] - 1, 0, { layers: shape.vision.layers + 1 }, 'layers')
+      return inside.looks(shape).flatMap((look) => ((look.at === 'vision') === inTower ? within(look, has) : [look]))
     },
     decide: (seen: Parameters<Method['decide']>[0]) =>
-      inside.decide(seen).flatMap((decision) => (has(decision.layer) ? [{ method: inside.label, ...decision }] : [])),
+      inside
+        .decide(seen)
+        .flatMap((decision) =>
+          isOfPatches(decision) !== inTower || has(decision.layer) ? [{ method: inside.label, ...decision }] : [],
+        ),
     takesKeep: inside.withKeep !== undefined,
     withKeep(_: unknown, keepOf: KeepOf) {
       const other = inside.withKeep?.(keepOf)
@@ -39,9 +45,13 @@ function parseRange(value: unknown): readonly [number, number] {
   return Object.freeze([from, to] as const)
 }
 
+function isOfPatches({ action }: Decision): boolean {
+  return action === 'dropPatches' || action === 'mergePatches'
+}
+
 function within(look: Look, has: (layer: number) => boolean): Look[] {
   if (look.at === 'session') return [look]
-  if (look.at === 'layer') return has(look.layer) ? [look] : []
+  if (look.at === 'layer' || look.at === 'vision') return has(look.layer) ? [look] : []
   const layers = look.layers.filter(has)
   return layers.length > 0 ? [{ ...look, layers }] : []
 }

@@ -1,0 +1,65 @@
+// What was observed of some rows, of those of them that are left.
+import type { Crop, VisionWhat } from './method.js'
+
+/** Places of `kept` in `sources`, both ascending. */
+export function placesOf(sources: Int32Array, kept: ArrayLike<number>): Int32Array {
+  const places = new Int32Array(kept.length)
+  for (let i = 0, place = 0; i < kept.length; i++, place++) {
+    while (place < sources.length && sources[place] !== kept[i]) place++
+    places[i] = place
+  }
+  return places
+}
+
+/** Lines of [rows × size] values, whatever the size. */
+export function gather<A extends Float32Array | Int32Array>(values: A, places: Int32Array, rows: number): A {
+  const size = rows > 0 ? values.length / rows : 0
+  const kept = values.slice(0, places.length * size) as A
+  for (let i = 0; i < places.length; i++) {
+    const from = (places[i] as number) * size
+    if (size === 1) kept[i] = values[from] as number
+    else kept.set(values.subarray(from, from + size), i * size)
+  }
+  return kept
+}
+
+/** Patches of one crop, all of them; crops of a tower have one size. */
+export function patchesOf(crops: readonly Crop[]): number {
+  return (crops[0]?.rows ?? 1) * (crops[0]?.columns ?? 1)
+}
+
+/** Where the rows of each crop begin in `sources`, and where the last one's end. */
+export function cropStarts(sources: Int32Array, crops: readonly Crop[]): Int32Array {
+  const patches = patchesOf(crops)
+  const starts = new Int32Array(crops.length + 1)
+  for (let crop = 0, place = 0; crop <= crops.length; crop++) {
+    while (place < sources.length && (sources[place] as number) < crop * patches) place++
+    starts[crop] = place
+  }
+  return starts
+}
+
+/** What was observed in a block of the rows that it `had`, of those `left`. Pairs lose lines and columns, crop by crop. */
+export function ofPatches(
+  what: VisionWhat,
+  values: Float32Array,
+  { had, left, crops }: { had: Int32Array; left: Int32Array; crops: readonly Crop[] },
+): Float32Array {
+  if (had.length === left.length) return values
+  const places = placesOf(had, left)
+  if (what !== 'pairs') return gather(values, places, had.length)
+  const [before, after] = [cropStarts(had, crops), cropStarts(left, crops)]
+  const counts = Array.from(crops, (_, crop) => (after[crop + 1] as number) - (after[crop] as number))
+  const kept = new Float32Array(counts.reduce((sum, count) => sum + count * count, 0))
+  let from = 0
+  let to = 0
+  for (let crop = 0; crop < crops.length; crop++) {
+    const first = before[crop] as number
+    const rows = (before[crop + 1] as number) - first
+    const own = places.subarray(after[crop] as number, after[crop + 1] as number)
+    for (const row of own)
+      for (const column of own) kept[to++] = values[from + (row - first) * rows + column - first] as number
+    from += rows * rows
+  }
+  return kept
+}
