@@ -70,7 +70,7 @@ class TowerLayer(nn.Module):
         weight = torch.cat([p.weight for p in parts]).to(x.dtype)
         bias = torch.cat([p.bias for p in parts]).to(x.dtype)
         rows = F.linear(norm(x, self.ln1), weight, bias).view(batch, tokens, 3, heads, size)
-        q, k, v = (rows[:, :, i].transpose(1, 2).reshape(batch * heads, tokens, size) for i in range(3))
+        q, k, v = (part.transpose(1, 2).reshape(batch * heads, tokens, size) for part in rows.unbind(2))
         shares = torch.softmax(torch.bmm(q, k.transpose(1, 2)) * size**-0.5, -1)
         mixed = torch.bmm(shares, v).view(batch, heads, tokens, size).transpose(1, 2).reshape(batch, tokens, width)
         x = x + linear(mixed, self.attn_out)
@@ -97,7 +97,7 @@ class Tower(nn.Module):
             self.post_ln = nn.LayerNorm(shape.width, shape.epsilon)
 
     def patches(self, pixels):
-        """[batch, 3, image, image] -> [batch, side * side, 3 * patch * patch], a patch as the kernel of a convolution."""
+        """[batch, 3, image, image] -> [batch, side * side, 3 * patch * patch], patches as a convolution sees them."""
         side, patch = self.shape.side, self.shape.patch
         cells = pixels.view(-1, 3, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5)
         return cells.reshape(-1, side * side, 3 * patch * patch)

@@ -1,0 +1,147 @@
+"""The language model: a Llama whose prompts share a picture, so that many questions cost one reading of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import words
+from tower import linear
+
+PATCHES = 144
+BEFORE = 2  # <bos><user>
+CONTEXT = BEFORE + PATCHES
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    vocabulary: int = words.SIZE
+    width: int = 192
+    layers: int = 7
+    heads: int = 6
+    kv_heads: int = 2
+    size: int = 32
+    hidden: int = 512
+    base: float = 10000.0
+    epsilon: float = 1e-5
+
+
+def rms(x, weight, epsilon):
+    wide = x.float()
+    return (wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + epsilon)).to(x.dtype) * weight.to(x.dtype)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, s: DecoderShape):
+        super().__init__()
+        self.attn_norm, self.ffn_norm = (nn.Parameter(torch.ones(s.width)) for _ in range(2))
+        self.attn_q = nn.Linear(s.width, s.heads * s.size, bias=False)
+        self.attn_k = nn.Linear(s.width, s.kv_heads * s.size, bias=False)
+        self.attn_v = nn.Linear(s.width, s.kv_heads * s.size, bias=False)
+        self.attn_output = nn.Linear(s.heads * s.size, s.width, bias=False)
+        self.ffn_gate = nn.Linear(s.width, s.hidden, bias=False)
+        self.ffn_up = nn.Linear(s.width, s.hidden, bias=False)
+        self.ffn_down = nn.Linear(s.hidden, s.width, bias=False)
+
+    def feed(self, x, epsilon):
+        both = torch.cat([self.ffn_gate.weight, self.ffn_up.weight]).to(x.dtype)
+        gate, up = F.linear(rms(x, self.ffn_norm, epsilon), both).chunk(2, -1)
+        return x + linear(F.silu(gate) * up, self.ffn_down)
+
+
+class Questions:
+    """Questions of several pictures: `slots` are the places of their tokens in [pictures, most, longest]."""
+
+    def __init__(self, ids, pictures, most, longest, slots, offsets):
+        self.ids, self.slots, self.offsets = ids, slots, offsets  # [n] each; offset: place within its question
+        self.pictures, self.most, self.longest = pictures, most, longest
+
+
+class Decoder(nn.Module):
+    def __init__(self, shape: DecoderShape = DecoderShape()):
+        super().__init__()
+        self.shape = shape
+        self.token_embd = nn.Parameter(0.05 * torch.randn(shape.vocabulary, shape.width))
+        self.blk = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.layers))
+        self.output_norm = nn.Parameter(torch.ones(shape.width))
+        half = shape.size // 2
+        turns = torch.arange(CONTEXT + 64)[:, None] * shape.base ** (-torch.arange(half) / half)
+        self.register_buffer("turns", torch.stack([turns.cos(), turns.sin()]), persistent=False)
+
+    def rotate(self, x, positions):
+        """x [..., n, heads, size], positions [n]: halves of a head are the two parts of each rotated pair."""
+        cos, sin = (t[positions][:, None].to(x.dtype) for t in self.turns)
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def forward(self, image, q: Questions, watch=(), calm=0.0):
+        """Image rows [pictures, 144, width] -> text rows [n, width] before the last norm, and for each layer in
+        `watch` what each token's heads give to the image rows: [pictures, kv, 3, most, longest, 144].
+        `calm` is added to the scores of image rows for text in the first layer."""
+        s, p = self.shape, image.shape[0]
+        embed = self.token_embd.to(image.dtype)
+        first = embed[[words.BOS, words.USER]].expand(p, -1, -1)
+        x = torch.cat([torch.cat([first, image], 1).reshape(p * CONTEXT, -1), embed[q.ids]])
+        positions = torch.cat([torch.arange(CONTEXT).repeat(p), CONTEXT + q.offsets])
+        seen = {}
+        for i, layer in enumerate(self.blk):
+            last = i == s.layers - 1
+            weight = torch.cat([layer.attn_q.weight, layer.attn_k.weight, layer.attn_v.weight]).to(x.dtype)
+            rows = F.linear(rms(x, layer.attn_norm, s.epsilon), weight).view(len(x), -1, s.size)
+            # split, not slices: the gradient of a slice is as large as what it was cut from
+            turned, vs = rows.split([s.heads + s.kv_heads, s.kv_heads], 1)
+            qs, ks = self.rotate(turned, positions).split([s.heads, s.kv_heads], 1)
+            (q0, q1), (k0, k1), (v0, v1) = (t.split([p * CONTEXT, len(q.ids)]) for t in (qs, ks, vs))
+            k, v = (self.by_head(t, p, s.kv_heads) for t in (k0, v0))  # [p * kv, CONTEXT, size]
+            text, shares = self.look(q1, k1, v1, k, v, q, calm if i == 0 else 0.0)
+            if i in watch:
+                seen[i] = shares[..., BEFORE:]
+            mixed = text if last else torch.cat([self.causal(q0, k, v, p), text])
+            x = (x[p * CONTEXT :] if last else x) + linear(mixed, layer.attn_output)
+            x = layer.feed(x, s.epsilon)
+        return x, seen
+
+    def by_head(self, rows, p, heads):
+        """[p * n, heads, size] -> [p * heads, n, size]"""
+        size = self.shape.size
+        return rows.reshape(p, -1, heads, size).transpose(1, 2).reshape(p * heads, -1, size)
+
+    def causal(self, qs, k, v, p):
+        s = self.shape
+        group = s.heads // s.kv_heads
+        q = self.by_head(qs, p, s.heads).view(p * s.kv_heads, group * CONTEXT, s.size)
+        scores = (torch.bmm(q, k.transpose(1, 2)) * s.size**-0.5).view(-1, group, CONTEXT, CONTEXT)
+        hidden = torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).triu(1)
+        shares = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
+        mixed = torch.bmm(shares.view(-1, group * CONTEXT, CONTEXT), v)
+        return mixed.view(p, s.heads, CONTEXT, s.size).transpose(1, 2).reshape(p * CONTEXT, -1)
+
+    def look(self, qs, ks, vs, k, v, q: Questions, calm):
+        """Text rows look at the shared context and at their own question so far."""
+        s, p, m, n = self.shape, q.pictures, q.most, q.longest
+        g, kv, d = s.heads // s.kv_heads, s.kv_heads, s.size
+        spread = lambda rows: rows.new_zeros(p * m * n, *rows.shape[1:]).index_copy(0, q.slots, rows)
+        query = spread(qs).view(p, m, n, kv, g, d)
+        far = torch.bmm(query.permute(0, 3, 4, 1, 2, 5).reshape(p * kv, g * m * n, d), k.transpose(1, 2))
+        own_k, own_v = (spread(t).view(p, m, n, kv, d).transpose(2, 3).reshape(p * m * kv, n, d) for t in (ks, vs))
+        near = torch.bmm(query.permute(0, 1, 3, 4, 2, 5).reshape(p * m * kv, g * n, d), own_k.transpose(1, 2))
+        hidden = torch.ones(n, n, dtype=torch.bool).triu(1)
+        near = near.view(-1, g, n, n).masked_fill(hidden, float("-inf")).view(p, m, kv, g, n, n)
+        far = far.view(p, kv, g, m, n, CONTEXT)
+        scores = torch.cat([far, near.permute(0, 2, 3, 1, 4, 5)], -1) * d**-0.5
+        if calm:
+            bias = scores.new_zeros(CONTEXT + n)
+            bias[BEFORE:CONTEXT] = calm
+            scores = scores + bias
+        shares = torch.softmax(scores, -1)
+        far, near = shares.split([CONTEXT, n], -1)
+        looks = far
+        mixed = torch.bmm(far.reshape(p * kv, g * m * n, CONTEXT), v).view(p, kv, g, m, n, d).permute(0, 3, 4, 1, 2, 5)
+        near = near.permute(0, 3, 1, 2, 4, 5).reshape(p * m * kv, g * n, n)
+        own = torch.bmm(near, own_v).view(p, m, kv, g, n, d).permute(0, 1, 4, 2, 3, 5)
+        mixed = (mixed + own).reshape(p * m * n, -1)
+        return mixed[q.slots], looks
+
+    def logits(self, rows):
+        return F.linear(rms(rows, self.output_norm, self.shape.epsilon), self.token_embd.to(rows.dtype))
