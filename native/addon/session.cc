@@ -50,6 +50,12 @@ std::vector<Look> read_looks(const Napi::Value& v, int layers) {
   return looks;
 }
 
+Features read_features(const Napi::Value& v) {
+  if (v.IsUndefined()) return {};
+  const Napi::Object o = need_object(v, "features");
+  return {copy_of<int32_t>(o.Get("places"), "places"), copy_of<float>(o.Get("rows"), "rows")};
+}
+
 }  // namespace
 
 SessionOptions session_options(const Napi::Value& v, const Config& config) {
@@ -153,11 +159,13 @@ int JsSession::head(const Napi::Value& v) { return need_int(v, "head", 0, idle(v
 void JsSession::begin(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   std::vector<Look> looks = read_looks(info[1], s.model().config.layers);
-  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), looks); });
+  const Features features = read_features(info[2]);
+  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), looks, features); });
 }
 void JsSession::peek(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
-  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), {}, true); });
+  const Features features = read_features(info[1]);
+  guarded(info.Env(), [&] { s.begin(copy_of<int32_t>(info[0], "ids"), {}, features, true); });
 }
 Napi::Value JsSession::knows_last(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), !idle(info.Env()).last_hidden().empty());

@@ -44,7 +44,36 @@ CacheShape Session::cache_shape() const {
   return shape;
 }
 
-void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bool peek) {
+namespace {
+
+void check_ids(const std::vector<int32_t>& ids, int vocabulary) {
+  for (int32_t id : ids) {
+    if (id >= vocabulary)
+      throw Error(Code::plan, "[session] expected token ids from 0 to " + std::to_string(vocabulary - 1) +
+                                  ", and below 0 for patches, got " + std::to_string(id));
+  }
+}
+
+void check_features(const Features& features, const std::vector<int32_t>& ids, size_t width) {
+  if (features.rows.size() != features.places.size() * width)
+    throw Error(Code::plan, "[session] expected " + std::to_string(width) + " numbers for each of " +
+                                std::to_string(features.places.size()) + " patches, got " +
+                                std::to_string(features.rows.size()) + " in all");
+  int32_t last = -1;
+  for (int32_t place : features.places) {
+    if (place <= last || static_cast<size_t>(place) >= ids.size() || ids[static_cast<size_t>(place)] >= 0)
+      throw Error(Code::plan,
+                  "[session] expected features at ascending places of patches, got one at " + std::to_string(place));
+    last = place;
+  }
+  for (float x : features.rows) {
+    if (!std::isfinite(x)) throw Error(Code::plan, "[session] expected finite numbers in rows of features");
+  }
+}
+
+}  // namespace
+
+void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, const Features& features, bool peek) {
   const Config& c = model_->config;
   if (running_) throw Error(Code::internal, "[session] expected the last call to have ended");
   if (ids.empty()) throw Error(Code::internal, "[session] expected at least one token");
@@ -55,14 +84,14 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
                                         " rows in the context, got " + std::to_string(live) + " and " +
                                         std::to_string(ids.size()) + " more");
   }
-  for (int32_t id : ids) {
-    if (id < 0 || id >= c.vocabulary)
-      throw Error(Code::plan, "[session] expected token ids from 0 to " + std::to_string(c.vocabulary - 1) + ", got " +
-                                  std::to_string(id));
-  }
-  const size_t n = ids.size();
+  const size_t n = ids.size(), d = static_cast<size_t>(c.hidden);
+  check_ids(ids, c.vocabulary);
+  check_features(features, ids, d);
   Rows rows;
-  rows.hidden = Buffer(n * static_cast<size_t>(c.hidden) * sizeof(float));
+  rows.hidden = Buffer(n * d * sizeof(float));
+  for (size_t i = 0; i < features.places.size(); i++)
+    std::copy_n(features.rows.data() + i * d, d, rows.hidden.as<float>() + static_cast<size_t>(features.places[i]) * d);
+  std::vector<int32_t> featured = features.places;
   for (size_t i = 0; i < n; i++)
     rows.source.push_back(tokens_ + static_cast<int32_t>(i)), rows.offset.push_back(static_cast<int32_t>(i));
   rows.extent = static_cast<int>(n);
@@ -76,12 +105,18 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bo
   rows_ = std::move(rows);
   observed_ = std::move(observed);
   ids_ = std::move(ids);
+  featured_ = std::move(featured);
   extents_.assign(static_cast<size_t>(c.layers), 0);
   fates_.resize(fates_.size() + n, Fate{static_cast<uint16_t>(c.layers), true});
   layer_ = 0;
   stop_ = false;
   evicted_ = false;
   running_ = true;
+}
+
+bool Session::embeddable(int row) const {
+  return id(row) >= 0 ||
+         std::binary_search(featured_.begin(), featured_.end(), rows_.source[static_cast<size_t>(row)] - tokens_);
 }
 
 void Session::read(kernels::Side side, int layer, int head, float* out) const {

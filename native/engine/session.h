@@ -47,6 +47,12 @@ struct Look {
   int skip = 0;  // the session's first so many tokens are no part of that
 };
 
+// Rows that stand where ids have none of their own: of patches, whose ids are below 0.
+struct Features {
+  std::vector<int32_t> places;  // in the call's ids, ascending
+  std::vector<float> rows;  // [places][hidden size]
+};
+
 // The rows of a call as they stand between two layers.
 struct Rows {
   std::vector<int32_t> source;  // [n], ascending
@@ -76,11 +82,15 @@ class Session {
   std::atomic<bool>& stop() { return stop_; }
 
   // ---- a call
-  // Throws context_full, plan (an id outside the vocabulary). peek: nothing will be kept, so that a single token can be taken back too.
-  void begin(std::vector<int32_t> ids, const std::vector<Look>& looks, bool peek = false);
+  // Throws context_full, plan (an id outside the vocabulary, features that do not fit). A patch needs a feature row, unless it is dropped before the call is embedded. peek: nothing
+  // will be kept, so that a single token can be taken back too.
+  void begin(std::vector<int32_t> ids, const std::vector<Look>& looks, const Features& features = {},
+             bool peek = false);
   bool running() const { return running_; }
   int call_tokens() const { return static_cast<int>(ids_.size()); }
   const std::vector<int32_t>& ids() const { return ids_; }
+  int32_t id(int row) const { return ids_[static_cast<size_t>(rows_.source[static_cast<size_t>(row)] - tokens_)]; }
+  bool embeddable(int row) const;  // a token, or a patch that came with a row of features
   Rows& rows() { return rows_; }
   const Rows& rows() const { return rows_; }
   void drop(const std::vector<int32_t>& kept, bool repack);  // sources; plan
@@ -166,6 +176,7 @@ class Session {
   bool running_ = false;
   int layer_ = 0;  // where the call stands
   std::vector<int32_t> ids_;
+  std::vector<int32_t> featured_;  // places of ids_ that came with a row
   Rows rows_;
   std::vector<Observed> observed_;
   std::vector<int32_t> extents_;  // [layers]: positions taken by the call

@@ -108,12 +108,23 @@ void guarded(const std::vector<StageEntry*>& entries, F&& work) {
   }
 }
 
+void need_embeddable(const StageEntry& e) {
+  for (int row = e.begin; row < e.end; row++) {
+    if (e.session->embeddable(row)) continue;
+    throw Error(Code::plan, "[stage] expected a row of features for every patch that is not dropped, token " +
+                                std::to_string(e.session->rows().source[static_cast<size_t>(row)]) + " has none");
+  }
+}
+
 }  // namespace
 
 void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
   std::vector<StageEntry*> left;
   for (StageEntry& e : entries) {
-    guarded({&e}, [&] { reserve_step(e, from, to); });
+    guarded({&e}, [&] {
+      if (from == 0) need_embeddable(e);
+      reserve_step(e, from, to);
+    });
     if (!e.error) left.push_back(&e);
   }
   // Sessions that skip different sub-layers cannot share a pass.
@@ -138,6 +149,22 @@ void Stage::reserve_step(StageEntry& entry, int from, int to) {
   }
 }
 
+// Rows of tokens from their ids; those of patches have come with the call, and nothing scales them.
+void Stage::embed(const StageEntry& e, Team& team) {
+  Session& s = *e.session;
+  const size_t d = static_cast<size_t>(model_->config.hidden);
+  std::vector<int32_t> ids;
+  for (int first = e.begin; first < e.end;) {
+    ids.clear();
+    for (int row = first; row < e.end && s.id(row) >= 0; row++) ids.push_back(s.id(row));
+    const int n = static_cast<int>(ids.size());
+    if (n > 0)
+      model_->backend->embedding(model_->embedding, ids.data(), n, model_->config.embedding_scale,
+                                 s.rows().hidden.as<float>() + static_cast<size_t>(first) * d, team);
+    first += n > 0 ? n : 1;
+  }
+}
+
 void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
@@ -156,9 +183,7 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   for (StageEntry* e : group) {
     float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
     const int n = e->end - e->begin;
-    if (from == 0)
-      model_->backend->embedding(model_->embedding, e->session->ids().data() + e->begin, n, c.embedding_scale, own,
-                                 team);
+    if (from == 0) embed(*e, team);
     if (!alone) std::memcpy(hidden + static_cast<size_t>(at) * d, own, static_cast<size_t>(n) * d * sizeof(float));
     at += n;
   }
@@ -276,7 +301,8 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
       const bool known = row > 0 ? rows.source[static_cast<size_t>(row - 1)] == source - 1
                                  : source == e.session->tokens() && !before.empty();
       if (!known) continue;
-      const int32_t id = e.session->ids()[static_cast<size_t>(source - e.session->tokens())];
+      const int32_t id = e.session->id(row);
+      if (id < 0) continue;
       e.logits[static_cast<size_t>(r + i)] =
           logits[static_cast<size_t>(i) * v + static_cast<size_t>(id)] - lse[static_cast<size_t>(i)];
     }

@@ -75,6 +75,7 @@ class Stage {
   };
 
   void reserve_step(StageEntry& entry, int from, int to);
+  void embed(const StageEntry& entry, Team& team);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
