@@ -37,7 +37,21 @@ t.test('generate --json is one object', async (t) => {
   const { code, err, out } = await cli(['generate', ...words, '--method', 'snapkv:keep.tokens=4,window=2'])
   t.same([code, err, out.trim().split('\n').length], [0, '', 1])
   const made = JSON.parse(out)
-  t.same(Object.keys(made), ['text', 'ids', 'finishReason', 'stats', 'plan'])
+  const keys = [
+    'kind',
+    'version',
+    'text',
+    'ids',
+    'finishReason',
+    'stats',
+    'plan',
+    'model',
+    'name',
+    'tokens',
+    'prompt',
+    'crops',
+  ]
+  t.same(Object.keys(made), keys)
   t.equal(made.stats.generated.tokens, made.ids.length)
   t.match(made.plan[0], { method: 'snapkv', action: 'evict', phase: 'prefill' })
   const again = await cli(['generate', ...words, '--method', 'snapkv:keep.tokens=4,window=2'])

@@ -202,7 +202,8 @@ t.test("prompts of one's own", async (t) => {
 t.test('report draws the plan of a generation', async (t) => {
   const words = ['generate', '-m', tiny, '-p', 'the quick brown fox '.repeat(8), '-n', '3', '--json']
   const { out } = await cli([...words, '--method', 'snapkv:keep=0.5,window=4'])
-  const files = { run: out, plan: JSON.stringify(JSON.parse(out).plan), empty: '[]' }
+  const { plan } = JSON.parse(out)
+  const files = { run: JSON.stringify({ plan }), plan: JSON.stringify(plan), empty: '[]' }
   for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, `${name}.json`), content)
   const target = join(folder, 'plan.html')
   t.same(await cli(['report', join(folder, 'plan.json'), '-o', target]), { code: 0, out: '', err: '' })

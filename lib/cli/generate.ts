@@ -4,9 +4,11 @@ import { text as readAll } from 'node:stream/consumers'
 import { TokensieveError } from '../errors.js'
 import type { Generated } from '../generate.js'
 import type { Method } from '../methods/index.js'
+import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
 import { flagOf, type Options, type Parsed, parse, textOf, UsageError } from './arguments.js'
+import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, writePage } from './generate-page.js'
 import type { Command, Io } from './io.js'
 import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
 import {
@@ -31,6 +33,7 @@ const OPTIONS = {
   chat: { type: 'boolean' },
   json: { type: 'boolean' },
   stats: { type: 'boolean' },
+  ...PAGE_OPTIONS,
 } satisfies Options
 
 export const command: Command = {
@@ -44,8 +47,10 @@ Usage: tokensieve generate -p PROMPT [options]
       --system TEXT      a system message in front of it
       --document FILE    a text in front of the prompt; methods that act in layers drop tokens of
                          it and no others
-      --json             one object { text, ids, finishReason, stats, plan } instead of text
+      --json             one object { text, ids, finishReason, stats, plan, … } instead of text,
+                         which "report" draws
       --stats            what it cost, to stderr
+${PAGE_HELP.slice(1)}
 ${MODEL_HELP.slice(1)}
 ${SESSION_HELP.slice(1)}
 ${SAMPLING_HELP.slice(1)}
@@ -54,7 +59,8 @@ ${METHOD_HELP}`,
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
     const methods = methodsOf(parsed)
-    const options = sessionOptions(parsed)
+    const page = await pageOptions(parsed)
+    const options = { ...sessionOptions(parsed), ...page.session }
     const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
     const prompt = await promptOf(parsed, io)
     const { model } = await openModel(parsed, io)
@@ -63,7 +69,9 @@ ${METHOD_HELP}`,
       const stream = session.stream(prompt, sampling)
       const json = flagOf(parsed, 'json')
       if (!json) await printPieces(stream, io)
-      await report(session, await stream.result, { json, stats: flagOf(parsed, 'stats'), methods }, io)
+      const result = await stream.result
+      await report(model, session, result, { json, stats: flagOf(parsed, 'stats'), methods }, io)
+      await writePage(page, { model, methods, session, result }, { options, prompt, sampling })
     } finally {
       await model.close()
     }
@@ -80,14 +88,13 @@ async function printPieces(stream: AsyncIterable<{ text: string }>, io: Io): Pro
 }
 
 async function report(
+  model: Model,
   session: Session,
   result: Generated,
   wanted: { json: boolean; stats: boolean; methods: readonly Method[] },
   io: Io,
 ): Promise<void> {
-  const { text, finishReason, stats } = result
-  if (wanted.json)
-    io.out.write(`${JSON.stringify({ text, ids: [...result.ids], finishReason, stats, plan: session.plan })}\n`)
+  if (wanted.json) io.out.write(`${JSON.stringify(runOf({ model, session, result, methods: wanted.methods }))}\n`)
   for (const name of idle(session, wanted.methods))
     io.err.write(`note: ${name} dropped nothing; in the layers it drops tokens of a --document alone\n`)
   if (wanted.stats) io.err.write(`${statsLines(session.stats).join('\n')}\n`)

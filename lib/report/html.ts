@@ -1,4 +1,5 @@
 // Pieces of a page: text that is escaped, elements, tables, and the frame around them. Nothing is loaded from anywhere.
+import { createHash } from 'node:crypto'
 import type { Column } from '../cli/format.js'
 import { STYLE } from './style.js'
 
@@ -31,12 +32,16 @@ function inner(child: Child): string {
   return escaped(String(child))
 }
 
+/** Elements without an end. */
+const VOID = new Set(['img', 'input'])
+
 /** `<name attributes>children</name>`; children are escaped unless they are markup. */
 export function el(name: string, attributes: Attributes = {}, ...children: Child[]): Html {
   const written = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => ` ${key}="${escaped(String(value))}"`)
-  return new Html(`<${name}${written.join('')}>${inner(children)}</${name}>`)
+  const start = `<${name}${written.join('')}>`
+  return new Html(VOID.has(name) ? start : `${start}${inner(children)}</${name}>`)
 }
 
 /** A number with at most one digit behind the point, as coordinates are. */
@@ -70,15 +75,33 @@ export function details(summary: string, ...children: Child[]): Html {
   return el('details', {}, el('summary', {}, summary), ...children)
 }
 
-export function page(title: string, ...children: Child[]): string {
-  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+export interface Frame {
+  readonly title: string
+  /** Beside what all pages have. */
+  readonly style?: string
+  /** Runs when the page is there, and may read `data` of the element with that id. Nothing else runs. */
+  readonly script?: string
+  readonly data?: unknown
+}
+
+export function page(frame: string | Frame, ...children: Child[]): string {
+  const { data, script, style = '', title } = typeof frame === 'string' ? ({ title: frame } as Frame) : frame
+  const run =
+    script === undefined ? '' : `; script-src 'sha256-${createHash('sha256').update(script).digest('base64')}'`
+  const policy = `default-src 'none'; style-src 'unsafe-inline'; img-src data:${run}`
   const head = [
     '<meta charset="utf-8">',
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
     '<meta name="color-scheme" content="light dark">',
     `<title>${escaped(title)}</title>`,
-    `<style>${STYLE}</style>`,
+    `<style>${STYLE}${style}</style>`,
   ]
-  return `<!doctype html>\n<html lang="en">\n<head>\n${head.join('\n')}\n</head>\n<body>\n${el('main', {}, ...children).text}\n</body>\n</html>\n`
+  // In a script element only the end of the element would be markup.
+  const plain = JSON.stringify(data ?? null).replaceAll('<', '\\u003c')
+  const tail =
+    script === undefined
+      ? ''
+      : `<script type="application/json" id="data">${plain}</script>\n<script>${script}</script>\n`
+  return `<!doctype html>\n<html lang="en">\n<head>\n${head.join('\n')}\n</head>\n<body>\n${el('main', {}, ...children).text}\n${tail}</body>\n</html>\n`
 }

@@ -1,0 +1,86 @@
+// generate --html: the run as a page, and beside it the same prompt with other budgets.
+import type { Generated } from '../generate.js'
+import { withKeep } from '../lab/contenders.js'
+import type { Method } from '../methods/index.js'
+import type { Model } from '../model.js'
+import type { Prompt } from '../prompt.js'
+import { recordRun } from '../report/record.js'
+import type { Run } from '../report/run.js'
+import { runPage } from '../report/run-page.js'
+import { keepText } from '../report/table.js'
+import type { GenerateOptions } from '../sampling.js'
+import type { Session } from '../session.js'
+import type { SessionOptions } from '../settings.js'
+import { checkTarget, writeWhole } from '../text-file.js'
+import { numbersOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
+
+export const PAGE_OPTIONS = { html: { type: 'string' }, beside: { type: 'string' } } satisfies Options
+
+export const PAGE_HELP = `
+      --html FILE        a page that shows what was dropped where, in one file
+      --beside SHARE,…   on the page too: the same with these budgets; 1 keeps everything`
+
+interface Page {
+  readonly html: string | undefined
+  readonly beside: readonly number[]
+  /** What the session needs for it. */
+  readonly session: SessionOptions
+}
+
+export async function pageOptions(parsed: Parsed): Promise<Page> {
+  const html = textOf(parsed, 'html')
+  const beside = numbersOf(parsed, 'beside', { min: 0.0001, max: 1 }) ?? []
+  if (beside.length > 0 && html === undefined) throw new UsageError('Expected --html FILE together with --beside')
+  if (beside.length > 0 && textsOf(parsed, 'method').length === 0)
+    throw new UsageError('Expected --method together with --beside')
+  await checkTarget(html)
+  // Runs beside one another are only fair where none takes rows of another.
+  return {
+    html,
+    beside,
+    session: { ...(html !== undefined && { trace: true }), ...(beside.length > 0 && { reuse: false }) },
+  }
+}
+
+interface Done {
+  readonly model: Model
+  readonly methods: readonly Method[]
+  readonly session: Session
+  readonly result: Generated
+}
+
+export function runOf({ methods, model, result, session }: Done, name = nameOf(methods)): Run {
+  const { config, isa, tokenizer } = model
+  const about = { name: config.name ?? config.architecture, layers: config.layers, kvHeads: config.kvHeads, isa }
+  return recordRun({ model: about, tokenizer, ids: session.ids, plan: session.plan, result, name })
+}
+
+function nameOf(methods: readonly Method[]): string {
+  if (methods.length === 0) return 'everything kept'
+  return methods.map(({ label, options: { keep } }) => `${label}${keepSaid(keep)}`).join(' + ')
+}
+
+function keepSaid(keep: unknown): string {
+  if (typeof keep === 'number') return `, keep ${keepText(keep)}`
+  return keep === undefined ? '' : `, keep ${JSON.stringify(keep)}`
+}
+
+export async function writePage(
+  { beside, html }: Page,
+  own: Done,
+  { options, prompt, sampling }: { options: SessionOptions; prompt: Prompt; sampling: GenerateOptions },
+): Promise<void> {
+  if (html === undefined) return
+  const runs = [runOf(own)]
+  for (const keep of beside) {
+    const methods = keep === 1 ? [] : own.methods.map((method) => withKeep(method, keep))
+    const session = own.model.session({ ...options, methods })
+    const name = methods.map(({ label }) => label).join(' + ')
+    const result = await session.generate(prompt, sampling)
+    runs.push(runOf({ ...own, methods, session, result }, keep === 1 ? undefined : `${name}, keep ${keepText(keep)}`))
+    await session.close()
+  }
+  // From the largest cache to the smallest.
+  runs.sort((a, b) => b.stats.kv.bytes - a.stats.kv.bytes)
+  await writeWhole(html, runPage(runs))
+}

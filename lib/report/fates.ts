@@ -1,0 +1,165 @@
+// What became of each token of a run, from its plan: where it stopped being a row of its own, and what of it the caches hold.
+import type { PlanEntry } from '../plan.js'
+import type { Run, RunCrop } from './run.js'
+
+/** Stops are what a token passes: the blocks of the tower and the projector, where there is one, then the decoder's layers. */
+export interface Fates {
+  /** [tokens]: the first stop that a token does not reach as a row of its own; the number of stops where it reaches all. */
+  readonly gone: readonly number[]
+  /** Tokens that merged, and the token that they merged into at that stop. */
+  readonly into: Readonly<Record<number, number>>
+  /** By layer, one letter a token: KV heads that hold it once all was decided. null where nothing was evicted; tokens beyond the letters are held by all. */
+  readonly held: readonly (string | null)[]
+  readonly heads: number
+  /** By stop, one letter a token: its rank among the scores of a decision there, '-' where it has none. */
+  readonly scores: Readonly<Record<number, string>>
+  /** By layer: what does not run, and what is evicted at every decode step. */
+  readonly notes: Readonly<Record<number, string>>
+}
+
+export const LETTERS = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+/** Stops before the decoder's first layer. */
+export function towerStops({ model, crops }: Pick<Run, 'model' | 'crops'>): number {
+  return crops.length > 0 && model.tower ? model.tower + 1 : 0
+}
+
+export function stopsOf(run: Pick<Run, 'model' | 'crops'>): number {
+  return towerStops(run) + run.model.layers
+}
+
+/** Where a decision shows: what goes before an MLP or behind the projector has still run in the part before it. */
+export function stopOf({ layer, part, phase }: PlanEntry & { part?: string }, tower: number): number {
+  if (phase !== 'vision') return tower + layer
+  return Math.min(tower, layer + (part === 'mlp' || part === 'decoder' ? 1 : 0))
+}
+
+export function fatesOf(run: Run): Fates {
+  const stops = stopsOf(run)
+  const gone = new Array<number>(run.tokens.length).fill(stops)
+  const made: Made = {
+    gone,
+    into: {},
+    held: new Array<string | null>(run.model.layers).fill(null),
+    scores: {},
+    notes: {},
+  }
+  for (const entry of run.plan) {
+    if (entry.action === 'drop' || entry.action === 'merge') cut(entry, run, made)
+    if (entry.keptPerHead) evict(entry, run, made)
+    note(entry, made)
+  }
+  return { ...made, heads: Math.min(run.model.kvHeads, LETTERS.length - 1) }
+}
+
+interface Made {
+  readonly gone: number[]
+  readonly into: Record<number, number>
+  readonly held: (string | null)[]
+  readonly scores: Record<number, string>
+  readonly notes: Record<number, string>
+}
+
+/** Rows of the call that a decision was about. */
+function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, gone: readonly number[]): number[] {
+  const { action, into, kept = [], phase, step } = entry
+  if (phase === 'vision') return patchesOf(crops).filter((source) => (gone[source] as number) > stop)
+  // A later call's tokens follow those of the calls before; its first and last rows are never droppable alone.
+  const named = action === 'merge' ? (into ?? []) : kept
+  const [from, to] = step === 0 ? [0, prompt] : [named[0] ?? 0, (named.at(-1) ?? -1) + 1]
+  const rows: number[] = []
+  for (let source = from; source < to; source++) if ((gone[source] ?? 0) > stop) rows.push(source)
+  return rows
+}
+
+function patchesOf(crops: readonly RunCrop[]): number[] {
+  return crops.flatMap(({ sources }) => sources.filter((source) => source >= 0))
+}
+
+function cut(entry: PlanEntry, run: Run, { gone, into, scores }: Made): void {
+  const stop = stopOf(entry, towerStops(run))
+  const rows = rowsAt(entry, stop, run, gone)
+  if (entry.scores) scores[stop] = ranks(entry.scores, scored(entry.scores, rows, run), run.tokens.length)
+  if (entry.into) {
+    for (const [i, source] of rows.entries()) {
+      const target = entry.into[i] ?? source
+      if (target === source) continue
+      gone[source] = stop
+      into[source] = target
+    }
+    return
+  }
+  const kept = new Set(entry.kept)
+  for (const source of rows) if (!kept.has(source)) gone[source] = stop
+}
+
+/** The rows that a decision's scores are of: the droppable ones, which are all patches, or all rows, or not known. */
+function scored(values: readonly number[], rows: readonly number[], { crops }: Run): readonly number[] {
+  if (values.length === rows.length) return rows
+  const patches = new Set(patchesOf(crops))
+  const some = rows.filter((source) => patches.has(source))
+  return values.length === some.length ? some : []
+}
+
+function evict({ keptPerHead = [], layer, scores }: PlanEntry, run: Run, made: Made): void {
+  const known = Math.max(0, ...keptPerHead.map((kept) => (kept.at(-1) ?? -1) + 1))
+  const counts = new Array<number>(known).fill(0)
+  for (const kept of keptPerHead) for (const source of kept) counts[source]!++
+  const scale = Math.max(1, keptPerHead.length / (LETTERS.length - 1))
+  const stop = towerStops(run) + layer
+  if (scores) {
+    const rows = made.gone.flatMap((at, source) => (at > stop && source < known ? [source] : []))
+    const heads = keptPerHead.length
+    // Of the first decision on a layer, whose heads hold the same rows; the newest rows may stay without a score.
+    if (made.held[layer] === null && scores.length % heads === 0 && scores.length <= rows.length * heads)
+      made.scores[stop] = ranks(meanOver(scores, heads), rows, run.tokens.length)
+  }
+  made.held[layer] = counts.map((count) => LETTERS[Math.round(count / scale)]).join('')
+}
+
+/** [heads × rows] → [rows] */
+function meanOver(scores: readonly number[], heads: number): number[] {
+  const rows = scores.length / heads
+  return Array.from({ length: rows }, (_, row) => {
+    let sum = 0
+    for (let head = 0; head < heads; head++) sum += scores[head * rows + row] as number
+    return sum / heads
+  })
+}
+
+/** Ranks are what methods choose by; the largest score is the last letter. Equal scores share one. */
+function ranks(scores: readonly number[], rows: readonly number[], tokens: number): string {
+  const letters = new Array<string>(tokens).fill('-')
+  const order = [...new Set(scores)].sort((a, b) => a - b)
+  const place = new Map(order.map((score, i) => [score, order.length < 2 ? 1 : i / (order.length - 1)]))
+  for (const [i, source] of rows.slice(0, scores.length).entries())
+    letters[source] = LETTERS[Math.round((place.get(scores[i] as number) as number) * (LETTERS.length - 1))] as string
+  return letters.join('')
+}
+
+function note({ action, layer, rule, what }: PlanEntry, { notes }: Made): void {
+  const said =
+    action === 'skip'
+      ? `its ${what === 'block' ? 'whole block' : what} is skipped`
+      : rule && 'rows are evicted at every decode step too'
+  if (said) notes[layer] = notes[layer] ? `${notes[layer]}; ${said}` : said
+}
+
+/** Tokens of the prompt that run as rows of their own at a stop. */
+export function runningAt({ gone }: Fates, stop: number, prompt: number): number {
+  let count = 0
+  for (let source = 0; source < prompt; source++) if ((gone[source] as number) > stop) count++
+  return count
+}
+
+/** Share of a layer's cache that is left, over the prompt's tokens and heads; 1 less what was dropped where nothing was evicted. */
+export function heldAt(fates: Fates, layer: number, stop: number, prompt: number): number {
+  const letters = fates.held[layer]
+  let sum = 0
+  for (let source = 0; source < prompt; source++) {
+    if ((fates.gone[source] as number) <= stop) continue
+    const letter = letters?.[source]
+    sum += letter === undefined ? 1 : LETTERS.indexOf(letter) / fates.heads
+  }
+  return prompt === 0 ? 1 : sum / prompt
+}
