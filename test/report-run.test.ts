@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { inflateSync } from 'node:zlib'
 import t from 'tap'
 import type { PlanEntry } from '../lib/index.js'
+import type { VisionPart } from '../lib/methods/method.js'
 import { fatesOf, heldAt, LETTERS, runningAt, stopOf, stopsOf } from '../lib/report/fates.js'
 import { png, shrunk } from '../lib/report/png.js'
 import { textPieces } from '../lib/report/record.js'
@@ -85,7 +86,7 @@ t.test('what became of patches', async (t) => {
   t.equal(fates.gone[3 + 33], 5)
   t.equal(fates.held[2]?.[0], '1')
   t.match(fates.notes, { 3: 'its attention is skipped' })
-  const at = (layer: number, part?: string) =>
+  const at = (layer: number, part?: VisionPart) =>
     stopOf({ ...entry({ phase: 'vision', layer }), ...(part && { part }) }, 4)
   t.same([at(0), at(1, 'attention'), at(1, 'mlp'), at(3, 'projector'), at(3, 'decoder')], [0, 1, 2, 3, 4])
 })

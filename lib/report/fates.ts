@@ -29,7 +29,7 @@ export function stopsOf(run: Pick<Run, 'model' | 'crops'>): number {
 }
 
 /** Where a decision shows: what goes before an MLP or behind the projector has still run in the part before it. */
-export function stopOf({ layer, part, phase }: PlanEntry & { part?: string }, tower: number): number {
+export function stopOf({ layer, part, phase }: PlanEntry, tower: number): number {
   if (phase !== 'vision') return tower + layer
   return Math.min(tower, layer + (part === 'mlp' || part === 'decoder' ? 1 : 0))
 }
@@ -63,7 +63,9 @@ interface Made {
 /** Rows of the call that a decision was about. */
 function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, gone: readonly number[]): number[] {
   const { action, into, kept = [], phase, step } = entry
-  if (phase === 'vision') return patchesOf(crops).filter((source) => (gone[source] as number) > stop)
+  // A patch without a place in session.ids is in the tower all the same.
+  if (phase === 'vision')
+    return crops.flatMap(({ sources }) => sources.filter((source) => (gone[source] ?? stop + 1) > stop))
   // A later call's tokens follow those of the calls before; its first and last rows are never droppable alone.
   const named = action === 'merge' ? (into ?? []) : kept
   const [from, to] = step === 0 ? [0, prompt] : [named[0] ?? 0, (named.at(-1) ?? -1) + 1]
@@ -83,14 +85,14 @@ function cut(entry: PlanEntry, run: Run, { gone, into, scores }: Made): void {
   if (entry.into) {
     for (const [i, source] of rows.entries()) {
       const target = entry.into[i] ?? source
-      if (target === source) continue
+      if (target === source || source < 0) continue
       gone[source] = stop
       into[source] = target
     }
     return
   }
   const kept = new Set(entry.kept)
-  for (const source of rows) if (!kept.has(source)) gone[source] = stop
+  for (const source of rows) if (source >= 0 && !kept.has(source)) gone[source] = stop
 }
 
 /** The rows that a decision's scores are of: the droppable ones, which are all patches, or all rows, or not known. */
@@ -133,7 +135,8 @@ function ranks(scores: readonly number[], rows: readonly number[], tokens: numbe
   const order = [...new Set(scores)].sort((a, b) => a - b)
   const place = new Map(order.map((score, i) => [score, order.length < 2 ? 1 : i / (order.length - 1)]))
   for (const [i, source] of rows.slice(0, scores.length).entries())
-    letters[source] = LETTERS[Math.round((place.get(scores[i] as number) as number) * (LETTERS.length - 1))] as string
+    if (source >= 0)
+      letters[source] = LETTERS[Math.round((place.get(scores[i] as number) as number) * (LETTERS.length - 1))] as string
   return letters.join('')
 }
 
