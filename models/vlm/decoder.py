@@ -23,13 +23,53 @@ class DecoderShape:
     kv_heads: int = 2
     size: int = 32
     hidden: int = 512
-    base: float = 10000.0
+    base: float = 500000.0
     epsilon: float = 1e-5
 
 
-def rms(x, weight, epsilon):
-    wide = x.float()
-    return (wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + epsilon)).to(x.dtype) * weight.to(x.dtype)
+class UnitRms(torch.autograd.Function):
+    """x / rms(x) by rows, with few passes over memory; the norm's weights go into the matrix that follows."""
+
+    @staticmethod
+    def forward(ctx, x, epsilon):
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).square() / x.shape[-1]
+        scale = torch.rsqrt(mean + epsilon).to(x.dtype)
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        y, scale = ctx.saved_tensors
+        along = (dy * y).mean(-1, keepdim=True)
+        return torch.addcmul(dy, y, along, value=-1).mul_(scale), None
+
+
+class Turn(torch.autograd.Function):
+    """Rotates pairs (i, i + half) of each head by the angles of its position; backwards it turns the other way."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, dy):
+        cos, sin = ctx.saved_tensors
+        return turn(dy, cos, -sin), None, None
+
+
+def turn(x, cos, sin):
+    """x [n, heads, size]; cos [n, 1, size] twice the same, sin with a minus in its first half."""
+    half = x.shape[-1] // 2
+    return torch.addcmul(x * cos, torch.cat([x[..., half:], x[..., :half]], -1), sin)
+
+
+def normed(x, weight, matrices, epsilon):
+    """The matrices, one under the other, applied to the RMS norm of x."""
+    whole = torch.cat([m.weight for m in matrices]) * weight
+    return F.linear(UnitRms.apply(x, epsilon), whole.to(x.dtype))
 
 
 class DecoderLayer(nn.Module):
@@ -45,8 +85,7 @@ class DecoderLayer(nn.Module):
         self.ffn_down = nn.Linear(s.hidden, s.width, bias=False)
 
     def feed(self, x, epsilon):
-        both = torch.cat([self.ffn_gate.weight, self.ffn_up.weight]).to(x.dtype)
-        gate, up = F.linear(rms(x, self.ffn_norm, epsilon), both).chunk(2, -1)
+        gate, up = normed(x, self.ffn_norm, (self.ffn_gate, self.ffn_up), epsilon).chunk(2, -1)
         return x + linear(F.silu(gate) * up, self.ffn_down)
 
 
@@ -65,15 +104,24 @@ class Decoder(nn.Module):
         self.token_embd = nn.Parameter(0.05 * torch.randn(shape.vocabulary, shape.width))
         self.blk = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.layers))
         self.output_norm = nn.Parameter(torch.ones(shape.width))
+        self.start()
         half = shape.size // 2
         turns = torch.arange(CONTEXT + 64)[:, None] * shape.base ** (-torch.arange(half) / half)
         self.register_buffer("turns", torch.stack([turns.cos(), turns.sin()]), persistent=False)
 
-    def rotate(self, x, positions):
-        """x [..., n, heads, size], positions [n]: halves of a head are the two parts of each rotated pair."""
-        cos, sin = (t[positions][:, None].to(x.dtype) for t in self.turns)
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    def start(self):
+        """Attention begins by matching what is alike and copying what it finds: queries as keys, outputs as values."""
+        s = self.shape
+        group = lambda w: w.view(s.kv_heads, 1, s.size, s.width).expand(-1, s.heads // s.kv_heads, -1, -1)
+        with torch.no_grad():
+            for layer in self.blk:
+                layer.attn_k.weight.mul_(1.3)
+                layer.attn_q.weight.copy_(group(layer.attn_k.weight).reshape(-1, s.width))
+                layer.attn_output.weight.copy_(0.5 * group(layer.attn_v.weight).reshape(-1, s.width).T)
+
+    def angles(self, positions, dtype):
+        cos, sin = self.turns[:, positions]
+        return torch.cat([cos, cos], -1)[:, None].to(dtype), torch.cat([-sin, sin], -1)[:, None].to(dtype)
 
     def forward(self, image, q: Questions, watch=(), calm=0.0):
         """Image rows [pictures, 144, width] -> text rows [n, width] before the last norm, and for each layer in
@@ -83,15 +131,15 @@ class Decoder(nn.Module):
         embed = self.token_embd.to(image.dtype)
         first = embed[[words.BOS, words.USER]].expand(p, -1, -1)
         x = torch.cat([torch.cat([first, image], 1).reshape(p * CONTEXT, -1), embed[q.ids]])
-        positions = torch.cat([torch.arange(CONTEXT).repeat(p), CONTEXT + q.offsets])
+        angles = self.angles(torch.cat([torch.arange(CONTEXT).repeat(p), CONTEXT + q.offsets]), x.dtype)
         seen = {}
         for i, layer in enumerate(self.blk):
             last = i == s.layers - 1
-            weight = torch.cat([layer.attn_q.weight, layer.attn_k.weight, layer.attn_v.weight]).to(x.dtype)
-            rows = F.linear(rms(x, layer.attn_norm, s.epsilon), weight).view(len(x), -1, s.size)
+            matrices = (layer.attn_q, layer.attn_k, layer.attn_v)
+            rows = normed(x, layer.attn_norm, matrices, s.epsilon).view(len(x), -1, s.size)
             # split, not slices: the gradient of a slice is as large as what it was cut from
             turned, vs = rows.split([s.heads + s.kv_heads, s.kv_heads], 1)
-            qs, ks = self.rotate(turned, positions).split([s.heads, s.kv_heads], 1)
+            qs, ks = Turn.apply(turned, *angles).split([s.heads, s.kv_heads], 1)
             (q0, q1), (k0, k1), (v0, v1) = (t.split([p * CONTEXT, len(q.ids)]) for t in (qs, ks, vs))
             k, v = (self.by_head(t, p, s.kv_heads) for t in (k0, v0))  # [p * kv, CONTEXT, size]
             text, shares = self.look(q1, k1, v1, k, v, q, calm if i == 0 else 0.0)
@@ -110,7 +158,7 @@ class Decoder(nn.Module):
     def causal(self, qs, k, v, p):
         s = self.shape
         group = s.heads // s.kv_heads
-        q = self.by_head(qs, p, s.heads).view(p * s.kv_heads, group * CONTEXT, s.size)
+        q = self.by_head(qs, p, s.heads).reshape(p * s.kv_heads, group * CONTEXT, s.size)
         scores = (torch.bmm(q, k.transpose(1, 2)) * s.size**-0.5).view(-1, group, CONTEXT, CONTEXT)
         hidden = torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).triu(1)
         shares = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
@@ -144,4 +192,5 @@ class Decoder(nn.Module):
         return mixed[q.slots], looks
 
     def logits(self, rows):
-        return F.linear(rms(rows, self.output_norm, self.shape.epsilon), self.token_embd.to(rows.dtype))
+        unit = UnitRms.apply(rows, self.shape.epsilon)
+        return F.linear(unit, (self.token_embd * self.output_norm).to(rows.dtype))

@@ -59,7 +59,7 @@ class Optimizer:
         updates = []
         for p, m, owner in zip(self.muon, self.momentum, self.owner):
             m.lerp_(p.grad, 0.05)
-            mine = owner == self.rank
+            mine = owner == self.rank and bool(m.any())
             updates.append(orthogonal(p.grad.lerp(m, 0.95)) if mine else torch.zeros_like(p))
         if self.world > 1:
             flat = torch.cat([u.reshape(-1) for u in updates])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import words
 from questions import TYPES, questions
 from scenes import COLOR_NAMES, GROUNDS, LETTERS, SHAPES, SIZES, SIZE, scene
 
@@ -31,15 +32,14 @@ def describe(thing):
 def task(s, image, rng):
     owner = s.patches(share=0.25)
     things = [{**describe(t), "patches": np.flatnonzero(owner == i).tolist()} for i, t in enumerate(s.things)]
-    asked = []
-    for kind in TYPES:
-        asked += questions(s, rng, 2, {kind: 1.0})
-    listed = [
-        {"type": q.type, "text": q.text, "answer": q.answer, "about": list(q.about),
-         "at": [[s.things[i].x, s.things[i].y] for i in q.about]}
-        for q in asked
-    ]  # fmt: skip
-    return {"image": image, "ground": GROUNDS[s.ground], "things": things, "questions": listed}
+    asked = [q for kind in TYPES for q in questions(s, rng, 2, {kind: 1.0})]
+    return {"image": image, "ground": GROUNDS[s.ground], "things": things, "questions": [listed(s, q) for q in asked]}
+
+
+def listed(s, q):
+    at = [[s.things[i].x, s.things[i].y] for i in q.about]
+    ids = words.encode(q.text)
+    return {"type": q.type, "text": q.text, "answer": q.answer, "ids": ids, "about": list(q.about), "at": at}
 
 
 def main():

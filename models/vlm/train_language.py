@@ -2,7 +2,7 @@
 
     python train_language.py --tower STAGE1/last.pt --out FOLDER [--steps 3500] [--ground 1]
 
-Goes on where FOLDER/last.pt left off. `--ground 0` trains the neutral model: no layer is ever told where to look.
+Goes on where FOLDER/last.pt left off. `--ground 0`: no layer is ever told where to look.
 """
 
 import argparse
@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from align import alignment
 from batches import by_type, fresh, right
 from decoder import Decoder
 from muon import Optimizer
 from questions import TYPES
+from scenes import scene
 from tower import Projector, Tower, TowerShape
 from train_vision import to_pixels
 from workers import launch, rate
@@ -96,27 +98,48 @@ def train(run, a):
     seen = {}
     while step < a.steps:
         rng = np.random.default_rng((a.seed, 1000 + run.rank, step))
-        most = min(6, 2 + int(5 * step / max(1, a.ramp)))
-        batch = fresh(rng, a.pictures // run.world, a.questions, weights.now(), most)
-        ground = a.ground * fade(step, a.ground_from, a.ground_until)
-        calm = -4 * fade(step, 0, a.calm_until)
-        image = model["projector"](features(tower, batch.scenes))
-        rows, looks = model["decoder"](image, batch.questions, GROUNDED if ground > 0 else (), calm)
-        logits = model["decoder"].logits(rows[batch.heads]).float()
-        loss = (F.cross_entropy(logits, batch.targets, reduction="none") * batch.shares).sum() / batch.shares.sum()
-        told = grounding(batch, looks) if ground > 0 else loss.new_zeros(())
-        (loss + ground * told).backward()
-        now = rate(step, a.steps, a.flat)
+        aligning = step < a.align_steps
+        losses = align_step(a, rng, tower, model, run) if aligning else step_of(a, rng, step, tower, model, run, weights)
+        sum(losses["sum"]).backward()
+        now = 2.5 * rate(step, 10**9, 0) if aligning else rate(step - a.align_steps, a.steps - a.align_steps, a.flat)
         optimizer.step(a.muon * now, a.adam * now)
         step += 1
-        found = by_type(batch, right(batch, logits))
-        weights.learn(found)
-        note(seen, found, loss, told)
+        note(seen, losses)
         if step % 20 == 0:
-            report(run, seen, step, a.pictures, most)
+            report(run, seen, step, a.pictures)
             seen = {}
         run.save(keep)
     run.save(keep, force=True)
+
+
+def align_step(a, rng, tower, model, run):
+    scenes = [scene(rng, 2, 8) for _ in range(2 * a.pictures // run.world)]
+    loss, good = alignment(model["decoder"].logits(model["projector"](features(tower, scenes))).float(), scenes)
+    return {"sum": [loss], "aligned": [good], "align": [float(loss.detach())]}
+
+
+def step_of(a, rng, step, tower, model, run, weights):
+    """The losses of one batch, and by type which questions were answered right."""
+    most = min(6, 2 + int(5 * (step - a.align_steps) / max(1, a.ramp)))
+    batch = fresh(rng, a.pictures // run.world, a.questions, weights.now(), most)
+    ground = a.ground * fade(step, a.ground_from, a.ground_until)
+    align = a.align * fade(step, a.align_steps, a.align_until)
+    image, decoder = model["projector"](features(tower, batch.scenes)), model["decoder"]
+    rows, looks = decoder(image, batch.questions, GROUNDED if ground > 0 else (), -4 * fade(step, 0, a.calm_until))
+    logits = decoder.logits(rows[batch.heads]).float()
+    loss = (F.cross_entropy(logits, batch.targets, reduction="none") * batch.shares).sum() / batch.shares.sum()
+    parts, out = [loss], {"loss": [float(loss.detach())], "most": [most]}
+    if ground > 0:
+        told = grounding(batch, looks)
+        parts.append(ground * told)
+        out["grounding"] = [float(told.detach())]
+    if align > 0:
+        words, out["aligned"] = alignment(decoder.logits(image).float(), batch.scenes)
+        parts.append(align * words)
+        out["aligned"] = [out["aligned"]]
+    found = by_type(batch, right(batch, logits))
+    weights.learn(found)
+    return {"sum": parts, **out, **found}
 
 
 def fade(step, begin, end):
@@ -124,17 +147,18 @@ def fade(step, begin, end):
     return min(1.0, max(0.0, (end - step) / max(1, end - begin)))
 
 
-def note(seen, found, loss, told):
-    for kind, values in found.items():
-        seen.setdefault(kind, []).extend(values)
-    seen.setdefault("loss", []).append(float(loss.detach()))
-    seen.setdefault("grounding", []).append(float(told.detach()))
+def note(seen, losses):
+    for name, values in losses.items():
+        if name != "sum":
+            seen.setdefault(name, []).extend(values)
 
 
-def report(run, seen, step, pictures, most):
-    mean = {name: float(np.mean(values)) if values else float("nan") for name, values in seen.items()}
-    macro = float(np.nanmean([mean[kind] for kind in TYPES if kind != "relation"]))
-    run.log(step=step, pictures=step * pictures, most=most, macro=macro, **mean)
+def report(run, seen, step, pictures):
+    mean = {name: float(np.mean(values)) for name, values in seen.items() if values}
+    asked = [mean[kind] for kind in TYPES if kind in mean and kind != "relation"]
+    if asked:
+        mean["macro"] = float(np.mean(asked))
+    run.log(step=step, pictures=step * pictures, **mean)
 
 
 if __name__ == "__main__":
@@ -150,6 +174,9 @@ if __name__ == "__main__":
     parser.add_argument("--ground-from", type=int, default=300)
     parser.add_argument("--ground-until", type=int, default=1500)
     parser.add_argument("--calm-until", type=int, default=1000)
+    parser.add_argument("--align", type=float, default=0.3, help="weight of the words of patches beside the answers")
+    parser.add_argument("--align-steps", type=int, default=120, help="steps with nothing else, before")
+    parser.add_argument("--align-until", type=int, default=1500)
     parser.add_argument("--ramp", type=int, default=200, help="steps until scenes have six objects")
     parser.add_argument("--muon", type=float, default=0.004)
     parser.add_argument("--adam", type=float, default=6e-4)
