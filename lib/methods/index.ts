@@ -22,6 +22,19 @@ import type { Method, MethodInfo } from './method.js'
 import { type Maker, makerOf, type PackedMethod, unpackMethod } from './pack.js'
 import { methodFromPlan } from './replay.js'
 import { everyMethod } from './same.js'
+import { aim } from './vision/aim.js'
+import { divPrune } from './vision/div-prune.js'
+import { fopru } from './vision/fopru.js'
+import { globalCom2 } from './vision/global-com2.js'
+import { grid } from './vision/grid.js'
+import { hot } from './vision/hot.js'
+import { pitome } from './vision/pitome.js'
+import { quota } from './vision/quota.js'
+import { tokenCorr } from './vision/token-corr.js'
+import { turbo } from './vision/turbo.js'
+import { visionZip } from './vision/vision-zip.js'
+import { vmtcCmai } from './vision/vmtc-cmai.js'
+import { vtcCls } from './vision/vtc-cls.js'
 import { chain } from './wrap/chain.js'
 import { every } from './wrap/every.js'
 import { guard } from './wrap/guard.js'
@@ -33,6 +46,19 @@ const pyramidKv = pyramidKvOver(snapkv())
 const chunkKv = chunkKvOver(snapkv())
 
 const named = {
+  vtcCls,
+  visionZip,
+  divPrune,
+  fopru,
+  pitome,
+  turbo,
+  tokenCorr,
+  globalCom2,
+  aim,
+  vmtcCmai,
+  quota,
+  hot,
+  grid,
   fastv,
   pyramidDrop,
   tome,

@@ -16,8 +16,8 @@ export interface VisionDefinition<D extends Declared> {
   /** Where it acts; before the projector where it is missing. */
   place?(options: Values<D>, vision: VisionShape): { readonly layer: number; readonly part: VisionPart }
   needs?(options: Values<D>, vision: VisionShape): VisionNeed[]
-  /** [rows]: higher stays. */
-  score(seen: VisionSeen, options: Values<D>): ArrayLike<number>
+  /** [rows]: higher stays. `counts` says how many of each crop will. */
+  score(seen: VisionSeen, options: Values<D>, counts: readonly number[]): ArrayLike<number>
 }
 
 export function visionMethod<const D extends Declared>(
@@ -41,17 +41,21 @@ export function visionMethod<const D extends Declared>(
     },
     decide(seen, options, grant) {
       if (seen.at !== 'vision') return null
-      return dropPatches(seen, grant.rows(seen), () => spec.score(seen, options as Values<D>))
+      return dropPatches(seen, grant.rows(seen), (counts) => spec.score(seen, options as Values<D>, counts))
     },
   })
 }
 
 /** Keeps the best `target` of the patches, of each crop as many as its share of those that were there at first; null where that is all. */
-export function dropPatches(seen: VisionSeen, target: number, score: () => ArrayLike<number>): Decision | null {
-  const { layer, sources } = seen
-  if (target >= sources.length) return null
-  const scores = score()
-  return { action: 'dropPatches', layer, kept: bestOfCrops(seen, evenly(seen, target), scores), scores }
+export function dropPatches(
+  seen: VisionSeen,
+  target: number,
+  score: (counts: readonly number[]) => ArrayLike<number>,
+): Decision | null {
+  if (target >= seen.sources.length) return null
+  const counts = evenly(seen, target)
+  const scores = score(counts)
+  return { action: 'dropPatches', layer: seen.layer, kept: bestOfCrops(seen, counts, scores), scores }
 }
 
 /** `target` rows spread over the crops, each no more than it has left. */
@@ -77,6 +81,11 @@ export function bestOfCrops(
     places.flatMap((own) => [...own]),
     (place) => sources[place] as number,
   )
+}
+
+/** Where patches go that need no look: before the projector, or behind one that joins them. */
+export function anyPlace({ layers, pool }: VisionShape): { at: 'vision'; layer: number; part: VisionPart } {
+  return { at: 'vision', layer: layers, part: pool > 1 ? 'decoder' : 'projector' }
 }
 
 /** How much the patches of a block are looked at: by the class token, or by each other where there is none. */

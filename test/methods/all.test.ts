@@ -11,7 +11,17 @@ import {
   type Seen,
 } from '../../lib/methods/index.js'
 import type { PlanEntry } from '../../lib/plan.js'
-import { generator, keptRows, randomCache, randomLayer, shape, span } from './seen.js'
+import {
+  generator,
+  keptRows,
+  pictured,
+  randomCache,
+  randomLayer,
+  randomVision,
+  shape,
+  span,
+  throughTower,
+} from './seen.js'
 
 const cacheMethods = {
   snapkv: (keep: number) => methods.snapkv({ keep, window: 8 }),
@@ -29,14 +39,32 @@ const cacheMethods = {
   random: (keep: number) => methods.random({ keep }),
   recent: (keep: number) => methods.recent({ keep }),
 }
-const floors = ['random', 'recent']
+const floors = ['random', 'recent', 'grid']
 const layerMethods = {
   fastv: (keep: number) => methods.fastv({ keep }),
   pyramidDrop: (keep: number) => methods.pyramidDrop({ layers: [2], ratios: [keep] }),
   tome: (keep: number) => methods.tome({ keep, layers: [2] }),
   random: (keep: number) => methods.random({ keep, acts: 'layers' }),
 }
+const visionMethods = {
+  vtcCls: (keep: number) => methods.vtcCls({ keep }),
+  visionZip: (keep: number) => methods.visionZip({ keep }),
+  divPrune: (keep: number) => methods.divPrune({ keep }),
+  fopru: (keep: number) => methods.fopru({ keep }),
+  tome: (keep: number) => methods.tome({ keep, acts: 'vision' }),
+  pitome: (keep: number) => methods.pitome({ keep }),
+  turbo: (keep: number) => methods.turbo({ keep }),
+  globalCom2: (keep: number) => methods.globalCom2({ keep }),
+  aim: (keep: number) => methods.aim({ keep }),
+  vmtcCmai: (keep: number) => methods.vmtcCmai({ keep }),
+  quota: (keep: number) => methods.quota({ keep }),
+  grid: (keep: number) => methods.grid({ keep }),
+  random: (keep: number) => methods.random({ keep, acts: 'vision' }),
+}
+const frames = { hot: (keep: number) => methods.hot({ keep }) }
+const byThresholds = { tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }) }
 const skipping = ['llmDrop']
+const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
 
 /** Sources that go on as rows of their own. */
 function survivors(method: Method, seen: LayerSeen): number[] {
@@ -50,7 +78,12 @@ const isAscending = (rows: number[]) => rows.every((row, i) => i === 0 || row > 
 test('every method of the list is under test here', async (t) => {
   const names = methods.list().map(({ name }) => name)
   t.same(
-    [...new Set([...Object.keys(cacheMethods), ...Object.keys(layerMethods), ...skipping])].sort(),
+    [
+      ...new Set([
+        ...Object.keys({ ...cacheMethods, ...layerMethods, ...visionMethods, ...frames, ...byThresholds }),
+        ...skipping,
+      ]),
+    ].sort(),
     [...names].sort(),
   )
   for (const { name, title, paper, options } of methods.list()) {
@@ -182,7 +215,38 @@ test('layers: budgets are exact, what no method may touch survives', async (t) =
   }
 })
 
+test('the tower: budgets are exact, rows ascend, the same every time', async (t) => {
+  for (const [name, make] of Object.entries({ ...visionMethods, ...frames })) {
+    for (const size of [
+      [1, 1, 2],
+      [1, 4, 4],
+      [3, 3, 5],
+      [2, 7, 7],
+    ] as const) {
+      for (const keep of [0.2, 0.5, 0.77, 0.99]) {
+        const patches = size[0] * size[1] * size[2]
+        const seen = randomVision(size, patches)
+        const left = throughTower(make(keep), seen)
+        const whole = name === 'hot' ? patches / size[0] : 1
+        const each = Math.ceil(Math.ceil(keep * patches - 1e-9) / whole) * whole
+        // Pictures of two patches cannot lose more than one in a block.
+        if (left.sources.length !== each || !isAscending([...left.sources]))
+          t.fail(`${name} of ${size} at ${keep}: ${left.sources.length} rows for ${each}`)
+        const sizes = left.sizes().reduce((sum, one) => sum + one, 0)
+        if (merging.includes(name) && sizes !== patches) t.fail(`${name} of ${size} at ${keep}: ${sizes} patches held`)
+        if (JSON.stringify([...throughTower(make(keep), seen).sources]) !== JSON.stringify([...left.sources]))
+          t.fail(`${name} is not the same twice`)
+      }
+    }
+    t.pass(name)
+  }
+})
+
 test('keep: 1 never does anything, whatever the method', async (t) => {
+  for (const make of [...Object.values(visionMethods), ...Object.values(frames)]) {
+    t.same(make(1).looks(pictured), [], make(1).name)
+    t.same(make(0.5).looks(shape), [], 'no tower, nothing to do')
+  }
   for (const make of [...Object.values(cacheMethods), ...Object.values(layerMethods)]) {
     const method = make(1)
     t.notOk(makeSchedule([method], shape).repack, `${method.name} renumbers nothing`)
@@ -203,20 +267,23 @@ function record(schedule: Schedule, seen: readonly Seen[]): PlanEntry[] {
 }
 
 test('plans survive JSON, and given back decide the same', async (t) => {
-  for (const make of [...Object.values(cacheMethods), ...Object.values(layerMethods), () => methods.llmDrop()]) {
+  const makers = [cacheMethods, layerMethods, visionMethods, frames, byThresholds].flatMap((all) => Object.values(all))
+  for (const make of [...makers, () => methods.llmDrop()]) {
     const method = make(0.5)
+    const { vision } = makeSchedule([method], pictured)
     const seen: Seen[] = [
-      { at: 'session', shape },
+      { at: 'session', shape: pictured },
+      ...vision.map((stop) => randomVision([2, 4, 4], 3, stop)),
       randomLayer(2, 50, span(4, 44), 7),
       randomCache(100, 8, { layer: 3 }),
       randomCache(140, 9, { layer: 3, step: 5 }),
     ]
-    const plan = record(makeSchedule([method], shape), seen)
+    const plan = record(makeSchedule([method], pictured), seen)
     t.ok(plan.length > 0, method.name)
     const text = JSON.stringify(plan)
     t.same(JSON.parse(text), plan)
     const replay = methodFromPlan(JSON.parse(text))
-    const again = record(makeSchedule([replay], shape), seen)
+    const again = record(makeSchedule([replay], pictured), seen)
     t.same(
       again,
       plan.map(({ scores, ...entry }) => entry),

@@ -12,6 +12,8 @@ import type {
   VisionWhat,
 } from '../../lib/methods/index.js'
 import { partnersOf } from '../../lib/methods/partners.js'
+import { makeSchedule } from '../../lib/methods/schedule.js'
+import { after } from '../../lib/methods/seen.js'
 import { generator } from '../numbers.js'
 
 export const shape: Shape = {
@@ -212,6 +214,17 @@ export function randomVision(
     hidden: lines(more.part === 'decoder' ? vision.outputSize : vision.width),
     ...more,
   })
+}
+
+/** What is left of the patches when a method has looked wherever it wants to. */
+export function throughTower(method: Method, seen: VisionSeen): VisionSeen {
+  let left = seen
+  for (const { layer, part } of makeSchedule([method], seen.shape).vision) {
+    left = { ...left, layer, part }
+    for (const { decision } of makeSchedule([method], seen.shape).decide(left))
+      left = after(left, decision) as VisionSeen
+  }
+  return left
 }
 
 /** Patches that stay as rows of their own; all of them where nothing is decided. */
