@@ -1,4 +1,5 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
+import { TokensieveError } from './errors.js'
 import type { CacheSeen, Decided, Decision, LayerSeen, Partners, Schedule, Shape } from './methods/index.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
 import { pieceEnd } from './pieces.js'
@@ -6,6 +7,7 @@ import type { PlanEntry } from './plan.js'
 import type { Tokens } from './prompt.js'
 import type { Scheduler } from './scheduler.js'
 import type { Counters } from './stats.js'
+import type { Sight } from './vision/sight.js'
 
 export interface CallContext {
   readonly native: NativeSession
@@ -26,6 +28,10 @@ export interface CallContext {
   check(): void
   /** Called at the end of a prompt, before anything is decided on the cache: it is largest now. */
   measure(): void
+  /** What stands for the pictures of the call. */
+  readonly sight: Sight
+  /** What is known of patches, by source. */
+  readonly patch?: LayerSeen['patch']
 }
 
 export interface CallResult {
@@ -39,12 +45,15 @@ export interface CallResult {
 type Head = Advance['head']
 
 export async function runCall(context: CallContext, tokens: Tokens, head: Head): Promise<CallResult> {
-  const { cached, counters, native, schedule, shape, step, waited } = context
+  const { cached, counters, native, schedule, shape, sight, step, waited } = context
   const count = tokens.ids.length
   const start = performance.now()
   const before = counters.copy()
-  native.begin(tokens.ids, schedule.observations(count === 1 ? 'decode' : 'prompt', step))
+  native.begin(tokens.ids, schedule.observations(count === 1 ? 'decode' : 'prompt', step), sight.features)
   try {
+    counters.vision += sight.time
+    counters.decide += sight.decided
+    await takeAway(context)
     counters.promptTokens += cached + count - waited
     counters.cached += cached
     const result = count === 1 ? await runStep(context, head) : await runPrompt(context, tokens, head)
@@ -63,6 +72,16 @@ export async function runCall(context: CallContext, tokens: Tokens, head: Head):
     Object.assign(counters, before)
     throw error
   }
+}
+
+/** Patches that are gone before the decoder has seen them: as if they had never been there, positions too. */
+async function takeAway({ before, native, scheduler, sight }: CallContext): Promise<void> {
+  if (sight.gone.length === 0) return
+  const gone = new Set(sight.gone)
+  const drop = native.rows().filter((source) => !gone.has(source - before))
+  if (drop.length === 0)
+    throw new TokensieveError('ERR_PLAN', 'Expected a token beside the patches that methods drop, but there is none')
+  await scheduler.job((model) => model.apply(native, [{ drop, repack: true }]))
 }
 
 async function runStep(context: CallContext, head: Head): Promise<CallResult> {
@@ -85,7 +104,7 @@ async function runPrompt(context: CallContext, tokens: Tokens, head: Head): Prom
   const running: Running = { last: {}, pieces: [] }
   const droppable = new Set(Array.from(tokens.droppable, (place) => place + before))
   droppable.delete(before + count - 1) // the last row speaks next
-  let rows = count
+  let rows = count - context.sight.gone.length
   let from = 0
   let probed: Float32Array | undefined
   for (const to of [...schedule.cuts.filter((layer) => layer < shape.layers), shape.layers]) {
@@ -179,6 +198,7 @@ async function decideBefore(
     sources,
     droppable: places,
     given: droppable.size,
+    ...(context.patch && { patch: context.patch }),
     attention: () => attention ?? notAsked('attention'),
     keys: () => keys ?? notAsked('keys'),
     partners: () => partners ?? notAsked('partners'),

@@ -1,10 +1,14 @@
 // What a session remembers beside its cache.
 import { Conversation } from './conversation.js'
 import type { PlanEntry } from './plan.js'
+import type { Placed } from './prompt.js'
 import type { Settings } from './settings.js'
 
 export interface Memory {
+  /** Those of patches are below 0. */
   ids: number[]
+  /** Pictures among the ids, in order. */
+  pictures: Placed[]
   /** So many of the newest ids have not run yet: one after a generation. They run with the next call. */
   waiting: number
   /** So many of the first ids were read as prompts: their rows in the cache are those that any prompt would have. */
@@ -18,6 +22,7 @@ export interface Memory {
 export function emptyMemory({ standing }: Settings): Memory {
   return {
     ids: [],
+    pictures: [],
     waiting: 0,
     prompted: 0,
     calls: 0,
@@ -26,8 +31,9 @@ export function emptyMemory({ standing }: Settings): Memory {
   }
 }
 
-export function copyMemory({ conversation, ids, plan, ...rest }: Memory): Memory {
-  return { ...rest, ids: [...ids], plan: structuredClone(plan), conversation: conversation.copy() }
+export function copyMemory({ conversation, ids, pictures, plan, ...rest }: Memory): Memory {
+  const copies = { ids: [...ids], pictures: [...pictures], plan: structuredClone(plan) }
+  return { ...rest, ...copies, conversation: conversation.copy() }
 }
 
 /** The ids that wait. */

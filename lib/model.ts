@@ -4,7 +4,14 @@ import type { Readable } from 'node:stream'
 import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
 import { emptyMemory } from './memory.js'
 import { restoreMethod } from './methods/index.js'
-import { type ModelConfig, type LoadOptions as NativeLoad, type NativeModel, native } from './native.js'
+import {
+  type ModelConfig,
+  type NativeFile,
+  type LoadOptions as NativeLoad,
+  type NativeModel,
+  native,
+} from './native.js'
+import type { NativeVision, VisionConfig } from './native-vision.js'
 import { Prefixes } from './prefix.js'
 import { checkSignal } from './sampling.js'
 import { checkOverrides, readSaved } from './saved.js'
@@ -13,12 +20,19 @@ import { Session } from './session.js'
 import { nativeOptions, optionsOf, SESSION_OPTIONS, type SessionOptions, settle } from './settings.js'
 import type { Tokenizer } from './tokenizer/index.js'
 import { tokenizerOf } from './tokenizer-of.js'
+import { findTower } from './vision/find.js'
+import { checkFit, type Tower, towerOf } from './vision/tower.js'
 
 export interface LoadOptions {
   /** 'auto' and 'cpu' run here; default: TOKENSIEVE_DEVICE or 'auto'. */
   readonly device?: string
   /** Default: TOKENSIEVE_THREADS or the physical cores. Results do not depend on it. */
   readonly threads?: number
+  /**
+   * The vision tower and its projector: a GGUF file of architecture clip (an "mmproj"). Default: the one in the model's folder, or beside its file under its name with "mmproj-"
+   * in front or ".mmproj.gguf" at the end, where there is one. false: none.
+   */
+  readonly vision?: string | false
   readonly onProgress?: (progress: LoadProgress) => void
   readonly signal?: AbortSignal
 }
@@ -27,7 +41,7 @@ export interface LoadProgress {
   /** Bytes. */
   readonly done: number
   readonly total: number
-  readonly what: 'weights'
+  readonly what: 'weights' | 'vision'
 }
 
 /** What sessions share of their model. */
@@ -38,6 +52,8 @@ export interface ModelParts {
   readonly scheduler: Scheduler
   readonly sessions: OpenSessions
   readonly prefixes: Prefixes
+  /** Missing where the model reads text only. */
+  readonly vision?: Tower
   /** Milliseconds. */
   readonly loadTime: number
 }
@@ -79,13 +95,22 @@ export class Model {
   get tokenizer(): Tokenizer {
     return this.#parts.tokenizer
   }
+  /** What its vision tower is; null where it reads text only. */
+  get vision(): VisionConfig | null {
+    return this.#parts.vision?.config ?? null
+  }
   /** Which layers run where. */
   get stages(): { readonly layers: readonly [number, number]; readonly device: string }[] {
     return [{ layers: [0, this.config.layers], device: 'cpu' }]
   }
-  /** weights: bytes of the packed weights in memory. mapped: of the file that is still mapped (none: it is closed when the weights are packed). file: of the file. */
-  get bytes(): { readonly weights: number; readonly mapped: number; readonly file: number } {
-    return { weights: this.#open().bytes, mapped: 0, file: this.#file }
+  /** weights: bytes of the packed weights in memory; vision: of those of the tower. mapped: of the file that is still mapped (none: it is closed when the weights are packed). file: of the file. */
+  get bytes(): { readonly weights: number; readonly vision: number; readonly mapped: number; readonly file: number } {
+    return {
+      weights: this.#open().bytes,
+      vision: this.#parts.vision?.native.bytes ?? 0,
+      mapped: 0,
+      file: this.#file,
+    }
   }
   /** The instruction set that its kernels use. */
   get isa(): string {
@@ -131,7 +156,11 @@ export class Model {
 
   /** Closes its sessions too; what is under way rejects with ERR_CLOSED. */
   close(): Promise<void> {
-    this.#closing ??= this.#parts.sessions.closeAll().then(() => this.#parts.native.close())
+    this.#closing ??= this.#parts.sessions.closeAll().then(() => {
+      this.#parts.native.close()
+      this.#parts.vision?.native.close()
+      this.#parts.vision?.encodings.clear()
+    })
     return this.#closing
   }
 
@@ -151,39 +180,110 @@ export class Model {
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<Model> {
   if (typeof path !== 'string') throw typeError('a path', 'path', path)
-  const { threads, isa, onProgress, signal } = parseLoad(options)
+  const { vision, ...settings } = parseLoad(options)
+  const { signal } = settings
   const start = performance.now()
   signal?.throwIfAborted()
   try {
-    const folder = await stat(path).then(
-      (s) => s.isDirectory(),
-      () => false,
-    )
-    const file = await native().open(path)
+    const folder = await isFolder(path)
+    const made = await withFile(path, (file) => loadText(path, folder, file, settings))
     try {
-      const progress = new Progress(onProgress)
-      const tell = (done: number, total: number) => progress.tell(done, total)
-      const loading = native().load(file, { threads, isa }, onProgress ? tell : null)
-      const cancel = () => loading.cancel()
-      progress.stop = cancel
-      signal?.addEventListener('abort', cancel, { once: true })
-      // The vocabulary is read while the weights are packed; both must end before the file is closed.
-      const [tokenizer, model] = await Promise.allSettled([tokenizerOf(path, folder, file), loading.model])
-      signal?.removeEventListener('abort', cancel)
-      progress.end(model.status === 'fulfilled')
-      if (model.status === 'rejected') throw progress.thrown ? progress.thrown.error : model.reason
-      if (progress.thrown || tokenizer.status === 'rejected') {
-        model.value.close()
-        throw progress.thrown ? progress.thrown.error : (tokenizer as PromiseRejectedResult).reason
-      }
-      return modelOf(model.value, tokenizer.value, file.bytes, performance.now() - start)
-    } finally {
-      file.close()
+      const tower = await loadTower(path, folder, made, vision, settings)
+      return modelOf(made, tower, performance.now() - start)
+    } catch (error) {
+      made.native.close()
+      throw error
     }
   } catch (error) {
     signal?.throwIfAborted()
     throw fromNative(error)
   }
+}
+
+type Loading = Omit<ReturnType<typeof parseLoad>, 'vision'>
+
+interface Text {
+  readonly native: NativeModel
+  readonly tokenizer: Tokenizer
+  readonly file: number
+}
+
+function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (s) => s.isDirectory(),
+    () => false,
+  )
+}
+
+async function withFile<T>(path: string, work: (file: NativeFile) => Promise<T>): Promise<T> {
+  const file = await native().open(path)
+  try {
+    return await work(file)
+  } finally {
+    file.close()
+  }
+}
+
+async function loadText(path: string, folder: boolean, file: NativeFile, settings: Loading): Promise<Text> {
+  // The vocabulary is read while the weights are packed; both must end before the file is closed.
+  const [tokenizer, model] = await Promise.allSettled([
+    tokenizerOf(path, folder, file),
+    packed('weights', settings, (options, tell) => {
+      const { model, cancel } = native().load(file, options, tell)
+      return { made: model, cancel }
+    }),
+  ])
+  if (model.status === 'rejected') throw model.reason
+  if (tokenizer.status === 'fulfilled') return { native: model.value, tokenizer: tokenizer.value, file: file.bytes }
+  model.value.close()
+  throw tokenizer.reason
+}
+
+/** The tower that was asked for, or that lies where towers of models lie; undefined where there is none. */
+async function loadTower(
+  path: string,
+  folder: boolean,
+  { native: made, tokenizer }: Text,
+  asked: string | false | undefined,
+  settings: Loading,
+): Promise<Tower | undefined> {
+  const found = asked === false ? undefined : (asked ?? (await findTower(path, folder)))
+  if (found === undefined) return undefined
+  return withFile(found, async (file) => {
+    const tower = await packed('vision', settings, (options, tell) => {
+      const { vision, cancel } = native().loadVision(file, options, tell)
+      return { made: vision, cancel }
+    })
+    try {
+      checkFit(tower.config, made.config.hiddenSize)
+      return await towerOf(tower, file, folder && found === path ? path : undefined, tokenizer)
+    } catch (error) {
+      tower.close()
+      throw error
+    }
+  })
+}
+
+type Packing<T> = { made: Promise<T>; cancel(): void }
+
+/** Weights on their way into memory: the listener is told, an abort or what the listener throws stops it. */
+async function packed<T extends NativeModel | NativeVision>(
+  what: LoadProgress['what'],
+  { isa, onProgress, signal, threads }: Loading,
+  begin: (options: NativeLoad, tell: ((done: number, total: number) => void) | null) => Packing<T>,
+): Promise<T> {
+  const progress = new Progress(onProgress, what)
+  const tell = (done: number, total: number) => progress.tell(done, total)
+  signal?.throwIfAborted()
+  const { cancel, made } = begin({ threads, isa }, onProgress ? tell : null)
+  progress.stop = cancel
+  signal?.addEventListener('abort', cancel, { once: true })
+  const [result] = await Promise.allSettled([made])
+  signal?.removeEventListener('abort', cancel)
+  progress.end(result.status === 'fulfilled')
+  if (!progress.thrown && result.status === 'fulfilled') return result.value
+  if (result.status === 'fulfilled') result.value.close()
+  throw progress.thrown ? progress.thrown.error : (result as PromiseRejectedResult).reason
 }
 
 /** Tells a listener how far a load is. What it throws stops the load. */
@@ -195,8 +295,11 @@ class Progress {
   thrown: { readonly error: unknown } | undefined
   stop: () => void = () => {}
 
-  constructor(listener: LoadOptions['onProgress']) {
+  readonly #what: LoadProgress['what']
+
+  constructor(listener: LoadOptions['onProgress'], what: LoadProgress['what']) {
     this.#listener = listener
+    this.#what = what
   }
 
   tell(done: number, total: number): void {
@@ -204,7 +307,7 @@ class Progress {
     this.#done = done
     this.#total = total
     try {
-      this.#listener?.({ done, total, what: 'weights' })
+      this.#listener?.({ done, total, what: this.#what })
     } catch (error) {
       this.thrown = { error }
       this.#ended = true
@@ -219,22 +322,22 @@ class Progress {
   }
 }
 
-function modelOf(made: NativeModel, tokenizer: Tokenizer, file: number, loadTime: number): Model {
+function modelOf({ file, native: made, tokenizer }: Text, vision: Tower | undefined, loadTime: number): Model {
   const config = Object.freeze({ ...made.config, windows: Object.freeze(made.config.windows) })
   if (tokenizer.vocabularySize > config.vocabularySize) {
-    made.close()
+    vision?.native.close()
     throw new TokensieveError(
       'ERR_FILE_FORMAT',
       `[tokenizer] expected at most ${config.vocabularySize} tokens, as many as the model has rows for, but there are ${tokenizer.vocabularySize}`,
     )
   }
   const shared = { scheduler: new Scheduler(made), sessions: new OpenSessions(), prefixes: new Prefixes() }
-  return new Model({ native: made, config, tokenizer, ...shared, loadTime }, file)
+  return new Model({ native: made, config, tokenizer, ...shared, ...(vision && { vision }), loadTime }, file)
 }
 
 const OPTIONS = ['device', 'threads', 'vision', 'onProgress', 'signal']
 
-function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress' | 'signal'> {
+function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress' | 'signal' | 'vision'> {
   if (typeof options !== 'object' || options === null) throw typeError('an object', 'options', options)
   for (const name of Object.keys(options)) {
     if (!OPTIONS.includes(name)) throw typeError(`one of the options ${OPTIONS.join(', ')}`, 'options', name)
@@ -247,8 +350,8 @@ function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress
     signal,
   } = options as { [name: string]: unknown }
   checkDevice(device)
-  if (vision !== undefined)
-    throw new TokensieveError('ERR_UNSUPPORTED', 'Expected no `vision`: this version reads text alone')
+  if (vision !== undefined && vision !== false && typeof vision !== 'string')
+    throw typeError('a path or false', 'vision', vision)
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw typeError('a function', 'onProgress', onProgress)
   checkSignal(signal)
@@ -257,6 +360,7 @@ function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress
     isa: process.env.TOKENSIEVE_ISA || 'auto',
     onProgress: onProgress as LoadOptions['onProgress'],
     signal,
+    ...(vision !== undefined && { vision }),
   }
 }
 

@@ -95,9 +95,11 @@ export class Prefix {
   readonly #all: Prefixes
   readonly #holder: Holder
   /** So many of the last rows of a prompt have to be computed under the eyes of its methods; infinite where all have. */
-  readonly #watched: number
+  readonly #watchedRows: number
   /** Methods decide something at the end of a prompt, or while it is read. */
-  readonly #decides: boolean
+  readonly #decidesAlways: boolean
+  /** Methods decide on patches before the decoder reads them. */
+  readonly #decidesOnPatches: boolean
   #mark: Mark | undefined
   #reading: { readonly tokens: Tokens; readonly done: Promise<void> } | undefined
   #leave: () => void = () => {}
@@ -109,8 +111,9 @@ export class Prefix {
     this.#all = all
     this.#holder = holder
     this.kind = kindOf(holder.settings)
-    this.#watched = watchedRows(schedule)
-    this.#decides =
+    this.#watchedRows = watchedRows(schedule)
+    this.#decidesOnPatches = schedule.vision.length > 0
+    this.#decidesAlways =
       schedule.cuts.length + schedule.cacheLayers('prompt', 0).length > 0 ||
       standing.some(({ decision }) => decision.action === 'rule')
     if (holder.settings.reuse) all.add(this)
@@ -153,13 +156,13 @@ export class Prefix {
   keepRows(tokens: Tokens): void {
     const { settings } = this.#holder
     const slides = settings.shape.windows.some((window) => window > 0)
-    if (slides && !this.#decides && this.#shares(tokens)) this.#keep({ tokens })
+    if (slides && !this.#decides(tokens) && this.#shares(tokens)) this.#keep({ tokens })
   }
 
   /** After a first prompt, for sessions of equal methods. A method that is not of the package may do more than decide. */
   keepWhole(tokens: Tokens, plan: readonly PlanEntry[]): void {
     const { settings } = this.#holder
-    if (!this.#decides || !this.#shares(tokens) || !areBuiltIn(settings.methods)) return
+    if (!this.#decides(tokens) || !this.#shares(tokens) || !areBuiltIn(settings.methods)) return
     if (!plan.some(({ rule }) => rule)) this.#keep({ tokens, plan: structuredClone(plan) })
   }
 
@@ -191,6 +194,10 @@ export class Prefix {
     }
     this.used = ++uses
     this.#all.shrink(freemem() / 8)
+  }
+
+  #decides({ ids }: Tokens): boolean {
+    return this.#decidesAlways || (this.#decidesOnPatches && hasPatches(ids))
   }
 
   #shares({ ids }: Tokens): boolean {
@@ -234,8 +241,10 @@ export class Prefix {
     for (const other of this.#all.others(this)) {
       const reading = other.#reading
       if (!reading) continue
-      const whole = this.#decides && this.#isLike(other) && sameTokens(reading.tokens, tokens)
-      const rows = other.#decides ? 0 : this.#start(sharedTokens(reading.tokens.ids, tokens.ids), tokens)
+      const whole = this.#decides(tokens) && this.#isLike(other) && sameTokens(reading.tokens, tokens)
+      const rows = other.#decides(reading.tokens)
+        ? 0
+        : this.#start(sharedTokens(reading.tokens.ids, tokens.ids), tokens)
       const coming = whole ? tokens.ids.length : rows
       if (coming >= have + LEAST && coming * 2 >= reading.tokens.ids.length) return reading.done
     }
@@ -244,7 +253,8 @@ export class Prefix {
 
   /** How many of `count` first tokens can be there when the rest is computed as in the whole prompt; 0 where it is not worth it. */
   #start(count: number, { ids }: Tokens): number {
-    const most = Math.min(count, ids.length - this.#watched)
+    const watched = this.#decidesOnPatches && hasPatches(ids) ? Number.POSITIVE_INFINITY : this.#watchedRows
+    const most = Math.min(count, ids.length - watched)
     if (most < LEAST) return 0
     const end = pieceEnd(most, ids.length)
     const start = end - most < PROMPT_ROWS ? end - PROMPT_ROWS : most
@@ -265,6 +275,10 @@ export class Prefix {
     const theirs = other.#holder.settings
     return trace === theirs.trace && sameMethods(methods, theirs.methods) && areBuiltIn(methods)
   }
+}
+
+function hasPatches(ids: Int32Array): boolean {
+  return ids.some((id) => id < 0)
 }
 
 function kindOf(settings: Settings): string {

@@ -11,6 +11,7 @@ import { type PackedMethod, packMethod } from './methods/index.js'
 import type { ModelParts } from './model.js'
 import { type PlanEntry, parsePlan } from './plan.js'
 import { nativeOptions, type Settings } from './settings.js'
+import { packPictures, type SavedPicture, unpackPictures } from './vision/saved.js'
 
 const MAGIC = Buffer.from('tokensieve-session-3\n')
 const HASH_BYTES = 32
@@ -37,6 +38,9 @@ interface Header extends Made {
   readonly isa: string
   readonly calls: number
   readonly plan: PlanEntry[]
+  readonly pictures?: readonly SavedPicture[]
+  /** Of the tower that the pictures were read with. */
+  readonly tower?: string | undefined
   readonly conversation: ReturnType<Conversation['toJSON']>
 }
 
@@ -68,9 +72,9 @@ export function checkOverrides({ made }: Saved, settings: Settings): void {
 
 export async function writeSaved(
   target: string | Writable,
-  { native }: ModelParts,
+  { native, vision }: ModelParts,
   settings: Settings,
-  { calls, conversation, ids, plan, prompted, waiting }: Memory,
+  { calls, conversation, ids, pictures, plan, prompted, waiting }: Memory,
   bytes: Uint8Array,
 ): Promise<void> {
   const { contextLength, methods, shape, trace } = settings
@@ -86,6 +90,7 @@ export async function writeSaved(
     isa: native.isa,
     calls,
     plan,
+    ...(pictures.length > 0 && { pictures: packPictures(pictures), tower: vision?.native.fingerprint }),
     conversation: conversation.toJSON(),
   }
   const json = Buffer.from(JSON.stringify(header))
@@ -129,7 +134,7 @@ async function write(target: string | Writable, parts: readonly Uint8Array[]): P
   }
 }
 
-export async function readSaved(source: string | Readable, { config, native }: ModelParts): Promise<Saved> {
+export async function readSaved(source: string | Readable, { config, native, vision }: ModelParts): Promise<Saved> {
   const whole = await bytesOf(source)
   const body = whole.subarray(0, Math.max(0, whole.length - HASH_BYTES))
   if (!body.subarray(0, MAGIC.length).equals(MAGIC)) throw damaged('a saved session of this version')
@@ -142,11 +147,26 @@ export async function readSaved(source: string | Readable, { config, native }: M
       'ERR_FILE_FORMAT',
       '[session] expected a session of the model that is loaded, but it was saved from another one',
     )
+  if (header.pictures && header.tower !== vision?.native.fingerprint)
+    throw new TokensieveError(
+      'ERR_FILE_FORMAT',
+      '[session] expected a session whose pictures were read with the vision tower that is loaded, but it was another one',
+    )
   const { calls, contextLength, conversation, ids, kv, methods, plan, repack, skipped, trace, waiting } = header
   const prompted = header.isa === native.isa ? header.prompted : 0
-  const memory = { ids: [...ids], waiting, prompted, calls, plan, conversation: Conversation.from(conversation) }
+  const pictures = header.pictures ? guarded(() => unpackPictures(header.pictures, vision)) : []
+  const talk = { conversation: Conversation.from(conversation) }
+  const memory = { ids: [...ids], pictures, waiting, prompted, calls, plan, ...talk }
   const made = { kv, repack, skipped }
   return { options: { contextLength, kv, trace }, made, methods, memory, bytes: body.subarray(end) }
+}
+
+function guarded<T>(read: () => T): T {
+  try {
+    return read()
+  } catch {
+    throw damaged('a header of this version')
+  }
 }
 
 /** What a hash cannot say: that the header is one of ours. */
@@ -156,7 +176,7 @@ function parseHeader(json: string, vocabulary: number): Header {
     const { calls, conversation, ids, methods, plan, prompted = 0, waiting } = header
     const whole = (value: number, most: number) => Number.isInteger(value) && value >= 0 && value <= most
     const fits =
-      ids.every((id) => whole(id, vocabulary - 1)) &&
+      ids.every((id) => Number.isInteger(id) && id >= -(2 ** 31) && id < vocabulary) &&
       whole(waiting, ids.length) &&
       whole(prompted, ids.length - waiting) &&
       whole(calls, Number.MAX_SAFE_INTEGER) &&

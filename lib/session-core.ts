@@ -7,21 +7,24 @@ import { Line } from './line.js'
 import { emptyMemory, type Memory, waitingIds } from './memory.js'
 import type { ModelParts } from './model.js'
 import type { Advance, NativeSession } from './native.js'
+import type { NativeGlance } from './native-vision.js'
 import { PROMPT_ROWS, pieceEnd } from './pieces.js'
 import type { PlanEntry } from './plan.js'
 import { Prefix, type Taken } from './prefix.js'
-import { isMessages, type Prompt, readPrompt, type Tokens } from './prompt.js'
+import { isMessages, type Placed, type Prompt, readPrompt, type Tokens } from './prompt.js'
 import type { Sampling } from './sampling.js'
 import type { Settings } from './settings.js'
 import { Counters, type KvPeak, type SessionStats, statsOf } from './stats.js'
+import { patchesOf, picturesIn, picturesOf, type Sight, see, UNSEEN } from './vision/sight.js'
+import type { Tower } from './vision/tower.js'
 
 type Head = Advance['head']
 
-/** Tokens of a prompt; taken: to be told when the session has them. */
-type Taking = Tokens & { readonly taken?: () => void }
+/** Tokens of a prompt; taken: to be told when the session has them. looked: milliseconds that its pictures took. */
+type Taking = Tokens & { readonly taken?: () => void; readonly looked?: number }
 type Appended = Pick<CallResult, 'last' | 'rows'>
 
-const NOTHING: Tokens = { ids: new Int32Array(0), droppable: new Int32Array(0) }
+const NOTHING: Tokens = { ids: new Int32Array(0), droppable: new Int32Array(0), pictures: [] }
 
 export class SessionCore {
   readonly parts: ModelParts
@@ -32,6 +35,8 @@ export class SessionCore {
   readonly prefix: Prefix
   memory: Memory
   readonly #peak: KvPeak = { bytes: 0 }
+  /** What of the tower is at work. */
+  #glance: NativeGlance | undefined
 
   constructor(parts: ModelParts, settings: Settings, native: NativeSession, memory: Memory, counters: Counters) {
     this.parts = parts
@@ -43,18 +48,25 @@ export class SessionCore {
     this.line = new Line(() => {
       native.interrupt()
       this.prefix.interrupt()
+      this.#glance?.interrupt()
     })
     for (const { decision } of settings.standing) {
       if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
     }
   }
 
-  /** The prompt as tokens. A conversation moves on when they are taken. */
-  take(prompt: Prompt): Taking {
+  /** The prompt as tokens, its pictures decoded. A conversation moves on when they are taken. */
+  async take(prompt: Prompt, signal?: AbortSignal): Promise<Taking> {
     const { conversation, ids } = this.memory
-    const { tokenizer } = this.parts
-    if (isMessages(prompt)) return conversation.next(prompt, tokenizer, ids.length === 0)
-    return readPrompt(prompt, tokenizer, ids.length === 0)
+    const { tokenizer, vision } = this.parts
+    const start = performance.now()
+    const asks = { check: () => this.line.check(signal), fits: (rows: number) => this.checkRoom(rows) }
+    const pictures = await picturesOf(prompt, vision, asks)
+    const empty = ids.length === 0
+    const tokens: Taking = isMessages(prompt)
+      ? conversation.next(prompt, { tokenizer, empty, pictures, words: vision })
+      : readPrompt(prompt, tokenizer, empty, pictures)
+    return pictures.size > 0 ? { ...tokens, looked: performance.now() - start } : tokens
   }
 
   /** Rows that are free once what waits has run. */
@@ -72,21 +84,35 @@ export class SessionCore {
 
   /** Runs tokens after those that wait; rows: of these tokens alone. */
   async append(tokens: Taking, head: Head, signal?: AbortSignal): Promise<Appended> {
-    const { memory } = this
-    const { droppable, ids } = tokens
+    const { counters, memory } = this
+    const { droppable, ids, looked = 0, pictures } = tokens
     this.checkRoom(ids.length)
     if (ids.length === 0 && head) this.bringLastRow()
     if (ids.length + memory.waiting === 0) return this.#speak(head, signal)
     // One token is a decode step, also where another waits before it.
-    if (memory.waiting === 1 && ids.length === 1)
-      await this.#run(waitingIds(memory), NOTHING.droppable, undefined, signal)
+    if (memory.waiting === 1 && ids.length === 1) await this.#run(this.#waitingTokens(), undefined, signal)
     const { waiting } = memory
-    const all = Int32Array.from([...waitingIds(memory), ...ids])
-    const places = droppable.map((place) => place + waiting)
-    const { last, rows } = await this.#run(all, places, head, signal)
+    const before = this.#waitingTokens()
+    const all = {
+      ids: Int32Array.from([...before.ids, ...ids]),
+      droppable: droppable.map((place) => place + waiting),
+      pictures: [...before.pictures, ...picturesIn(pictures, -waiting)],
+    }
+    const { last, rows } = await this.#run(all, head, signal)
+    counters.vision += looked
     tokens.taken?.()
     const width = { all: this.parts.config.vocabularySize, scores: 1, last: 0, none: 0 }[head?.logits ?? 'none']
     return { last, rows: waiting * width > 0 ? rows.slice(waiting * width) : rows }
+  }
+
+  /** What waits, as the first tokens of the next call. */
+  #waitingTokens(): Tokens {
+    const { memory } = this
+    return {
+      ...NOTHING,
+      ids: waitingIds(memory),
+      pictures: picturesIn(memory.pictures, memory.ids.length - memory.waiting),
+    }
   }
 
   /** What follows the session as it is. */
@@ -99,9 +125,8 @@ export class SessionCore {
   }
 
   /** One call of the engine: a prompt, or a decode step. Its first ids are those that wait. What is held for sessions to come makes room where memory is short. */
-  async #run(ids: Int32Array, droppable: Int32Array, head: Head, signal?: AbortSignal): Promise<CallResult> {
+  async #run(tokens: Tokens, head: Head, signal?: AbortSignal): Promise<CallResult> {
     const { memory, parts } = this
-    const tokens = { ids, droppable }
     const run = () => (memory.ids.length === 0 ? this.#first(tokens, head, signal) : this.#call(tokens, head, signal))
     const result = await run().catch((error) => {
       if (error?.code === 'ERR_OUT_OF_MEMORY' && parts.prefixes.shrink(0)) return run()
@@ -112,10 +137,11 @@ export class SessionCore {
   }
 
   /** Notes that a call has run; its first ids are those that waited. */
-  #ran(ids: Int32Array, plan: readonly PlanEntry[]): void {
+  #ran({ ids, pictures }: Tokens, plan: readonly PlanEntry[]): void {
     const { memory } = this
     const before = memory.ids.length - memory.waiting
-    if (ids.length >= PROMPT_ROWS && memory.prompted === before) memory.prompted += ids.length
+    if (ids.length >= PROMPT_ROWS && memory.prompted === before) memory.prompted += plainRows(ids, plan)
+    memory.pictures.push(...picturesIn(pictures, memory.waiting).map((one) => placedFrom(one, memory.ids.length)))
     for (const id of ids.subarray(memory.waiting)) memory.ids.push(id)
     memory.plan.push(...plan)
     memory.calls++
@@ -143,24 +169,28 @@ export class SessionCore {
   }
 
   /** A whole prompt that was taken: what follows it is all that is left to do. */
-  async #whole({ ids }: Tokens, plan: readonly PlanEntry[], head: Head): Promise<CallResult> {
+  async #whole(tokens: Tokens, plan: readonly PlanEntry[], head: Head): Promise<CallResult> {
+    const { length } = tokens.ids
     const wanted = head && (head.logits === 'last' || head.sampler)
     const last = wanted ? await this.parts.scheduler.job((model) => model.speak(this.native, head)) : {}
-    this.counters.promptTokens += ids.length
-    this.counters.cached += ids.length
-    this.#ran(ids, plan)
+    this.counters.promptTokens += length
+    this.counters.cached += length
+    this.#ran(tokens, plan)
     return { last, rows: last.logits ?? new Float32Array(0), plan }
   }
 
   async #call(
-    { droppable, ids }: Tokens,
+    tokens: Tokens,
     head: Head,
     signal?: AbortSignal,
     { tokens: cached }: Taken = { tokens: 0 },
   ): Promise<CallResult> {
     const { counters, line, memory, native, parts, prefix } = this
     const { schedule, shape, trace } = this.settings
+    const { droppable, ids } = tokens
     const before = memory.ids.length - memory.waiting
+    const sight = await this.#see(picturesIn(tokens.pictures, cached), before + cached, true, signal)
+    const patch = this.#patches(tokens, before)
     const context: CallContext = {
       native,
       scheduler: parts.scheduler,
@@ -175,28 +205,65 @@ export class SessionCore {
       check: () => line.check(signal),
       measure: () => {
         this.stats()
-        if (memory.ids.length === 0) prefix.keepRows({ ids, droppable })
+        if (memory.ids.length === 0) prefix.keepRows(tokens)
       },
+      sight,
+      ...(patch && { patch }),
     }
     const places = droppable.map((place) => place - cached).filter((place) => place >= 0)
-    const result = await runCall(context, { ids: ids.subarray(cached), droppable: places }, head)
-    this.#ran(ids, result.plan)
-    return result
+    const result = await runCall(context, { ids: ids.subarray(cached), droppable: places, pictures: [] }, head)
+    const plan = [...sight.plan, ...result.plan]
+    this.#ran(tokens, plan)
+    return { ...result, plan }
+  }
+
+  /** The rows of pictures, their places counted in the call's ids. watched: methods look. */
+  async #see(pictures: readonly Placed[], before: number, watched: boolean, signal?: AbortSignal): Promise<Sight> {
+    const { line, memory, parts, settings } = this
+    if (pictures.length === 0) return UNSEEN
+    return see(pictures, before, {
+      tower: towerOf(parts.vision),
+      scheduler: parts.scheduler,
+      shape: settings.shape,
+      ...(watched && { schedule: settings.schedule }),
+      step: memory.calls,
+      trace: settings.trace,
+      check: () => line.check(signal),
+      running: (glance) => {
+        this.#glance = glance
+      },
+    })
+  }
+
+  /** What is known of the patches of a call; nothing where there are none. */
+  #patches({ pictures }: Tokens, before: number): CallContext['patch'] {
+    const { vision } = this.parts
+    const placed = pictures.map((one) => placedFrom(one, before))
+    return vision && placed.length > 0 ? patchesOf(placed, vision) : undefined
   }
 
   /** Runs ids up to a layer, looks, and takes all of it back. waiting: rows of the ids that waited, which come first. */
-  async peek<T>(ids: Int32Array, to: number, look: (waiting: number) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async peek<T>(
+    { ids, pictures }: Tokens,
+    to: number,
+    look: (waiting: number) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
     this.checkRoom(ids.length)
     const session = this.native
-    const all = Int32Array.from([...waitingIds(this.memory), ...ids])
-    session.peek(all)
+    const { waiting } = this.memory
+    const before = this.#waitingTokens()
+    const all = Int32Array.from([...before.ids, ...ids])
+    const shown = [...before.pictures, ...picturesIn(pictures, -waiting)]
+    const { features } = await this.#see(shown, this.memory.ids.length - waiting, false, signal)
+    session.peek(all, features)
     try {
       for (let begin = 0, end = 0; begin < all.length; begin = end) {
         this.line.check(signal)
         end = pieceEnd(begin, all.length)
         await this.parts.scheduler.chunk({ session, from: 0, to, begin, end })
       }
-      return await look(this.memory.waiting)
+      return await look(waiting)
     } finally {
       session.rollback()
     }
@@ -222,6 +289,7 @@ export class SessionCore {
     this.#forget(tokens, tokens)
     this.prefix.forget()
     memory.ids.length = tokens
+    memory.pictures = picturesIn(memory.pictures, 0, tokens)
     memory.conversation = new Conversation()
   }
 
@@ -252,7 +320,7 @@ export class SessionCore {
     const { counters, memory, parts, settings } = this
     const before = counters.copy()
     const { maxTokens = settings.contextLength, signal } = sampling
-    const tokens = this.take(prompt)
+    const tokens = await this.take(prompt, signal)
     if (tokens.ids.length + memory.ids.length === 0)
       throw rangeError('a prompt of at least one token', 'prompt', prompt)
     this.checkRoom(tokens.ids.length)
@@ -284,7 +352,8 @@ export class SessionCore {
     const { logprobs, repeatPenalty, signal } = sampling
     const sampler = this.parts.native.sampler(sampling)
     return async (tokens) => {
-      const recent = repeatPenalty === 1 ? {} : { recent: Int32Array.from([...memory.ids, ...tokens.ids].slice(-64)) }
+      const words = () => [...memory.ids.slice(-64), ...tokens.ids].slice(-64).filter((id) => id >= 0)
+      const recent = repeatPenalty === 1 ? {} : { recent: Int32Array.from(words()) }
       const head: Head = { logits: 'none', sampler, logprob: logprobs, ...recent }
       const { last } = await this.append(tokens, head, signal)
       const { logprob, token } = last as { token: number; logprob?: number }
@@ -294,4 +363,22 @@ export class SessionCore {
       return logprobs ? { id: token, logprob } : { id: token }
     }
   }
+}
+
+/** Rows of a prompt that any prompt would have: those before the first patch, where methods have decided on patches. */
+function plainRows(ids: Int32Array, plan: readonly PlanEntry[]): number {
+  const patch = plan.some(({ phase }) => phase === 'vision') ? ids.findIndex((id) => id < 0) : -1
+  return patch < 0 ? ids.length : patch
+}
+
+function placedFrom({ picture, places }: Placed, begin: number): Placed {
+  return { picture, places: places.map((place) => place + begin) }
+}
+
+function towerOf(tower: Tower | undefined): Tower {
+  if (tower) return tower
+  throw new TokensieveError(
+    'ERR_UNSUPPORTED',
+    'Expected a model with a vision tower for the pictures of this session, this one reads text',
+  )
 }

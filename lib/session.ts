@@ -6,7 +6,7 @@ import { copyMemory, type Memory } from './memory.js'
 import type { ModelParts } from './model.js'
 import type { NativeSession } from './native.js'
 import type { PlanEntry } from './plan.js'
-import { checkPrompt, copyPrompt, type Prompt } from './prompt.js'
+import { checkPrompt, copyPrompt, type Prompt, type Tokens } from './prompt.js'
 import { checkSignal, type GenerateOptions, parseSampling } from './sampling.js'
 import { writeSaved } from './saved.js'
 import { SessionCore } from './session-core.js'
@@ -26,7 +26,7 @@ export class Session {
     this.#core = new SessionCore(parts, settings, native, memory, counters)
   }
 
-  /** Every token so far, dropped or not, the end token too. */
+  /** Every token so far, dropped or not, the end token too. Those of patches are below 0: names that depend on the picture, so that equal ones are equal. */
   get ids(): Int32Array {
     return Int32Array.from(this.#core.memory.ids)
   }
@@ -71,7 +71,10 @@ export class Session {
     checkSignal(signal)
     const given = this.#checked(prompt)
     const core = this.#core
-    return core.line.run(signal, async () => (await core.append(core.take(given), { logits }, signal)).rows)
+    return core.line.run(signal, async () => {
+      const tokens = await core.take(given, signal)
+      return (await core.append(tokens, { logits }, signal)).rows
+    })
   }
 
   /** Appends the ids; the log-probability of each given all before it, NaN for the first of an empty session: [tokens]. */
@@ -83,38 +86,42 @@ export class Session {
     return core.line.run(signal, async () => {
       core.checkRoom(given.length)
       core.bringLastRow()
-      return (await core.append(core.take(given), { logits: 'scores' }, signal)).rows
+      return (await core.append(await core.take(given), { logits: 'scores' }, signal)).rows
     })
   }
 
-  /** The rows that enter a layer (or, for the number of layers, leave the last): [tokens × hiddenSize]. Leaves the session as it was. */
-  async hidden(ids: Int32Array, options: { layer: number } & CallOptions): Promise<Float32Array> {
+  /** The rows that enter a layer (or, for the number of layers, leave the last): [tokens × hiddenSize], those of patches too. Leaves the session as it was. */
+  async hidden(prompt: Prompt, options: { layer: number } & CallOptions): Promise<Float32Array> {
     const { layer, signal } = optionsOf(options, ['layer', 'signal'])
     checkSignal(signal)
-    const given = this.#checkedIds(ids, 1)
+    const given = this.#checkedSome(prompt)
     const core = this.#core
     const { hiddenSize, layers } = core.parts.config
     const to = layerOf(layer, layers)
     const look = async (waiting: number) => core.native.hidden().slice(waiting * hiddenSize)
-    return core.line.run(signal, () => core.peek(given, to, look, signal))
+    return core.line.run(signal, async () => core.peek(await this.#taken(given, signal), to, look, signal))
   }
 
-  /** Probabilities of some of the rows of ids over the session's tokens and these: [rows × heads × tokens], 0 where evicted. Leaves the session as it was. */
+  /** Probabilities of some of the rows of a prompt over the session's tokens and these: [rows × heads × tokens], 0 where evicted. Leaves the session as it was. */
   async attention(
-    ids: Int32Array,
+    prompt: Prompt,
     options: { layer: number; rows: readonly number[] } & CallOptions,
   ): Promise<Float32Array> {
     const { layer, rows, signal } = optionsOf(options, ['layer', 'rows', 'signal'])
     checkSignal(signal)
-    const given = this.#checkedIds(ids, 1)
+    const given = this.#checkedSome(prompt)
     const core = this.#core
     const at = layerOf(layer, core.parts.config.layers - 1)
-    const places = placesOf(rows, given.length)
-    const look = (waiting: number) => {
-      const looked = Int32Array.from(places, (place) => place + waiting)
-      return core.parts.scheduler.job((model) => model.probeRows(core.native, at, looked))
-    }
-    return core.line.run(signal, () => core.peek(given, at, look, signal))
+    if (given instanceof Int32Array) placesOf(rows, given.length)
+    return core.line.run(signal, async () => {
+      const tokens = await this.#taken(given, signal)
+      const places = placesOf(rows, tokens.ids.length)
+      const look = (waiting: number) => {
+        const looked = Int32Array.from(places, (place) => place + waiting)
+        return core.parts.scheduler.job((model) => model.probeRows(core.native, at, looked))
+      }
+      return core.peek(tokens, at, look, signal)
+    })
   }
 
   /** Forgets everything: ids, cache, plan, stats. */
@@ -166,8 +173,21 @@ export class Session {
 
   /** A prompt that was looked at before it waits in line; its giver may change it afterwards. */
   #checked(prompt: Prompt): Prompt {
-    checkPrompt(prompt, this.#core.parts.config.vocabularySize)
+    const { config, vision } = this.#core.parts
+    checkPrompt(prompt, { vocabulary: config.vocabularySize, pictures: vision !== undefined })
     return copyPrompt(prompt)
+  }
+
+  #checkedSome(prompt: Prompt): Prompt {
+    if (prompt instanceof Int32Array) return this.#checkedIds(prompt, 1)
+    if (!Array.isArray(prompt) && typeof prompt !== 'string') throw typeError('an Int32Array', 'ids', prompt)
+    return this.#checked(prompt)
+  }
+
+  async #taken(prompt: Prompt, signal: AbortSignal | undefined): Promise<Tokens> {
+    const tokens = await this.#core.take(prompt, signal)
+    if (tokens.ids.length === 0) throw rangeError('at least one token', 'prompt', prompt)
+    return tokens
   }
 
   #checkedIds(ids: unknown, least: number): Int32Array {

@@ -61,7 +61,7 @@ export function settle(parts: ModelParts, options: unknown = {}): Settings {
     throw typeError('a calibration, a plan or methods, one of them,', 'quality', quality)
   const calibrated = quality === undefined ? undefined : applyCalibration(quality, parts.config)
   const types = parseKv(kv ?? calibrated?.kv)
-  const shape = shapeOf(parts.native, parts.config, types)
+  const shape = shapeOf(parts.native, parts.config, types, parts.vision?.shape)
   const given = (methods ?? calibrated?.methods ?? []) as readonly unknown[]
   const made = plan === undefined ? given.map((m, i) => asMethod(m, `methods[${i}]`)) : [methodFromPlan(plan)]
   const schedule = makeSchedule(made, shape)

@@ -2,10 +2,10 @@
 import { freemem } from 'node:os'
 import { rangeError, typeError } from './errors.js'
 import type { KvGiven } from './kv.js'
-import type { Shape } from './methods/method.js'
+import type { Shape, VisionShape } from './methods/method.js'
 import type { ModelConfig, NativeModel } from './native.js'
 
-export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven): Shape {
+export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven, vision?: VisionShape): Shape {
   const { layers, heads, kvHeads, headSize, hiddenSize, windows } = config
   return Object.freeze({
     layers,
@@ -15,6 +15,7 @@ export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven): S
     hiddenSize,
     windows,
     rowBytes: model.rowBytes(kv.keys, kv.values),
+    ...(vision && { vision }),
   })
 }
 

@@ -12,7 +12,7 @@ export interface SessionStats {
     readonly peakBytes: number
     readonly layers: readonly { readonly rows: readonly number[]; readonly bytes: number }[]
   }
-  /** Milliseconds; decide: spent in methods. */
+  /** Milliseconds; vision: from pictures to rows; decide: spent in methods. */
   readonly time: {
     readonly load: number
     readonly vision: number
@@ -37,6 +37,7 @@ export class Counters {
   prefill = 0
   decode = 0
   decide = 0
+  vision = 0
 
   copy(): Counters {
     return Object.assign(new Counters(), this)
@@ -66,13 +67,14 @@ export function statsOf(
 ): SessionStats {
   const { bytes, layers } = native.stats()
   peak.bytes = Math.max(peak.bytes, bytes)
-  const { promptTokens, promptRows, cached, generated, prefillTokens, decodeSteps, prefill, decode, decide } = counters
+  const { promptTokens, promptRows, cached, generated, prefillTokens, decodeSteps, prefill, decode, decide, vision } =
+    counters
   const rate = (count: number, time: number) => (time > 0 ? (count / time) * 1000 : 0)
   return {
     prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached },
     generated: { tokens: generated, proposed: 0, accepted: 0 },
     kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, layers },
-    time: { load: loadTime, vision: 0, prefill, decode, decide },
+    time: { load: loadTime, vision, prefill, decode, decide },
     tokensPerSecond: { prefill: rate(prefillTokens, prefill), decode: rate(decodeSteps, decode) },
   }
 }

@@ -19,7 +19,11 @@ const native = files('native', /\.(h|cc|cu)$/)
 const lib = files('lib', /\.ts$/)
 const scripts = [...files('scripts', /\.mjs$/), ...files('native', /\.[mc]js$/)]
 const tests = [...files('test', /\.(ts|mjs|h|cc)$/)]
-const dependencies = Object.keys((JSON.parse(text('package.json')) as { dependencies: object }).dependencies)
+const { dependencies: required, optionalDependencies: optional } = JSON.parse(text('package.json')) as Record<
+  string,
+  object
+>
+const dependencies = Object.keys({ ...required, ...optional })
 
 // room of a file -> what its quoted includes may begin with
 const ROOMS: { room: RegExp; may: RegExp; system?: RegExp }[] = [

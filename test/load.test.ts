@@ -172,7 +172,8 @@ t.test('options and environment', async (t) => {
       JSON.stringify(options),
     )
   t.match(await raised(() => load(path, { device: 'cuda' })), { code: 'ERR_DEVICE', message: /cuda/ })
-  t.match(await raised(() => load(path, { vision: 'x' } as object)), { code: 'ERR_UNSUPPORTED' })
+  t.match(await raised(() => load(path, { vision: 'x' })), { code: 'ERR_FILE_NOT_FOUND' })
+  t.match(await raised(() => load(path, { vision: 3 } as object)), { name: 'TypeError' })
   await (await load(path, { device: 'cpu' })).close()
   const under = async (name: string, value: string) => {
     const before = process.env[name]

@@ -129,12 +129,12 @@ t.test('what is held for others goes when memory is needed, the least recently u
   const prefixOf = (name: string, fork: (() => object) | undefined) => {
     const held = { stats: () => ({ bytes: 100 }), close: () => void closed.push(name) }
     const native = { fork: fork ?? (() => held), firstRows: () => 0, take: () => {}, giveBack: () => {} }
-    const schedule = { cuts: [1], cacheLayers: () => [], observations: () => [], repack: false }
+    const schedule = { cuts: [1], cacheLayers: () => [], observations: () => [], repack: false, vision: [] }
     const kv = { keys: 'f16', values: 'f16' }
     const settings = { reuse: true, methods: [], standing: [], trace: false, kv, shape: { windows: [0] }, schedule }
     return new Prefix(all, { native, settings, memory: { ids: [], prompted: 0 } } as never)
   }
-  const tokens = (seed: number) => ({ ids: randomIds(40, seed), droppable: new Int32Array(0) })
+  const tokens = (seed: number) => ({ ids: randomIds(40, seed), droppable: new Int32Array(0), pictures: [] })
   const held = ['a', 'b', 'c'].map((name) => prefixOf(name, undefined))
   for (const [i, prefix] of held.entries()) prefix.keepWhole(tokens(i), [])
   const take = (seed: number) =>

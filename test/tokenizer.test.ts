@@ -274,7 +274,8 @@ t.test('what is wrong is said', async (t) => {
     message: 'Expected a string for `text` but received 3',
   })
   t.throws(() => tokenizer.decode(3 as never), TypeError)
-  for (const id of [48, -1, 0.5])
+  t.equal(tokenizer.decode([-1, ...tokenizer.encode('hello'), -(2 ** 31)]), 'hello', 'patches are no text')
+  for (const id of [48, -0.5, 0.5])
     t.throws(() => tokenizer.decode([id]), { name: 'RangeError', message: /from 0 to 47 for `ids`/ })
   const refused = (changes: Partial<TokenizerSource>, code: string) =>
     t.throws(() => tokenizerFromGguf(byteLevel(changes)), { code }, JSON.stringify(changes))

@@ -8,9 +8,14 @@ export interface ChatMessage {
   content: string | readonly unknown[]
 }
 
+/** Text that no template writes by itself. */
+const PROBE = '\uFDD3'
+
 export class ChatTemplate {
   readonly #template: Template
   readonly #tokens: Record<string, string | undefined>
+  /** Whether text has to come as a part, because the template walks over parts alone; known when it was tried. */
+  #parts: boolean | undefined
 
   constructor(source: string, tokens: { bos_token?: string; eos_token?: string }) {
     this.#template = guarded('cannot be read', () => new Template(source))
@@ -18,10 +23,30 @@ export class ChatTemplate {
   }
 
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
-    const flat = checked(messages).map(({ content, ...rest }) => ({ ...rest, content: flatten(content) }))
-    return guarded('refused the messages', () =>
-      this.#template.render({ ...this.#tokens, messages: flat, add_generation_prompt: addGenerationPrompt }),
-    )
+    const flat = checked(messages).map(({ content, ...rest }) => ({ ...rest, content: this.#content(content) }))
+    return guarded('refused the messages', () => this.#render(flat, addGenerationPrompt))
+  }
+
+  #render(messages: readonly object[], addGenerationPrompt: boolean): string {
+    return this.#template.render({ ...this.#tokens, messages, add_generation_prompt: addGenerationPrompt })
+  }
+
+  #content(content: ChatMessage['content']): ChatMessage['content'] {
+    const flat = flatten(content)
+    if (typeof flat !== 'string') return flat
+    this.#parts ??= this.#wantsParts()
+    return this.#parts ? [{ type: 'text', text: flat }] : flat
+  }
+
+  #wantsParts(): boolean {
+    const shows = (content: ChatMessage['content']) => {
+      try {
+        return this.#render([{ role: 'user', content }], false).includes(PROBE)
+      } catch {
+        return false
+      }
+    }
+    return !shows(PROBE) && shows([{ type: 'text', text: PROBE }])
   }
 }
 

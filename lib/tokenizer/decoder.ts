@@ -43,7 +43,8 @@ function gather(
   const shown: number[] = []
   let length = 0
   for (const id of ids) {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary.size)
+    if (id < 0 && Number.isInteger(id)) continue // a patch of a picture
+    if (!Number.isInteger(id) || id >= vocabulary.size)
       throw rangeError(`token ids from 0 to ${vocabulary.size - 1}`, 'ids', id)
     if (!special && isSpecial(vocabulary.types[id])) continue
     shown.push(id)

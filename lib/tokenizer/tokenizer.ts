@@ -23,7 +23,7 @@ export interface Tokenizer {
    */
   encode(text: string, options?: { addSpecial?: boolean; parseSpecial?: boolean }): Int32Array
   /**
-   * Token ids to text.
+   * Token ids to text; those below 0, patches of pictures, give none.
    * @param options.special show control tokens as their text (default false: they give nothing)
    * @throws RangeError for an id that is not in the vocabulary
    */

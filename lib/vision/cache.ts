@@ -1,0 +1,65 @@
+// Encoded pictures, so that a second question about one does not encode it again. Bounded by bytes; who was not asked for longest goes first.
+import { totalmem } from 'node:os'
+import { areBuiltIn, type Method, sameMethods } from '../methods/index.js'
+import type { PlanEntry } from '../plan.js'
+
+/** What became of a picture: its rows that are left, and what methods decided on the way. */
+export interface Encoded {
+  /** Numbers of the picture's rows, ascending. */
+  readonly rows: Int32Array
+  /** [rows × outputSize]. */
+  readonly features: Float32Array
+  /** Rows are named by their number in the picture, patches that are none of them by -1 less their source. */
+  readonly plan: readonly PlanEntry[]
+}
+
+/** Who looks while a picture is encoded, and when. */
+export interface Watch {
+  readonly methods: readonly Method[]
+  readonly trace: boolean
+  readonly step: number
+}
+
+interface Entry extends Watch {
+  readonly hash: string
+  readonly encoded: Encoded
+  readonly bytes: number
+}
+
+export class Encodings {
+  readonly #most: number
+  /** The newest at the end. */
+  #all: Entry[] = []
+
+  constructor(most = Math.min(2 ** 28, totalmem() / 32)) {
+    this.#most = most
+  }
+
+  get bytes(): number {
+    return this.#all.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  find(hash: string, watch: Watch): Encoded | undefined {
+    const at = this.#all.findIndex((entry) => entry.hash === hash && isLike(entry, watch))
+    const [found] = at < 0 ? [] : this.#all.splice(at, 1)
+    if (found) this.#all.push(found)
+    return found?.encoded
+  }
+
+  /** A method that is not of the package may do more than decide: what it saw is not kept. */
+  keep(hash: string, watch: Watch, encoded: Encoded): void {
+    const bytes = encoded.features.byteLength + 4 * encoded.rows.length + 64 * encoded.plan.length
+    if (!areBuiltIn(watch.methods) || bytes > this.#most) return
+    this.#all.push({ ...watch, hash, encoded, bytes })
+    while (this.bytes > this.#most) this.#all.shift()
+  }
+
+  clear(): void {
+    this.#all = []
+  }
+}
+
+function isLike(a: Watch, b: Watch): boolean {
+  if (a.methods.length === 0 && b.methods.length === 0) return true
+  return a.step === b.step && a.trace === b.trace && sameMethods(a.methods, b.methods)
+}
