@@ -1,9 +1,19 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
 import { TokensieveError } from './errors.js'
-import type { CacheSeen, Decided, Decision, LayerSeen, Partners, Schedule, Shape } from './methods/index.js'
+import {
+  type CacheSeen,
+  type Decided,
+  type Decision,
+  foldOfMatch,
+  type LayerSeen,
+  type Partners,
+  type Schedule,
+  type Shape,
+} from './methods/index.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
 import { pieceEnd } from './pieces.js'
 import type { PlanEntry } from './plan.js'
+import { foldsOf } from './plan-cache.js'
 import type { Tokens } from './prompt.js'
 import type { Scheduler } from './scheduler.js'
 import type { Counters } from './stats.js'
@@ -230,7 +240,7 @@ function meanOverHeads(native: NativeSession, layer: number, kvHeads: number, ro
 async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: number): Promise<PlanEntry[]> {
   const { native, schedule, scheduler, step, trace } = context
   const start = performance.now()
-  const decided: Decided[] = []
+  let decided: Decided[] = []
   const layers = schedule.cacheLayers(at, step)
   let turn = start
   if (at === 'prompt') context.measure()
@@ -241,6 +251,7 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
     context.check()
     turn = performance.now()
   }
+  decided = await withPartners(context, decided)
   const actions = decided.flatMap(({ decision }) => actionOf(decision))
   if (count > 1 || actions.length > 0) await scheduler.job((m) => m.apply(native, [...actions, { commit: true }]))
   else native.commit()
@@ -249,16 +260,41 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
   return decided.map(({ entry }) => entry)
 }
 
+/** Rows that look for others find them. */
+async function withPartners({ native, scheduler }: CallContext, decided: Decided[]): Promise<Decided[]> {
+  const looking = decided.flatMap((one) =>
+    one.decision.action === 'evict' && one.decision.matches
+      ? [{ one, decision: one.decision, matches: one.decision.matches }]
+      : [],
+  )
+  if (looking.length === 0) return decided
+  const wanted = looking.map(({ decision, matches }) => {
+    const heads = matches.map(({ from, into }) => ({ from: integers(from), into: integers(into) }))
+    return { layer: decision.layer, heads }
+  })
+  const found = await scheduler.job((model) => model.match(native, wanted))
+  const done = new Map(
+    looking.map(({ decision, matches, one }, i) => {
+      const folds = matches.map((match, head) => foldOfMatch(match, found[i]?.[head] as Partners))
+      const folded = { ...decision, folds }
+      return [one, { decision: folded, entry: { ...one.entry, ...foldsOf(folded) } }]
+    }),
+  )
+  return decided.map((one) => done.get(one) ?? one)
+}
+
 function cacheSeen(
-  { native, shape, step }: CallContext,
+  { before, native, shape, step }: CallContext,
   at: 'prompt' | 'decode',
   layer: number,
   tokens: number,
 ): CacheSeen {
   // A sliding layer still holds rows of a prompt that no query will see again: they are not shown, and go.
   const window = shape.windows[layer] ?? 0
-  const skip = (head: number) =>
-    window === 0 ? 0 : native.cacheSources(layer, head).findLastIndex((source) => source <= tokens - window) + 1
+  const unseen = (sources: Int32Array) =>
+    window === 0 ? 0 : sources.findLastIndex((source) => source <= tokens - window) + 1
+  const skip = (head: number) => unseen(native.cacheSources(layer, head))
+  const past = (head: number) => unseen(native.storedSources(layer, head))
   const wide = shape.headSize
   return {
     at,
@@ -266,6 +302,7 @@ function cacheSeen(
     layer,
     step,
     tokens,
+    gone: () => goneFrom(native.rows(), before, tokens),
     sources: (head) => native.cacheSources(layer, head).subarray(skip(head)),
     attention: (head) => native.attention(layer, head).subarray(skip(head)),
     columnSums: (head) => native.cacheMass(layer, head).subarray(skip(head)),
@@ -273,22 +310,35 @@ function cacheSeen(
     keyNorms: (head) => native.cacheKeyNorms(layer, head).subarray(skip(head)),
     keys: (head) => native.cacheKeys(layer, head).subarray(skip(head) * wide),
     values: (head) => native.cacheValues(layer, head).subarray(skip(head) * wide),
+    stored: (head) => native.storedSources(layer, head).subarray(past(head)),
+    storedValues: (head) => native.storedValues(layer, head).subarray(past(head) * wide),
   }
+}
+
+/** Sources from `begin` to `end` that are not among the rows, all ascending. */
+function goneFrom(rows: Int32Array, begin: number, end: number): Int32Array {
+  const gone = new Int32Array(end - begin - rows.length)
+  for (let source = begin, at = 0, filled = 0; source < end; source++) {
+    if (rows[at] === source) at++
+    else gone[filled++] = source
+  }
+  return gone
 }
 
 function actionOf(decision: Decision): Action[] {
   if (decision.action === 'drop') return [{ drop: integers(decision.kept), repack: decision.positions === 'repack' }]
   if (decision.action === 'merge') return [{ merge: integers(decision.into), repack: decision.positions === 'repack' }]
   if (decision.action !== 'evict') return []
-  const { folds, keys = false, keptPerHead, layer, sizes = false } = decision
+  const { folds, keys = false, keptPerHead, layer, sizes = false, storedPerHead } = decision
   const evict = keptPerHead.map(integers)
-  if (folds === undefined) return [{ layer, evict }]
+  const aside = storedPerHead && { stored: storedPerHead.map(integers) }
+  if (folds === undefined) return [{ layer, evict, ...aside }]
   const typed = folds.map(({ from, into, weights }) => ({
     from: integers(from),
     into: integers(into),
     weights: Float32Array.from(weights),
   }))
-  return [{ layer, evict, folds: typed, keys, sizes }]
+  return [{ layer, evict, ...aside, folds: typed, keys, sizes }]
 }
 
 function integers(values: ArrayLike<number>): Int32Array {

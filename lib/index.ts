@@ -1,5 +1,6 @@
 // The public surface of the package.
 export type { Budget } from './budget.js'
+export { activeDormantHeads, type DormantHeads, type DormantOptions, type HeadActivity } from './dormant-heads.js'
 export { ERROR_CODES, type ErrorCode, TokensieveError } from './errors.js'
 export type { Generated, Piece, TextStream } from './generate.js'
 export {

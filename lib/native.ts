@@ -69,6 +69,8 @@ export type Rule =
 
 export interface NativeStats {
   bytes: number
+  /** Of `bytes`: rows that are set aside. */
+  storedBytes: number
   rowBytes: number
   layers: { rows: number[]; bytes: number }[]
 }
@@ -83,12 +85,20 @@ export interface Fold<I = ArrayLike<number>, W = ArrayLike<number>> {
 /**
  * What a plan does to a session. drop: sources of the rows that go on. merge: row i of the call folds into the row of source merge[i] (which holds itself); the mean is weighted by
  * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each; before the others go, `folds` (one a head) adds them to those in double, values
- * and, with `keys`, keys too; with `sizes` they become means instead, weighted by weights times the tokens that rows hold, and count in attention by the sum of those. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
+ * and, with `keys`, keys too; with `sizes` they become means instead, weighted by weights times the tokens that rows hold, and count in attention by the sum of those. stored, where given:
+ * sources that are set aside afterwards, a KV head each; `evict` may then name rows that were, which come back. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
  */
 export type Action =
   | { drop: Int32Array; repack: boolean }
   | { merge: Int32Array; repack: boolean }
-  | { layer: number; evict: Int32Array[]; folds?: Fold<Int32Array, Float32Array>[]; keys?: boolean; sizes?: boolean }
+  | {
+      layer: number
+      evict: Int32Array[]
+      stored?: Int32Array[]
+      folds?: Fold<Int32Array, Float32Array>[]
+      keys?: boolean
+      sizes?: boolean
+    }
   | { commit: true }
 
 export interface SamplerOptions {
@@ -179,6 +189,9 @@ export interface NativeSession {
   cacheKeys(layer: number, head: number): Float32Array
   cacheValues(layer: number, head: number): Float32Array
   cacheKeyNorms(layer: number, head: number): Float32Array
+  /** Rows that are set aside, in order of source. */
+  storedSources(layer: number, head: number): Int32Array
+  storedValues(layer: number, head: number): Float32Array
   setRule(layer: number, rule: Rule | null): void
 
   truncate(tokens: number): void
@@ -238,6 +251,11 @@ export interface NativeModel {
     layer: number,
     places: Int32Array,
   ): Promise<{ partner: Int32Array; similarity: Float32Array }>
+  /** Of rows of a layer's cache, by source, one entry a KV head: for each of `from` the place in `into` of the row most like it (kernels/partners.h, keys and values); ERR_PLAN where one is not there. */
+  match(
+    session: NativeSession,
+    wanted: { layer: number; heads: { from: Int32Array; into: Int32Array }[] }[],
+  ): Promise<{ partner: Int32Array; similarity: Float32Array }[][]>
   /** Probabilities [rows × heads × tokens so far and of the call], by source (0 where there is no row), of the given rows (places in the call's rows) in the layer that would run next. */
   probeRows(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
   close(): void

@@ -1,11 +1,9 @@
 // A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
-import { TokensieveError, typeError } from './errors.js'
+import { typeError } from './errors.js'
 import { patchesOf } from './methods/gather.js'
 import type {
   CacheSeen,
   Decision,
-  Fold,
-  Folding,
   LayerSeen,
   Positions,
   Seen,
@@ -15,6 +13,8 @@ import type {
 } from './methods/method.js'
 import { partName } from './methods/tower.js'
 import type { Rule } from './native.js'
+import { checkEvict, evictionOf } from './plan-cache.js'
+import { checkKept, checkWord, listOf, planError } from './plan-checks.js'
 
 /** One decision that was applied to one layer. Indices are sources: places in session.ids. */
 export interface PlanEntry {
@@ -26,14 +26,16 @@ export interface PlanEntry {
   /** In phase 'vision': what of the tower comes next. */
   part?: VisionPart
   method: string
-  action: 'drop' | 'merge' | 'evict' | 'skip' | 'quantize' | 'sparse' | 'exit'
+  action: 'drop' | 'merge' | 'evict' | 'restore' | 'skip' | 'quantize' | 'sparse' | 'exit'
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
   before: number
   after: number
   /** 'drop': every row that goes on, ascending. */
   kept?: number[]
-  /** 'evict': the same per KV head. */
+  /** 'evict': the same per KV head; 'restore': some of them come back. */
   keptPerHead?: number[][]
+  /** Rows that are set aside from now on, per KV head. */
+  storedPerHead?: number[][]
   /** 'evict': rows that folded into rows that stayed, per KV head: values, with `keys` keys too, with `sizes` counted in attention. */
   folds?: { from: number[]; into: number[]; weights: number[] }[]
   keys?: boolean
@@ -81,17 +83,9 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
   if (action === 'evict') checkEvict(decision, seen as CacheSeen, who)
 }
 
-function planError(who: string, what: string, received: unknown): TokensieveError {
-  return new TokensieveError('ERR_PLAN', `[${who}] expected ${what} but received ${String(received)}`)
-}
-
 function checkLayer(layer: number, shape: Shape, who: string): void {
   if (!(Number.isInteger(layer) && layer >= 0 && layer < shape.layers))
     throw planError(who, `a layer from 0 to ${shape.layers - 1}`, layer)
-}
-
-function checkWord(word: string, known: readonly string[], action: string, who: string): void {
-  if (!known.includes(word)) throw planError(who, `one of ${known.join(', ')} for '${action}'`, JSON.stringify(word))
 }
 
 function checkRule(rule: Rule, who: string): void {
@@ -103,19 +97,6 @@ function checkRule(rule: Rule, who: string): void {
     throw planError(who, 'a whole number of sinks', rule.sinks)
   if (rule.kind === 'mass' && !(rule.recent >= 0 && rule.recent <= 1))
     throw planError(who, 'a share of recent rows', rule.recent)
-}
-
-/** Indices ascending, each of them among `sources` (ascending too), at least one. */
-function checkKept(kept: ArrayLike<number>, sources: Int32Array, where: string, who: string): void {
-  if (typeof kept?.length !== 'number') throw planError(who, `indices of rows ${where}`, typeof kept)
-  if (kept.length === 0) throw planError(who, `at least one row ${where}`, 'none')
-  for (let i = 0, at = 0; i < kept.length; i++) {
-    const source = kept[i] as number
-    if (i > 0 && !(source > (kept[i - 1] as number)))
-      throw planError(who, `ascending rows ${where}`, `${source} after ${kept[i - 1]}`)
-    while (at < sources.length && (sources[at] as number) < source) at++
-    if (sources[at] !== source) throw planError(who, `rows that are there ${where}`, source)
-  }
 }
 
 function checkDrop({ kept, layer, positions }: Decision & { action: 'drop' }, seen: LayerSeen, who: string): void {
@@ -181,52 +162,14 @@ function flags({ droppable, sources }: LayerSeen): Uint8Array {
   return free
 }
 
-function checkEvict({ folds, keptPerHead, layer }: Evict, seen: CacheSeen, who: string): void {
-  const heads = seen.shape.kvHeads
-  if (keptPerHead?.length !== heads)
-    throw planError(who, `the rows of ${heads} KV heads of layer ${layer}`, keptPerHead?.length)
-  for (let head = 0; head < heads; head++)
-    checkKept(keptPerHead[head] as ArrayLike<number>, seen.sources(head), `of layer ${layer} head ${head}`, who)
-  if (folds === undefined) return
-  if (folds.length !== heads) throw planError(who, `folds of ${heads} KV heads of layer ${layer}`, folds.length)
-  for (const [head, fold] of folds.entries())
-    checkFold(fold, seen.sources(head), keptPerHead[head] as ArrayLike<number>, `of layer ${layer} head ${head}`, who)
-}
-
-type Evict = Decision & { action: 'evict' }
-
-/** Rows that go, or keep less of themselves, into rows that stay, with finite weights. */
-function checkFold(
-  { from, into, weights }: Fold,
-  sources: Int32Array,
-  kept: ArrayLike<number>,
-  where: string,
-  who: string,
-): void {
-  if (from.length !== into.length || from.length !== weights.length)
-    throw planError(
-      who,
-      `as many rows, targets and weights ${where}`,
-      `${from.length}, ${into.length}, ${weights.length}`,
-    )
-  const held = new Set(sources)
-  const stays = new Set(Array.from(kept))
-  for (let i = 0; i < from.length; i++) {
-    const [row, target] = [from[i] as number, into[i] as number]
-    if (!stays.has(target)) throw planError(who, `folds into rows that stay ${where}`, target)
-    if (!held.has(row) || (stays.has(row) && row !== target)) throw planError(who, `rows that go to fold ${where}`, row)
-    if (!Number.isFinite(weights[i])) throw planError(who, `finite weights ${where}`, weights[i])
-  }
-}
-
-const PHASES = { session: 'prompt', vision: 'vision', layer: 'prefill', prompt: 'prefill', decode: 'decode' } as const
-
 export interface EntryOptions {
   /** Whether scores are kept. */
   trace?: boolean
   /** Whether cache rows that stay are renumbered. */
   repack?: boolean
 }
+
+const PHASES = { session: 'prompt', vision: 'vision', layer: 'prefill', prompt: 'prefill', decode: 'decode' } as const
 
 /** What a checked decision does, as an entry; null where it removes nothing. */
 export function entryOf(
@@ -247,22 +190,7 @@ export function entryOf(
   if (decision.action === 'rule')
     return { ...head, action: 'evict', before: 0, after: 0, rule: { ...decision.rule }, ...cache }
   const scores = trace && 'scores' in decision && decision.scores ? { scores: flat(decision.scores) } : {}
-  if (decision.action === 'evict') {
-    const keptPerHead = decision.keptPerHead.map(listOf)
-    const before = keptPerHead.reduce((sum, _, h) => sum + (seen as CacheSeen).sources(h).length, 0)
-    const after = keptPerHead.reduce((sum, kept) => sum + kept.length, 0)
-    const entry = {
-      ...head,
-      action: 'evict',
-      before,
-      after,
-      keptPerHead,
-      ...cache,
-      ...foldsOf(decision),
-      ...scores,
-    } as const
-    return before === after ? null : entry
-  }
+  if (decision.action === 'evict') return evictionOf(decision, seen as CacheSeen, head, { ...cache, ...scores })
   if (decision.action === 'dropPatches' || decision.action === 'mergePatches')
     return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
@@ -300,23 +228,6 @@ function patchEntry(
   }
 }
 
-/** Array.from walks a typed array by its iterator, ten times slower. */
-function listOf(values: ArrayLike<number>): number[] {
-  const list = new Array<number>(values.length)
-  for (let i = 0; i < list.length; i++) list[i] = values[i] as number
-  return list
-}
-
-function foldsOf({ folds, keys, sizes }: Folding): Pick<PlanEntry, 'folds' | 'keys' | 'sizes'> {
-  if (folds === undefined) return {}
-  const plain = folds.map(({ from, into, weights }) => ({
-    from: listOf(from),
-    into: listOf(into),
-    weights: Array.from(weights, Math.fround), // what native adds
-  }))
-  return { folds: plain, ...(keys && { keys }), ...(sizes && { sizes }) }
-}
-
 function flat(scores: ArrayLike<number> | readonly ArrayLike<number>[]): number[] {
   return Array.from(scores as ArrayLike<number | ArrayLike<number>>, (one) =>
     typeof one === 'number' ? one : Array.from(one),
@@ -333,7 +244,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
   const entry = structuredClone(value) as PlanEntry
   checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
-  checkWord(entry.action, ['drop', 'merge', 'evict', 'skip'], 'action', name)
+  checkWord(entry.action, ['drop', 'merge', 'evict', 'restore', 'skip'], 'action', name)
   if (entry.phase === 'vision') {
     checkWord(entry.action, ['drop', 'merge'], 'vision', name)
     checkWord(entry.part as string, ['attention', 'mlp', 'projector', 'decoder'], 'part', name)
@@ -342,8 +253,9 @@ function parseEntry(value: unknown, name: string): PlanEntry {
     if (!(Number.isInteger(entry[field]) && entry[field] >= 0))
       throw planError(name, `a whole number for ${field}`, entry[field])
   }
-  const found = { drop: 'kept', merge: 'into', skip: 'what', evict: entry.rule ? 'rule' : 'keptPerHead' }[
-    entry.action as 'drop' | 'merge' | 'skip' | 'evict'
+  const cache = entry.rule ? 'rule' : 'keptPerHead'
+  const found = { drop: 'kept', merge: 'into', skip: 'what', evict: cache, restore: cache }[
+    entry.action as 'drop' | 'merge' | 'skip' | 'evict' | 'restore'
   ]
   if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
   return entry

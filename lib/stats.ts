@@ -10,6 +10,8 @@ export interface SessionStats {
     readonly bytes: number
     readonly fullBytes: number
     readonly peakBytes: number
+    /** Of `bytes`: rows that a method has set aside, which attention does not read. */
+    readonly storedBytes: number
     readonly layers: readonly { readonly rows: readonly number[]; readonly bytes: number }[]
   }
   /** Milliseconds; vision: from pictures to rows; decide: spent in methods. */
@@ -65,7 +67,7 @@ export function statsOf(
   loadTime: number,
   peak: KvPeak,
 ): SessionStats {
-  const { bytes, layers } = native.stats()
+  const { bytes, layers, storedBytes } = native.stats()
   peak.bytes = Math.max(peak.bytes, bytes)
   const { promptTokens, promptRows, cached, generated, prefillTokens, decodeSteps, prefill, decode, decide, vision } =
     counters
@@ -73,7 +75,7 @@ export function statsOf(
   return {
     prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached },
     generated: { tokens: generated, proposed: 0, accepted: 0 },
-    kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, layers },
+    kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, storedBytes, layers },
     time: { load: loadTime, vision, prefill, decode, decide },
     tokensPerSecond: { prefill: rate(prefillTokens, prefill), decode: rate(decodeSteps, decode) },
   }

@@ -83,7 +83,7 @@ export function filmRun(name = 'mine, keep 0.5', entries: PlanEntry[] = plan()):
     stats: {
       prompt: { tokens: TOKENS, seen: 90, cached: 0 },
       generated: { tokens: 2, proposed: 0, accepted: 0 },
-      kv: { bytes: 4096, fullBytes: 8192, peakBytes: 8192, layers: [] },
+      kv: { bytes: 4096, fullBytes: 8192, peakBytes: 8192, storedBytes: 0, layers: [] },
       time,
       tokensPerSecond: { prefill: 1, decode: 1 },
     },

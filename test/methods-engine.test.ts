@@ -105,6 +105,11 @@ for (const [name, options] of Object.entries(kinds)) {
     ],
     chain: [methods.chain(knorm({ keep: 0.7 }), methods.h2o({ keep: 0.3, every: 0 }))],
     'layers and cache': [methods.fastv({ keep: 0.5 }), methods.snapkv({ window: 4, keep: 0.4 })],
+    outputAware: [
+      methods.pyramidDrop({ layers: [1, 2, 3], ratios: [0.6, 0.4, 0.2], positions: 'keep' }),
+      methods.outputAware({ from: 1 }),
+    ],
+    protect: [methods.protect([3, 30, 31, 45], methods.h2o({ keep: { tokens: 12 }, every: 0 }))],
     'layers and cache, repack': [
       methods.pyramidDrop({ layers: [2], ratios: [0.5] }),
       methods.streamingLlm({ keep: 0.3, every: 0 }),
@@ -159,7 +164,10 @@ for (const [name, options] of Object.entries(kinds)) {
       llmDrop: () => methods.llmDrop({ layers: [] }),
       'random in layers': () => methods.random({ acts: 'layers', keep: 1 }),
     }
-    for (const { name } of methods.list()) make[name] ??= () => methods[name as 'snapkv']({ keep: 1 })
+    for (const { name, options } of methods.list())
+      if ('keep' in options) make[name] ??= () => methods[name as 'snapkv']({ keep: 1 })
+    make.outputAware = () => methods.outputAware()
+    make.protect = () => methods.protect([1, 7], methods.snapkv({ keep: 1 }))
     for (const kv of ['f16', 'f32'] as const) {
       const expected = await result([], kv)
       for (const [said, method] of Object.entries(make)) {

@@ -7,7 +7,8 @@ import { ACTS, defaultOf, paperOf } from './methods.js'
 const titles = (...all: string[]) => all.map((title) => ({ title }))
 
 function link(info: MethodInfo): string {
-  return info.paper === '' ? '' : `[${paperOf(info)}](https://arxiv.org/abs/${info.paper})`
+  const { address, said } = paperOf(info)
+  return address ? `[${said}](${address})` : said
 }
 
 export function methodTable(list: readonly MethodInfo[]): string {

@@ -15,8 +15,11 @@ export const ACTS: Readonly<Record<MethodInfo['acts'], string>> = {
   probe: 'nowhere: it looks and reports',
 }
 
-export function paperOf({ paper }: MethodInfo): string {
-  return paper === '' ? '' : `arXiv ${paper}`
+/** Where a paper came out, and its address where that is arXiv. */
+export function paperOf({ paper }: MethodInfo): { said: string; address?: string } {
+  return /^\d{4}\.\d+$/.test(paper)
+    ? { said: `arXiv ${paper}`, address: `https://arxiv.org/abs/${paper}` }
+    : { said: paper }
 }
 
 export function defaultOf(value: unknown): string {
@@ -48,7 +51,7 @@ Usage: tokensieve methods [NAME] [--json]`,
 }
 
 function printTable(list: readonly MethodInfo[], io: Io): void {
-  const columns = ['method', 'acts on', 'arXiv', ''].map((title) => ({ title }))
+  const columns = ['method', 'acts on', 'paper', ''].map((title) => ({ title }))
   const head = plainTable(
     columns,
     list.map((info) => [info.name, info.acts, info.paper]),
@@ -70,7 +73,8 @@ function printPage(info: MethodInfo, io: Io): void {
     `${paint('dim', title.padEnd(10))}${wrap(text, width, ' '.repeat(10)).trimStart()}\n`
   io.out.write(`${paint('bold', info.name)}\n${wrap(info.title, width)}\n\n`)
   io.out.write(section('acts', ACTS[info.acts]))
-  if (info.paper !== '') io.out.write(section('paper', `https://arxiv.org/abs/${info.paper}`))
+  const { address, said } = paperOf(info)
+  if (said !== '') io.out.write(section('paper', address ?? said))
   io.out.write(section('shell', `--method ${info.name}${exampleOf(info)}`))
   const rows = Object.entries(info.options).map(([name, option]) => [name, defaultOf(option.default)])
   const [titles = '', ...lines] = plainTable([{ title: 'option' }, { title: 'default' }], rows)

@@ -2,7 +2,7 @@
 import { keepsAll } from '../budget.js'
 import { type Definition, defineMethod, type LookAsked, type MethodFactory } from './define.js'
 import { allLayers, type Grant } from './grant.js'
-import type { Acts, CacheNeed, CacheSeen, Decision, Fold, Ranking, Rule, Seen, Shape } from './method.js'
+import type { Acts, CacheNeed, CacheSeen, Decision, Fold, Match, Ranking, Rule, Seen, Shape } from './method.js'
 import { type Declared, keep, type Values } from './options.js'
 import { type Protected, selectRows } from './select.js'
 
@@ -20,9 +20,10 @@ export interface CacheDefinition<D extends Declared> {
   protect?(options: Values<D>, budget: number, rows: number): Protected
   /** Spreads the budgets anew over the heads of a layer; `seen` says which layer, for those that spread over layers too. */
   allocate?(heads: readonly HeadRows[], options: Values<D>, seen: CacheSeen): readonly number[]
-  /** What the rows of a head that go leave to those that stay; keys and sizes: see Folding. */
+  /** What the rows of a head that go leave to those that stay, or which of them look for one like them; keys and sizes: see Folding. */
   readonly folding?: {
-    fold(seen: CacheSeen, head: HeadKept, options: Values<D>): Fold
+    fold?(seen: CacheSeen, head: HeadKept, options: Values<D>): Fold
+    match?(seen: CacheSeen, head: HeadKept, options: Values<D>): Match
     readonly keys?: boolean
     readonly sizes?: boolean
   }
@@ -53,6 +54,7 @@ export interface HeadKept {
 interface Extras {
   allocate?(heads: readonly HeadRows[], seen: CacheSeen): readonly number[]
   fold?(seen: CacheSeen, head: HeadKept): Fold
+  match?(seen: CacheSeen, head: HeadKept): Match
   readonly keys?: boolean | undefined
   readonly sizes?: boolean | undefined
 }
@@ -84,10 +86,14 @@ export function cacheMethod<const D extends Declared>(
     decide(seen, options, grant) {
       const own = options as Values<D>
       if (seen.at === 'session') return spec.rule ? standing(seen.shape, grant, spec.rule(own)) : []
-      const { allocate, folding } = spec
+      const { allocate } = spec
+      const { fold, keys, match, sizes } = spec.folding ?? {}
       return evict(seen, grant, rank(own), {
         ...(allocate && { allocate: (heads, at) => allocate(heads, own, at) }),
-        ...(folding && { fold: (at, head) => folding.fold(at, head, own), keys: folding.keys, sizes: folding.sizes }),
+        ...(fold && { fold: (at, head) => fold(at, head, own) }),
+        ...(match && { match: (at, head) => match(at, head, own) }),
+        keys,
+        sizes,
       })
     },
   }
@@ -144,18 +150,19 @@ export function evict(
   seen: Seen,
   grant: Grant,
   ranking: Ranking,
-  { allocate, fold, keys, sizes }: Extras = {},
+  { allocate, fold, keys, match, sizes }: Extras = {},
 ): Decision | null {
   if (seen.at !== 'prompt' && seen.at !== 'decode') return null
   const scores: ArrayLike<number>[] = []
   const rows = heads(seen.shape).map((head) => {
     const budget = grant.rows(seen, head)
-    const count = seen.sources(head).length
+    const sources = seen.sources(head)
+    const { length } = sources
     return {
-      rows: count,
-      budget: keepsAll(grant.keep(seen.shape, seen.layer, head)) ? count : budget,
-      safe: ranking.protect(count, budget),
-      scores: () => (scores[head] ??= ranking.score(seen, head, budget)),
+      rows: length,
+      budget: keepsAll(grant.keep(seen.shape, seen.layer, head)) ? length : budget,
+      safe: withRoom(ranking.protect(length, budget), sources, budget, seen.safe),
+      scores: () => (scores[head] ??= lifted(ranking.score(seen, head, budget), sources, seen.safe)),
     }
   })
   const budgets = allocate?.(rows, seen) ?? rows.map(({ budget }) => budget)
@@ -167,11 +174,29 @@ export function evict(
     for (let i = 0; i < named.length; i++) named[i] = sources[kept[i] as number] as number
     return named
   })
-  const folds =
-    fold &&
-    places.map((kept, h) =>
-      fold(seen, { head: h, kept, rows: rows[h]?.rows ?? 0, scores: rows[h]?.scores ?? (() => []) }),
-    )
-  const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead, ...(folds && { folds, keys, sizes }) }
+  const chosen = (kept: Int32Array, h: number): HeadKept => {
+    return { head: h, kept, rows: rows[h]?.rows ?? 0, scores: rows[h]?.scores ?? (() => []) }
+  }
+  const folding = {
+    ...(fold && { folds: places.map((kept, h) => fold(seen, chosen(kept, h))) }),
+    ...(match && { matches: places.map((kept, h) => match(seen, chosen(kept, h))) }),
+    ...((fold ?? match) && { keys, sizes }),
+  }
+  const decision: Decision = { action: 'evict', layer: seen.layer, keptPerHead, ...folding }
   return scores.length > 0 ? { ...decision, scores: rows.map((_, h) => scores[h] ?? []) } : decision
+}
+
+/** What a method protects, with room for tokens that are safe: newest rows but one give way to them. */
+function withRoom(own: Protected, sources: Int32Array, budget: number, safe: CacheSeen['safe']): Protected {
+  if (safe === undefined) return own
+  const between = sources.subarray(own.sinks, Math.max(own.sinks, sources.length - own.recent))
+  const count = between.reduce((sum, source) => sum + Number(safe.has(source)), 0)
+  const recent = Math.max(Math.min(own.recent, 1), Math.min(own.recent, budget - own.sinks - count))
+  return count === 0 ? own : { sinks: own.sinks, recent }
+}
+
+/** Scores by which rows of tokens that are safe stay before all others. */
+function lifted(scores: ArrayLike<number>, sources: Int32Array, safe: CacheSeen['safe']): ArrayLike<number> {
+  if (safe === undefined) return scores
+  return Float64Array.from(scores, (score, place) => (safe.has(sources[place] as number) ? Number.MAX_VALUE : score))
 }

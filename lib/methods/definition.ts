@@ -8,7 +8,7 @@ import type { Declared, Values } from './options.js'
 export interface Definition<D extends Declared> {
   readonly name: string
   readonly title?: string
-  /** arXiv id of the source. */
+  /** arXiv id of the source, or where it came out. */
   readonly paper?: string
   readonly acts: Acts | ((options: Values<D>) => Acts)
   /** Options with their defaults: plain values, or {@link Option}s with a check of their own. One called `keep` is the budget. */

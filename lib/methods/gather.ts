@@ -1,14 +1,15 @@
 // What was observed of some rows, of those of them that are left.
 import type { Crop, VisionWhat } from './method.js'
 
-/** Places of `kept` in `sources`, both ascending. */
+/** Places of those of `kept` that are among `sources`, both ascending. */
 export function placesOf(sources: Int32Array, kept: ArrayLike<number>): Int32Array {
   const places = new Int32Array(kept.length)
-  for (let i = 0, place = 0; i < kept.length; i++, place++) {
-    while (place < sources.length && sources[place] !== kept[i]) place++
-    places[i] = place
+  let filled = 0
+  for (let i = 0, place = 0; i < kept.length; i++) {
+    while (place < sources.length && (sources[place] as number) < (kept[i] as number)) place++
+    if (sources[place] === kept[i]) places[filled++] = place
   }
-  return places
+  return places.subarray(0, filled)
 }
 
 /** Lines of [rows × size] values, whatever the size. */

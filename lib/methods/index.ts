@@ -1,11 +1,14 @@
 // The list of methods. A new one is one line here.
 import { adaKvOver } from './cache/ada-kv.js'
+import { camOver } from './cache/cam.js'
 import { chunkKvOver } from './cache/chunk-kv.js'
+import { reweavingOver } from './cache/contextual-memory-reweaving.js'
 import { ems } from './cache/ems.js'
 import { expectedAttention } from './cache/expected-attention.js'
 import { h2o } from './cache/h2o.js'
 import { keyDiff } from './cache/key-diff.js'
 import { lagKv } from './cache/lag-kv.js'
+import { outputAware } from './cache/output-aware.js'
 import { pyramidKvOver } from './cache/pyramid-kv.js'
 import { random } from './cache/random.js'
 import { razorAttention } from './cache/razor-attention.js'
@@ -40,10 +43,13 @@ import { every } from './wrap/every.js'
 import { guard } from './wrap/guard.js'
 import { onLayers } from './wrap/on-layers.js'
 import { type KeepTable, perHead, perLayer } from './wrap/per-layer.js'
+import { protect } from './wrap/protect.js'
 
 const adaKv = adaKvOver(snapkv())
 const pyramidKv = pyramidKvOver(snapkv())
 const chunkKv = chunkKvOver(snapkv())
+const cam = camOver(recent())
+const contextualMemoryReweaving = reweavingOver(snapkv())
 
 const named = {
   vtcCls,
@@ -72,14 +78,17 @@ const named = {
   chunkKv,
   expectedAttention,
   ems,
+  cam,
   razorAttention,
   keyDiff,
   lagKv,
+  contextualMemoryReweaving,
+  outputAware,
   random,
   recent,
 }
 
-const wrappers = { perLayer, perHead, onLayers, chain, every, guard }
+const wrappers = { perLayer, perHead, onLayers, chain, every, guard, protect }
 
 /** `methods.<name>(options)` describes a method; wrappers take methods; `list()` tells what there is. */
 export const methods = Object.freeze({
@@ -97,6 +106,7 @@ const makers = new Map<string, Maker>([
   ['onLayers', ({ layers, method }: Packed) => onLayers(layers as readonly [number, number], method as MethodLike)],
   ['chain', ({ methods: inside }: Packed) => chain(...(inside as MethodLike[]))],
   ['plan', ({ plan }: Packed) => methodFromPlan(plan)],
+  ['protect', ({ method, tokens }: Packed) => protect(tokens as readonly number[], method as MethodLike)],
   ['guard', ({ maxDropped, method }: Packed) => guard(method as MethodLike, maxDropped as number)],
   ['every', ({ n, method }: Packed) => every(n as number, method as MethodLike)],
 ] as [string, Maker][])
@@ -122,6 +132,7 @@ export {
   type MethodFactory,
   type MethodLike,
 } from './define.js'
+export { foldOfMatch } from './matches.js'
 export type * from './method.js'
 export { type PackedMethod, packMethod } from './pack.js'
 export { methodFromPlan } from './replay.js'

@@ -166,6 +166,10 @@ export interface CacheSeen {
   readonly step: number
   /** Tokens so far, dropped and evicted ones included: what a share is taken of. */
   readonly tokens: number
+  /** Tokens whose rows stay in every head as long as its budget has room for them: what `protect` holds. */
+  readonly safe?: ReadonlySet<number> | undefined
+  /** Tokens of the call that a layer method has dropped on their way through the layers, ascending. */
+  gone(): Int32Array
   sources(head: number): Int32Array
   /** [rows]: mean over the group's query heads, summed over the looked rows. */
   attention(head: number): Float32Array
@@ -177,6 +181,9 @@ export interface CacheSeen {
   /** [rows × headSize], as cached. */
   keys(head: number): Float32Array
   values(head: number): Float32Array
+  /** Tokens whose rows are set aside, ascending; with `storedValues` [rows × headSize]. */
+  stored(head: number): Int32Array
+  storedValues(head: number): Float32Array
 }
 
 export interface SessionSeen {
@@ -187,16 +194,32 @@ export interface SessionSeen {
 export type Seen = SessionSeen | VisionSeen | LayerSeen | CacheSeen
 
 /**
- * Rows that go fold into rows that stay, one {@link Fold} a KV head: their values, with `keys` their keys too. With `sizes` the row becomes the mean of what folds, weighted by
+ * Rows of a head that go and look among rows that stay for the one most like them, keys and values together (the product of both cosines, each 0 where it is negative; of equals the
+ * lower one). Where it is `least` alike or more they fold into it: its value becomes the mean, weighted by `mass`. Native finds them before anything is applied; the plan holds the
+ * {@link Fold} that comes of it.
+ */
+export interface Match {
+  readonly from: ArrayLike<number>
+  readonly into: ArrayLike<number>
+  readonly mass: { readonly from: ArrayLike<number>; readonly into: ArrayLike<number> }
+  readonly least: number
+}
+
+/**
+ * Rows that go fold into rows that stay, one {@link Fold} or one {@link Match} a KV head: their values, with `keys` their keys too. With `sizes` the row becomes the mean of what folds, weighted by
  * weights times the tokens that each row holds, and then counts in attention as all of these tokens (log of their number is added to its score).
  */
 export interface Folding {
   readonly folds?: readonly Fold[]
+  readonly matches?: readonly Match[]
   readonly keys?: boolean | undefined
   readonly sizes?: boolean | undefined
 }
 
-/** What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. `method`: who decided, where a wrapper passes it on. */
+/**
+ * What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. storedPerHead: rows that are set aside from now on instead
+ * of going for good; with it keptPerHead may name rows that were set aside before, which come back. `method`: who decided, where a wrapper passes it on.
+ */
 export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
   | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
@@ -212,6 +235,7 @@ export type Decision = { method?: string } & (
       scores?: ArrayLike<number>
     }
   | ({ action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[] } & Folding & {
+        storedPerHead?: readonly ArrayLike<number>[]
         scores?: readonly ArrayLike<number>[]
       })
   | { action: 'rule'; layer: number; rule: Rule }

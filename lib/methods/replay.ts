@@ -10,7 +10,7 @@ import { visionPlace } from './tower.js'
 export function methodFromPlan(plan: unknown): Method {
   const entries = parsePlan(plan)
   const all = (fits: (entry: PlanEntry) => boolean) => entries.length > 0 && entries.every(fits)
-  const acts = all(isOfPatches) ? 'vision' : entries.every(({ action }) => action === 'evict') ? 'cache' : 'layers'
+  const acts = all(isOfPatches) ? 'vision' : entries.every(isOfCache) ? 'cache' : 'layers'
   const definition = {
     name: 'plan',
     acts,
@@ -82,6 +82,10 @@ function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
   return decisions
 }
 
+function isOfCache({ action }: PlanEntry): boolean {
+  return action === 'evict' || action === 'restore'
+}
+
 function placeOf({ action, layer, step }: PlanEntry): string {
   return `'${action}' at step ${step}, layer ${layer},`
 }
@@ -133,11 +137,15 @@ function decisionOf({
   positions = 'keep',
   rule,
   sizes,
+  storedPerHead,
   what,
 }: PlanEntry): Decision {
   if (rule) return { action: 'rule', layer, rule, method }
   if (what) return { action: 'skip', layer, what, method }
-  if (keptPerHead) return { action: 'evict', layer, keptPerHead, ...(folds && { folds, keys, sizes }), method }
+  if (keptPerHead) {
+    const aside = storedPerHead && { storedPerHead }
+    return { action: 'evict', layer, keptPerHead, ...aside, ...(folds && { folds, keys, sizes }), method }
+  }
   if (into) return { action: 'merge', layer, into, positions, method }
   return { action: 'drop', layer, kept: kept ?? [], positions, method }
 }

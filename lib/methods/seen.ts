@@ -38,6 +38,7 @@ export function after(seen: Seen, decision: Decision): Seen {
   if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, holders(seen, decision.into))
   if ((seen.at === 'prompt' || seen.at === 'decode') && decision.action === 'evict') {
     const places = onceEach((head) => placesOf(seen.sources(head), decision.keptPerHead[head] ?? []))
+    // Rows that come back are not there yet: nobody saw them.
     return perHead(seen, (values, head) => gather(values, places(head), seen.sources(head).length))
   }
   return seen
@@ -129,13 +130,15 @@ function patches(seen: VisionSeen, { sources, sizes, read }: PatchRows): VisionS
 type Read = <A extends Float32Array | Int32Array>(values: A, head: number) => A
 
 function perHead(seen: CacheSeen, read: Read): CacheSeen {
-  const { at, layer, shape, step, tokens } = seen
+  const { at, layer, safe, shape, step, tokens } = seen
   return {
     at,
     layer,
+    safe,
     shape,
     step,
     tokens,
+    gone: once(() => seen.gone()),
     sources: onceEach((head) => read(seen.sources(head), head)),
     attention: onceEach((head) => read(seen.attention(head), head)),
     columnSums: onceEach((head) => read(seen.columnSums(head), head)),
@@ -143,6 +146,8 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
     keyNorms: onceEach((head) => read(seen.keyNorms(head), head)),
     keys: onceEach((head) => read(seen.keys(head), head)),
     values: onceEach((head) => read(seen.values(head), head)),
+    stored: onceEach((head) => seen.stored(head)),
+    storedValues: onceEach((head) => seen.storedValues(head)),
   }
 }
 

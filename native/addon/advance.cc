@@ -182,7 +182,7 @@ Folds read_folds(const Napi::Object& action) {
 
 }  // namespace
 
-// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head], folds } | { commit: true }.
+// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head], folds, stored: [rows a head] } | { commit: true }.
 Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
   const Napi::Array list = info[1].As<Napi::Array>();
@@ -212,9 +212,12 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
         flush();
         break;
       }
-      evictions.push_back({layer, {}, read_folds(o)});
+      evictions.push_back({layer, {}, read_folds(o), {}});
       for (uint32_t h = 0; h < heads.Length(); h++)
         evictions.back().kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
+      const Napi::Array aside = o.Get("stored").IsArray() ? o.Get("stored").As<Napi::Array>() : Napi::Array();
+      for (uint32_t h = 0; !aside.IsEmpty() && h < aside.Length(); h++)
+        evictions.back().stored.push_back(copy_of<int32_t>(aside.Get(h), "stored"));
     } else {
       actions->push_back([](Session& s) { s.commit(); });
     }
@@ -279,6 +282,12 @@ Napi::Value JsModel::probe_keys(const Napi::CallbackInfo& info) {
   const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
   return look(info, [=](Stage& stage, Session& s) { return stage.probe_keys(s, layer); });
 }
+static Napi::Value partners_of(Napi::Env env, const Stage::Partners& found) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("partner", copy_array(env, found.partner));
+  o.Set("similarity", copy_array(env, found.similarity));
+  return o;
+}
 Napi::Value JsModel::probe_partners(const Napi::CallbackInfo& info) {
   const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
   std::vector<int32_t> places = need_places(info, 2, "places");
@@ -286,11 +295,46 @@ Napi::Value JsModel::probe_partners(const Napi::CallbackInfo& info) {
   return work_on<Stage::Partners>(
       info,
       [layer, places = std::move(places)](Stage& stage, Session& s) { return stage.probe_partners(s, layer, places); },
-      [](Napi::Env env, Stage::Partners& found) -> Napi::Value {
-        Napi::Object o = Napi::Object::New(env);
-        o.Set("partner", copy_array(env, found.partner));
-        o.Set("similarity", copy_array(env, found.similarity));
-        return o;
+      [](Napi::Env env, Stage::Partners& found) { return partners_of(env, found); });
+}
+// match(session, [{ layer, heads: [{ from, into }] }]): [{ partner, similarity } a head] a layer
+Napi::Value JsModel::match(const Napi::CallbackInfo& info) {
+  if (!info[1].IsArray()) wrong(info.Env(), "wanted", "an array");
+  const Napi::Array list = info[1].As<Napi::Array>();
+  const Config& config = get(info.Env()).config;
+  std::vector<std::pair<int, std::vector<Stage::Match>>> wanted;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Object o = need_object(list.Get(i), "wanted");
+    const Napi::Array heads = need_object(o.Get("heads"), "heads").As<Napi::Array>();
+    if (!heads.IsArray() || heads.Length() != static_cast<uint32_t>(config.kv_heads))
+      wrong(info.Env(), "heads", "an entry for each KV head");
+    wanted.emplace_back(need_int(o.Get("layer"), "layer", 0, config.layers - 1), std::vector<Stage::Match>());
+    for (uint32_t h = 0; h < heads.Length(); h++) {
+      const Napi::Object head = need_object(heads.Get(h), "heads");
+      wanted.back().second.push_back(
+          {copy_of<int32_t>(head.Get("from"), "from"), copy_of<int32_t>(head.Get("into"), "into")});
+    }
+  }
+  using Found = std::vector<std::vector<Stage::Partners>>;
+  return work_on<Found>(
+      info,
+      [wanted = std::move(wanted)](Stage& stage, Session& s) {
+        Found found;
+        for (const auto& [layer, heads] : wanted) {
+          found.emplace_back();
+          for (size_t h = 0; h < heads.size(); h++)
+            found.back().push_back(stage.match(s, layer, static_cast<int>(h), heads[h]));
+        }
+        return found;
+      },
+      [](Napi::Env env, Found& found) -> Napi::Value {
+        Napi::Array layers = Napi::Array::New(env, found.size());
+        for (uint32_t l = 0; l < found.size(); l++) {
+          Napi::Array heads = Napi::Array::New(env, found[l].size());
+          for (uint32_t h = 0; h < found[l].size(); h++) heads.Set(h, partners_of(env, found[l][h]));
+          layers.Set(l, heads);
+        }
+        return layers;
       });
 }
 Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {

@@ -26,6 +26,7 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceMethod<&JsModel::probe>("probe"),
                          InstanceMethod<&JsModel::probe_keys>("probeKeys"),
                          InstanceMethod<&JsModel::probe_partners>("probePartners"),
+                         InstanceMethod<&JsModel::match>("match"),
                          InstanceMethod<&JsModel::probe_rows>("probeRows"),
                          InstanceMethod<&JsModel::close>("close"),
                      });

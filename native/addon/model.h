@@ -37,6 +37,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value probe_keys(const Napi::CallbackInfo& info);
   Napi::Value probe_partners(const Napi::CallbackInfo& info);
   Napi::Value probe_rows(const Napi::CallbackInfo& info);
+  Napi::Value match(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   // Work on one session, off the event loop, while it takes no other call.

@@ -98,6 +98,8 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::cache_keys>("cacheKeys"),
                          InstanceMethod<&JsSession::cache_values>("cacheValues"),
                          InstanceMethod<&JsSession::cache_key_norms>("cacheKeyNorms"),
+                         InstanceMethod<&JsSession::stored_sources>("storedSources"),
+                         InstanceMethod<&JsSession::stored_values>("storedValues"),
                          InstanceMethod<&JsSession::set_rule>("setRule"),
                          InstanceMethod<&JsSession::truncate>("truncate"),
                          InstanceMethod<&JsSession::reset>("reset"),
@@ -231,6 +233,18 @@ Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
   return norms;
 }
 
+Napi::Value JsSession::stored_sources(const Napi::CallbackInfo& info) {
+  return copy_array(info.Env(), idle(info.Env()).cache().stored(layer(info[0]), head(info[1])));
+}
+Napi::Value JsSession::stored_values(const Napi::CallbackInfo& info) {
+  Session& s = idle(info.Env());
+  const int l = layer(info[0]), h = head(info[1]);
+  Napi::Float32Array out = Napi::Float32Array::New(
+      info.Env(), s.cache().stored(l, h).size() * static_cast<size_t>(s.model().config.head_size));
+  s.read_stored(kernels::Side::values, l, h, out.Data());
+  return out;
+}
+
 void JsSession::set_rule(const Napi::CallbackInfo& info) {
   idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1]));
 }
@@ -282,6 +296,7 @@ Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
     layers.Set(static_cast<uint32_t>(l), layer);
   }
   out.Set("bytes", static_cast<double>(s.cache().bytes()));
+  out.Set("storedBytes", static_cast<double>(s.cache().stored_bytes()));
   const CacheShape& shape = s.cache().shape();
   const kernels::Backend& b = *s.model().backend;
   out.Set("rowBytes", static_cast<double>(b.page_bytes(kernels::Side::keys, shape.keys, shape.head_size) +

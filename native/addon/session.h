@@ -45,6 +45,8 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   Napi::Value cache_keys(const Napi::CallbackInfo& info);
   Napi::Value cache_values(const Napi::CallbackInfo& info);
   Napi::Value cache_key_norms(const Napi::CallbackInfo& info);
+  Napi::Value stored_sources(const Napi::CallbackInfo& info);
+  Napi::Value stored_values(const Napi::CallbackInfo& info);
   Napi::Float32Array cache_side(const Napi::CallbackInfo& info, kernels::Side side);
   void set_rule(const Napi::CallbackInfo& info);
   void truncate(const Napi::CallbackInfo& info);

@@ -116,10 +116,10 @@ Fold located(Fold fold, const std::vector<int32_t>& rows, const std::vector<int3
 
 void Session::evict(const std::vector<Eviction>& layers) {
   const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
-  std::vector<std::vector<int32_t>> index;  // of all heads of all layers
+  std::vector<std::vector<int32_t>> index;  // of all heads of all layers; empty where rows are set aside or come back
   std::vector<Fold> folds;                  // the same; empty where nothing folds
   for (const Eviction& e : layers) {
-    if (e.kept.size() != heads)
+    if (e.kept.size() != heads || (!e.stored.empty() && e.stored.size() != heads))
       throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(heads) + " KV heads, got " +
                                   std::to_string(e.kept.size()));
     if (!e.folds.heads.empty() && e.folds.heads.size() != heads)
@@ -127,8 +127,11 @@ void Session::evict(const std::vector<Eviction>& layers) {
     for (size_t h = 0; h < e.folds.heads.size(); h++)
       folds.push_back(located(e.folds.heads[h], cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h]));
     folds.resize(index.size() + heads);
-    for (size_t h = 0; h < heads; h++)
-      index.push_back(places(cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h], "cache rows"));
+    for (size_t h = 0; h < heads; h++) {
+      const std::vector<int32_t>& source = cache_->head(e.layer, static_cast<int>(h)).source;
+      index.push_back(e.stored.empty() ? places(source, e.kept[h], "cache rows") : std::vector<int32_t>());
+    }
+    if (!e.stored.empty()) cache_->open_store();
   }
   evicted_ = true;
   std::atomic<bool> failed{false};
@@ -138,10 +141,15 @@ void Session::evict(const std::vector<Eviction>& layers) {
     const std::vector<int32_t>& rows = index[static_cast<size_t>(i)];
     const Eviction& e = layers[static_cast<size_t>(i) / heads];
     const int h = i % static_cast<int>(heads);
-    if (static_cast<int>(rows.size()) == cache_->rows(e.layer, h)) return;
+    const size_t head = static_cast<size_t>(h);
+    if (e.stored.empty() && static_cast<int>(rows.size()) == cache_->rows(e.layer, h)) return;
     try {
       cache_->fold(e.layer, h, folds[static_cast<size_t>(i)], e.folds.keys, e.folds.sizes);
-      cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
+      if (e.stored.empty()) {
+        cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
+      } else {
+        cache_->exchange(e.layer, h, e.kept[head], e.stored[head]);
+      }
     } catch (...) {
       if (!failed.exchange(true)) first = std::current_exception();
     }

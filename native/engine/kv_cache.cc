@@ -85,6 +85,9 @@ void KvCache::publish(size_t head) noexcept {
   const Head& h = heads_[head];
   counts_[head].rows.store(h.keys.rows(), std::memory_order_relaxed);
   counts_[head].bytes.store(h.keys.bytes() + h.values.bytes() + table_bytes(h.table), std::memory_order_relaxed);
+  if (stored_.empty()) return;
+  const Head& s = stored_[head];
+  counts_[head].stored.store(s.keys.bytes() + s.values.bytes() + table_bytes(s.table), std::memory_order_relaxed);
 }
 
 // ---- growing ----------------------------------------------------------------------------------------------------
@@ -228,19 +231,21 @@ void KvCache::remove_first(int layer, int head, int n) noexcept {
   publish(i);
 }
 
+void KvCache::cut_head(Head& head, int tokens) noexcept {
+  HeadRows& table = head.table;
+  const size_t rows =
+      static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
+  if (rows == table.source.size()) return;
+  cut(table.source, rows);
+  cut(table.size, rows);
+  cut(table.mass, rows);
+  head.keys.truncate(static_cast<int>(rows));
+  head.values.truncate(static_cast<int>(rows));
+}
+
 void KvCache::truncate(int tokens) noexcept {
-  for (size_t i = 0; i < heads_.size(); i++) {
-    HeadRows& table = heads_[i].table;
-    const size_t rows =
-        static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
-    if (rows == table.source.size()) continue;
-    cut(table.source, rows);
-    cut(table.size, rows);
-    cut(table.mass, rows);
-    heads_[i].keys.truncate(static_cast<int>(rows));
-    heads_[i].values.truncate(static_cast<int>(rows));
-    publish(i);
-  }
+  for (Head& head : stored_) cut_head(head, tokens);
+  for (size_t i = 0; i < heads_.size(); i++) cut_head(heads_[i], tokens), publish(i);
 }
 
 void KvCache::give_back() noexcept {
@@ -306,8 +311,9 @@ std::unique_ptr<KvCache> KvCache::clone() const {
   try {
     auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.backend);
     {
-      std::vector<Head> heads(heads_);
+      std::vector<Head> heads(heads_), stored(stored_);
       twin->heads_.swap(heads);
+      twin->stored_.swap(stored);
     }  // the twin's first heads end before the formats that they point to
     twin->formats_ = formats_;
     for (size_t i = 0; i < heads_.size(); i++) twin->publish(i);
@@ -320,6 +326,7 @@ std::unique_ptr<KvCache> KvCache::clone() const {
 void KvCache::swap(KvCache& other) noexcept {
   formats_.swap(other.formats_);
   heads_.swap(other.heads_);
+  stored_.swap(other.stored_);
   for (size_t i = 0; i < heads_.size(); i++) publish(i), other.publish(i);
 }
 
@@ -332,7 +339,7 @@ size_t KvCache::layer_bytes(int layer) const noexcept {
 size_t KvCache::bytes() const noexcept {
   size_t sum = 0;
   for (int l = 0; l < shape_.layers; l++) sum += layer_bytes(l);
-  return sum;
+  return sum + stored_bytes();
 }
 
 size_t page_allocator_bytes() noexcept { return page_counts().held; }

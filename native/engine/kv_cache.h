@@ -84,6 +84,15 @@ class KvCache {
   // asked (throws Error(unsupported) where a kivi group would have to change). sizes: it becomes the mean instead,
   // weighted by weights times sizes, and stands for the rows that it holds too.
   void fold(int layer, int head, const Fold& fold, bool keys, bool sizes);
+  // Rows that are set aside leave what attention reads and can come back bit for bit. After it the head holds exactly the
+  // rows `kept` and has set aside exactly `stored`: sources, ascending, apart, each of a row that is here or there. All
+  // other rows are gone. Throws Error(plan) for a source that is in neither, Error(unsupported) where rows of two types
+  // stand side by side (quantized ones and float ones), out_of_memory; nothing has changed then.
+  void open_store();  // before the first exchange, which different heads may do at once; throws out_of_memory
+  void exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored);
+  const std::vector<int32_t>& stored(int layer, int head) const noexcept;  // sources of what is set aside
+  void read_stored(kernels::Side side, int layer, int head, float* out) const noexcept;  // f32 [rows][head_size]
+  size_t stored_bytes() const noexcept;  // of bytes()
   // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31
   // rows move within the page. Neighbouring pages that fit together become one. Without memory for the copy of a shared
   // page the row still goes, only the page stays.
@@ -108,7 +117,7 @@ class KvCache {
   std::unique_ptr<KvCache> clone() const;  // shares all pages; throws Error(out_of_memory)
   void swap(KvCache& other) noexcept;  // rollback: snapshot = clone(), on failure swap back. Of one shape only
 
-  size_t bytes() const noexcept;  // pages this cache refers to, shared ones included, plus row tables
+  size_t bytes() const noexcept;  // pages this cache refers to, shared ones included, plus row tables, plus what is set aside
   size_t layer_bytes(int layer) const noexcept;
   void give_back() noexcept;  // after evictions: free pages of partly used slabs go back to the system
 
@@ -131,13 +140,14 @@ class KvCache {
   };
   struct Counts {  // what other threads may read
     std::atomic<int> rows{0};
-    std::atomic<size_t> bytes{0};
+    std::atomic<size_t> bytes{0}, stored{0};
   };
   size_t at(int layer, int head) const noexcept {
     return static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(head);
   }
   void publish(size_t head) noexcept;
   void reserve_head(Head& head, int n, bool sized);
+  static void cut_head(Head& head, int tokens) noexcept;
   static void append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept;
   static void remove_entries(HeadRows& table, int index, int n) noexcept;
   class Reader;
@@ -149,6 +159,7 @@ class KvCache {
   std::shared_ptr<const Formats> formats_;  // its address is in every side: forks share it
   PageAllocator::Handle pages_;
   std::vector<Head> heads_;  // [layers][kv_heads]
+  std::vector<Head> stored_;  // the same, or empty where nothing was ever set aside
   std::unique_ptr<Counts[]> counts_;  // the same; stays where it is when contents are swapped
 };
 

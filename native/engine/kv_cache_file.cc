@@ -2,6 +2,7 @@
 //   "TSKV", u32 layers, kv_heads, head_size, keys, values (DType), sinks, recent, residual, u8 holds [layers]
 //   for each head of each layer that holds rows:
 //     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
+//   the same of the rows that are set aside, where there are any: u32 0 for a head that has none
 //   a side: u32 sink rows, u32 packed rows, then the sinks, the packed part, the open part
 //     a part is, where it holds rows, u8 places free at its front, then its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
 //     scales belong to them:
@@ -205,6 +206,9 @@ void KvCache::save(std::string* out) const {
   for (int l = 0; l < shape_.layers; l++) {
     for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i]);
   }
+  for (int l = 0; l < shape_.layers; l++) {
+    for (size_t i = at(l, 0); !stored_.empty() && holds(l) && i < at(l + 1, 0); i++) write_head(writer, stored_[i]);
+  }
 }
 
 void KvCache::read_head(Reader& in, Head& head, int tokens) {
@@ -245,6 +249,13 @@ std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const 
     for (int l = 0; l < shape.layers; l++) {
       for (size_t i = cache->at(l, 0); cache->holds(l) && i < cache->at(l + 1, 0); i++) {
         cache->read_head(in, cache->heads_[i], tokens);
+        cache->publish(i);
+      }
+    }
+    if (!in.done()) cache->open_store();
+    for (int l = 0; l < shape.layers && !in.done(); l++) {
+      for (size_t i = cache->at(l, 0); cache->holds(l) && i < cache->at(l + 1, 0); i++) {
+        cache->read_head(in, cache->stored_[i], tokens);
         cache->publish(i);
       }
     }

@@ -1,6 +1,7 @@
 // Rows of a head that fold into others before they go.
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "core/error.h"
 #include "engine/kv_cache.h"
@@ -31,23 +32,32 @@ void normalize(const std::vector<float>& sizes, Fold* fold) {
   }
 }
 
-// Rows `targets` (ascending) after the fold: [targets][width].
-std::vector<float> folded(const std::vector<float>& rows, size_t width, const Fold& fold,
-                          const std::vector<int32_t>& targets) {
+std::vector<int32_t> ascending(std::vector<int32_t> rows) {
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  return rows;
+}
+
+size_t place(const std::vector<int32_t>& among, int32_t row) {
+  return static_cast<size_t>(std::lower_bound(among.begin(), among.end(), row) - among.begin());
+}
+
+// Rows `targets` after the fold: [targets][width]. rows: those of `held`, all that the fold names.
+std::vector<float> folded(const std::vector<float>& rows, const std::vector<int32_t>& held, size_t width,
+                          const Fold& fold, const std::vector<int32_t>& targets) {
   std::vector<double> sums(targets.size() * width), own(targets.size(), 1.0);
   for (size_t i = 0; i < fold.from.size(); i++) {
-    const size_t at =
-        static_cast<size_t>(std::lower_bound(targets.begin(), targets.end(), fold.into[i]) - targets.begin());
+    const size_t at = place(targets, fold.into[i]);
     if (fold.from[i] == fold.into[i]) {
       own[at] = static_cast<double>(fold.weight[i]);
       continue;
     }
-    const float* from = rows.data() + static_cast<size_t>(fold.from[i]) * width;
+    const float* from = rows.data() + place(held, fold.from[i]) * width;
     for (size_t d = 0; d < width; d++) sums[at * width + d] += static_cast<double>(fold.weight[i]) * from[d];
   }
   std::vector<float> out(sums.size());
   for (size_t t = 0; t < targets.size(); t++) {
-    const float* row = rows.data() + static_cast<size_t>(targets[t]) * width;
+    const float* row = rows.data() + place(held, targets[t]) * width;
     for (size_t d = 0; d < width; d++) out[t * width + d] = static_cast<float>(own[t] * row[d] + sums[t * width + d]);
   }
   return out;
@@ -72,14 +82,15 @@ void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes
     std::vector<float> before = h.table.size;
     if (before.empty()) before.assign(h.table.source.size(), 1.f);
     if (sizes) normalize(before, &fold);
-    std::vector<int32_t> targets = fold.into;
-    std::sort(targets.begin(), targets.end());
-    targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
-    std::vector<float> rows(static_cast<size_t>(h.keys.rows()) * width);
+    const std::vector<int32_t> targets = ascending(fold.into);
+    std::vector<int32_t> held = fold.from;
+    held.insert(held.end(), targets.begin(), targets.end());
+    held = ascending(std::move(held));
+    std::vector<float> rows(held.size() * width);
     for (KvSide* side : {&h.values, &h.keys}) {
       if (side == &h.keys && !keys) continue;
-      side->read(rows.data());
-      const std::vector<float> merged = folded(rows, width, fold, targets);
+      side->read_some(held.data(), static_cast<int>(held.size()), rows.data());
+      const std::vector<float> merged = folded(rows, held, width, fold, targets);
       for (size_t t = 0; t < targets.size(); t++) side->write(targets[t], merged.data() + t * width, *pages_);
     }
     if (sizes) add_sizes(fold, before, &h.table);
@@ -87,6 +98,18 @@ void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that fold, the system gave none");
   }
   publish(i);
+}
+
+void KvSide::read_some(const int32_t* index, int n, float* out) const noexcept {
+  const size_t width = static_cast<size_t>(format_->head_size);
+  size_t at = 0;
+  int begin = 0;  // of the piece
+  for (int i = 0; i < n; i++, out += width) {
+    for (; index[i] >= begin + pieces_[at].count; at++) begin += pieces_[at].count;
+    kernels::Piece row = pieces_[at];
+    row.first = static_cast<int16_t>(row.first + index[i] - begin), row.count = 1;
+    format_->backend->load_rows(format_->side, format_->head_size, row, out, width);
+  }
 }
 
 void KvSide::write(int row, const float* x, PageAllocator& pages) {

@@ -88,8 +88,16 @@ class KvSide {
   void remove_first(int n, PageAllocator& pages) noexcept;
   KvSide kept(const int32_t* index, int n,
               PageAllocator& pages) const;  // a chain of these rows only; throws as reserve
+  // A chain of rows of this side and of another one of its format, both without a packed part; of each side ascending.
+  // Throws as reserve.
+  struct Pick {
+    bool other;
+    int32_t row;
+  };
+  KvSide picked(const KvSide& other, const std::vector<Pick>& picks, PageAllocator& pages) const;
   void truncate(int rows) noexcept;
   void read(float* out) const noexcept;  // [rows][head_size]
+  void read_some(const int32_t* index, int n, float* out) const noexcept;  // of these rows, ascending: [n][head_size]
   // One row anew: throws Error(unsupported) within a group of kivi keys, which share their scales; out_of_memory.
   void write(int row, const float* x, PageAllocator& pages);
 

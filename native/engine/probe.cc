@@ -158,12 +158,45 @@ std::vector<float> Stage::probe_keys(Session& s, int layer) {
 
 Stage::Partners Stage::probe_partners(Session& s, int layer, const std::vector<int32_t>& places) {
   const std::vector<float> keys = probe_keys(s, layer);
-  const int n = static_cast<int>(places.size()), size = model_->config.head_size;
+  std::vector<int32_t> even, odd;
+  for (size_t i = 0; i < places.size(); i++) (i % 2 == 0 ? even : odd).push_back(places[i]);
+  const float* const side = keys.data();
+  return find_partners(s, {&side, 1}, even, odd);
+}
+
+Stage::Partners Stage::match(Session& s, int layer, int head, const Match& wanted) {
+  const std::vector<int32_t>& source = s.cache().head(layer, head).source;
+  const auto rows = [&](std::vector<int32_t> tokens) {
+    for (int32_t& token : tokens) {
+      const auto at = std::lower_bound(source.begin(), source.end(), token);
+      if (at == source.end() || *at != token)
+        throw Error(Code::plan, "[plan] expected rows of layer " + std::to_string(layer) + " head " +
+                                    std::to_string(head) + ", token " + std::to_string(token) + " has none");
+      token = static_cast<int32_t>(at - source.begin());
+    }
+    return tokens;
+  };
+  if (wanted.from.empty() || wanted.into.empty()) return {};
+  const size_t count = source.size() * static_cast<size_t>(model_->config.head_size);
+  std::vector<float> sides[2] = {std::vector<float>(count), std::vector<float>(count)};
+  s.read(kernels::Side::keys, layer, head, sides[0].data());
+  s.read(kernels::Side::values, layer, head, sides[1].data());
+  const float* const both[] = {sides[0].data(), sides[1].data()};
+  return find_partners(s, {both, 2}, rows(wanted.from), rows(wanted.into));
+}
+
+Stage::Partners Stage::find_partners(Session& s, Sides sides, const std::vector<int32_t>& a,
+                                     const std::vector<int32_t>& b) {
+  kernels::PartnersJob job{};
+  job.sides = sides.count;
+  for (int i = 0; i < sides.count; i++) job.x[i] = sides.rows[i];
+  job.d = model_->config.head_size, job.ldx = static_cast<size_t>(job.d);
+  job.a = a.data(), job.rows = static_cast<int>(a.size());
+  job.b = b.data(), job.columns = static_cast<int>(b.size());
   Team team(model_->threads, &s.stop());
-  Partners found{std::vector<int32_t>((places.size() + 1) / 2), std::vector<float>((places.size() + 1) / 2)};
-  scratch_.need(model_->backend->partners_scratch(n, size, team.size()));
-  model_->backend->partners(keys.data(), static_cast<size_t>(size), size, places.data(), n, found.partner.data(),
-                            found.similarity.data(), scratch_.data(), team);
+  Partners found{std::vector<int32_t>(a.size()), std::vector<float>(a.size())};
+  scratch_.need(model_->backend->partners_scratch(job, team.size()));
+  model_->backend->partners(job, found.partner.data(), found.similarity.data(), scratch_.data(), team);
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
   return found;
 }

@@ -121,10 +121,19 @@ bool Session::embeddable(int row) const {
 
 void Session::read(kernels::Side side, int layer, int head, float* out) const {
   cache_->read(side, layer, head, out);
+  plain(side, cache_->rows(layer, head), out);
+}
+
+void Session::read_stored(kernels::Side side, int layer, int head, float* out) const {
+  cache_->read_stored(side, layer, head, out);
+  plain(side, static_cast<int>(cache_->stored(layer, head).size()), out);
+}
+
+void Session::plain(kernels::Side side, int rows, float* out) const {
   if (!(side == kernels::Side::keys ? options_.hadamard_keys : options_.hadamard_values)) return;
   const int size = model_->config.head_size;
   Team team(1);
-  model_->backend->hadamard(out, static_cast<size_t>(size), cache_->rows(layer, head), 1, size, team);
+  model_->backend->hadamard(out, static_cast<size_t>(size), rows, 1, size, team);
 }
 
 void Session::ran(int layer) {

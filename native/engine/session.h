@@ -78,6 +78,7 @@ class Session {
   int live_rows() const;  // of the KV head that holds the most
   KvCache& cache() { return *cache_; }
   void read(kernels::Side side, int layer, int head, float* out) const;  // cache().read, without any Hadamard transform
+  void read_stored(kernels::Side side, int layer, int head, float* out) const;  // the same of what is set aside
   const KvCache& cache() const { return *cache_; }
   std::atomic<bool>& stop() { return stop_; }
 
@@ -120,6 +121,7 @@ class Session {
     int layer;
     std::vector<std::vector<int32_t>> kept;  // sources a head
     Folds folds;  // by source: what the others leave to those before they go
+    std::vector<std::vector<int32_t>> stored = {};  // a head, or none: what is set aside afterwards; kept may name such rows
   };
   void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
@@ -159,6 +161,7 @@ class Session {
     uint16_t layers;
     bool keeps_position;
   };
+  void plain(kernels::Side side, int rows, float* out) const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;

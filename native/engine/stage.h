@@ -55,6 +55,12 @@ class Stage {
     std::vector<float> similarity;
   };
   Partners probe_partners(Session& s, int layer, const std::vector<int32_t>& places);
+  // Rows of a head of the cache, by source, that look among others of it for the one most like them, keys and values
+  // together. Throws Error(plan) where one is not there. Nothing is found where either is empty.
+  struct Match {
+    std::vector<int32_t> from, into;
+  };
+  Partners match(Session& s, int layer, int head, const Match& wanted);
   std::vector<float> probe_rows(
       Session& s, int layer,
       const std::vector<int32_t>& rows);  // [rows][heads][tokens so far and of the call], by source
@@ -85,6 +91,11 @@ class Stage {
   void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
   void apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo,
              Team& team);
+  struct Sides {
+    const float* const* rows;
+    int count;
+  };
+  Partners find_partners(Session& s, Sides sides, const std::vector<int32_t>& a, const std::vector<int32_t>& b);
   struct Probed {
     std::unique_ptr<KvCache> cache;  // the session's, with the call's keys appended
     std::vector<float> q;  // [looked rows][heads * head_size]

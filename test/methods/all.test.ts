@@ -33,13 +33,17 @@ const cacheMethods = {
   chunkKv: (keep: number) => methods.chunkKv({ keep }),
   expectedAttention: (keep: number) => methods.expectedAttention({ keep }),
   ems: (keep: number) => methods.ems({ keep, window: 8 }),
+  cam: (keep: number) => methods.cam({ keep }),
   razorAttention: (keep: number) => methods.razorAttention({ keep }),
+  contextualMemoryReweaving: (keep: number) => methods.contextualMemoryReweaving({ keep }),
   keyDiff: (keep: number) => methods.keyDiff({ keep }),
   lagKv: (keep: number) => methods.lagKv({ keep, lag: 16 }),
   random: (keep: number) => methods.random({ keep }),
   recent: (keep: number) => methods.recent({ keep }),
 }
 const floors = ['random', 'recent', 'grid']
+/** Papers that arXiv does not hold, by where they came out. */
+const elsewhere: Record<string, string> = { cam: 'ICML 2024' }
 const layerMethods = {
   fastv: (keep: number) => methods.fastv({ keep }),
   pyramidDrop: (keep: number) => methods.pyramidDrop({ layers: [2], ratios: [keep] }),
@@ -63,7 +67,8 @@ const visionMethods = {
 }
 const frames = { hot: (keep: number) => methods.hot({ keep }) }
 const byThresholds = { tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }) }
-const skipping = ['llmDrop']
+/** What has no budget. */
+const unbudgeted = ['llmDrop', 'outputAware']
 const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
 
 /** Sources that go on as rows of their own. */
@@ -81,14 +86,14 @@ test('every method of the list is under test here', async (t) => {
     [
       ...new Set([
         ...Object.keys({ ...cacheMethods, ...layerMethods, ...visionMethods, ...frames, ...byThresholds }),
-        ...skipping,
+        ...unbudgeted,
       ]),
     ].sort(),
     [...names].sort(),
   )
   for (const { name, title, paper, options } of methods.list()) {
     t.ok(
-      title.length > 10 && (floors.includes(name) || /^\d{4}\.\d{5}$/.test(paper)),
+      title.length > 10 && (floors.includes(name) || paper === elsewhere[name] || /^\d{4}\.\d{5}$/.test(paper)),
       `${name} has a title and a paper`,
     )
     t.ok(
@@ -131,6 +136,8 @@ test('the cache: protected rows survive', async (t) => {
     ['chunkKv', 0, 32],
     ['expectedAttention', 4, 0],
     ['ems', 0, 8],
+    ['cam', 4, 96],
+    ['contextualMemoryReweaving', 0, 32],
     ['razorAttention', 5, 95],
     ['keyDiff', 4, 0],
     ['lagKv', 4, 16],

@@ -1,7 +1,8 @@
 // EMS. Numbers of the card, worked by hand.
 import { test } from 'tap'
 import { methods } from '../../lib/methods/index.js'
-import type { CacheSeen, Fold } from '../../lib/methods/method.js'
+import { foldOfMatch } from '../../lib/methods/matches.js'
+import type { CacheSeen, Fold, Match, Partners } from '../../lib/methods/method.js'
 import { cacheSeen, keptRows, randomCache, single } from './seen.js'
 
 // Row 0 is the first token, into which nothing folds; then c0, c1 and t of the card, and the window.
@@ -16,7 +17,29 @@ const toy = cacheSeen({
 
 function foldOf(seen: CacheSeen, options: object): Fold | undefined {
   const [decision] = methods.ems({ window: 1, relevant: 1, ...options }).decide(seen)
-  return decision?.action === 'evict' ? decision.folds?.[0] : undefined
+  const match = decision?.action === 'evict' ? decision.matches?.[0] : undefined
+  return match && foldOfMatch(match, partners(match, seen))
+}
+
+/** What native finds, pair by pair. */
+function partners({ from, into }: Match, seen: CacheSeen): Partners {
+  const sides = [seen.keys(0), seen.values(0)]
+  const size = seen.shape.headSize
+  const sources = seen.sources(0)
+  const cosine = (side: Float32Array, a: number, b: number) => {
+    const [x, y] = [a, b].map((row) => side.subarray(sources.indexOf(row) * size).subarray(0, size))
+    const dot = (one: ArrayLike<number> = [], two: ArrayLike<number> = []) =>
+      Array.from(one).reduce((sum, value, d) => sum + value * (two[d] as number), 0)
+    return dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y))
+  }
+  const found = Array.from(from, (row) => {
+    const alike = Array.from(into, (other) =>
+      sides.reduce((product, side) => product * Math.max(0, cosine(side, row, other)), 1),
+    )
+    const most = Math.max(...alike)
+    return { most, at: alike.indexOf(most) }
+  })
+  return { partner: Int32Array.from(found, ({ at }) => at), similarity: Float32Array.from(found, ({ most }) => most) }
 }
 
 test('ems: a row folds into the centre like it, or goes', async (t) => {

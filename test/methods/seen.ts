@@ -45,12 +45,16 @@ interface CacheGiven {
   tokens?: number
   shape?: Shape
   sources?: ArrayLike<number>[]
+  safe?: ReadonlySet<number>
+  gone?: ArrayLike<number>
   attention?: ArrayLike<number>[]
   columnSums?: ArrayLike<number>[]
   keyNorms?: ArrayLike<number>[]
   expected?: ArrayLike<number>[]
   keys?: ArrayLike<number>[]
   values?: ArrayLike<number>[]
+  stored?: ArrayLike<number>[]
+  storedValues?: ArrayLike<number>[]
 }
 
 /** Every head holds rows 0 … tokens - 1 where nothing else is given; what is not given may not be read. */
@@ -68,6 +72,8 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
     layer: given.layer ?? 0,
     step: given.step ?? 0,
     tokens: given.tokens ?? Math.max(...sources.map((one) => (one[one.length - 1] ?? -1) + 1)),
+    safe: given.safe,
+    gone: () => Int32Array.from(given.gone ?? []),
     sources: (head) => new Int32Array(sources[head] as ArrayLike<number>),
     attention: read(given.attention, 'attention'),
     columnSums: read(given.columnSums, 'columnSums'),
@@ -75,6 +81,8 @@ export function cacheSeen(given: CacheGiven): CacheSeen {
     keyNorms: read(given.keyNorms, 'keyNorms'),
     keys: read(given.keys, 'keys'),
     values: read(given.values, 'values'),
+    stored: (head) => Int32Array.from(given.stored?.[head] ?? []),
+    storedValues: (head) => Float32Array.from(given.storedValues?.[head] ?? []),
   }
 }
 

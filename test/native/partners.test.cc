@@ -1,6 +1,7 @@
 #include "cache_problem.h"
 
 using namespace kernel_test;
+using tokensieve::kernels::PartnersJob;
 
 namespace {
 
@@ -9,13 +10,28 @@ struct Found {
   std::vector<float> similarity;
 };
 
-Found match(const Backend& backend, const Matrix& x, const std::vector<int32_t>& at, Team& team) {
-  const int n = static_cast<int>(at.size());
-  Found found{std::vector<int32_t>((at.size() + 1) / 2, -1), std::vector<float>((at.size() + 1) / 2)};
-  const Bytes scratch(backend.partners_scratch(n, x.columns(), team.size()) + 64, 0xff);
-  backend.partners(x.data(), x.ld(), x.columns(), at.data(), n, found.partner.data(), found.similarity.data(),
-                   scratch.data(), team);
+Found find(const Backend& backend, const PartnersJob& job, Team& team) {
+  Found found{std::vector<int32_t>(static_cast<size_t>(job.rows), -1),
+              std::vector<float>(static_cast<size_t>(job.rows))};
+  const Bytes scratch(backend.partners_scratch(job, team.size()) + 64, 0xff);
+  backend.partners(job, found.partner.data(), found.similarity.data(), scratch.data(), team);
   return found;
+}
+
+// Of the rows in these places the even ones are A and the odd ones B.
+Found match(const Backend& backend, const Matrix& x, const std::vector<int32_t>& at, Team& team,
+            const Matrix* values = nullptr) {
+  std::vector<int32_t> a, b;
+  for (size_t i = 0; i < at.size(); ++i) (i % 2 == 0 ? a : b).push_back(at[i]);
+  PartnersJob job{{x.data(), values ? values->data() : nullptr},
+                  values ? 2 : 1,
+                  x.ld(),
+                  x.columns(),
+                  a.data(),
+                  static_cast<int>(a.size()),
+                  b.data(),
+                  static_cast<int>(b.size())};
+  return find(backend, job, team);
 }
 
 std::vector<int32_t> all_of(int n) {
@@ -33,19 +49,24 @@ double cosine(const Matrix& x, int a, int b) {
   return aa * bb > 0 ? ab / std::sqrt(aa * bb) : 0;
 }
 
-// The partner's cosine is the best there is, as far as f32 can tell.
-void check_match(const Backend& backend, const Matrix& x, const std::vector<int32_t>& at, const std::string& what) {
+double likeness(const Matrix& x, const Matrix* values, int a, int b) {
+  return values ? std::max(0., cosine(x, a, b)) * std::max(0., cosine(*values, a, b)) : cosine(x, a, b);
+}
+
+// The partner is the best there is, as far as f32 can tell.
+void check_match(const Backend& backend, const Matrix& x, const std::vector<int32_t>& at, const std::string& what,
+                 const Matrix* values = nullptr) {
   Team team(2);
-  const Found found = match(backend, x, at, team);
+  const Found found = match(backend, x, at, team, values);
   double worst = 0, off = 0;
   bool inside = true;
   for (size_t i = 0; i < found.partner.size(); ++i) {
     double best = -2;
-    for (size_t j = 1; j < at.size(); j += 2) best = std::max(best, cosine(x, at[2 * i], at[j]));
+    for (size_t j = 1; j < at.size(); j += 2) best = std::max(best, likeness(x, values, at[2 * i], at[j]));
     const int32_t j = found.partner[i];
     inside = inside && j >= 0 && static_cast<size_t>(j) < at.size() / 2;
     if (!inside) break;
-    worst = std::max(worst, best - cosine(x, at[2 * i], at[2 * static_cast<size_t>(j) + 1]));
+    worst = std::max(worst, best - likeness(x, values, at[2 * i], at[2 * static_cast<size_t>(j) + 1]));
     off = std::max(off, std::fabs(best - static_cast<double>(found.similarity[i])));
   }
   check::expect(inside && worst < 1e-6 && off < 1e-6, __FILE__, __LINE__, std::string(backend.name) + " " + what);
@@ -86,6 +107,30 @@ TEST("the nearest of all, at every length and many numbers of rows") {
       check_match(*backend, Matrix::normal(n, 16, random), all_of(n), "n " + std::to_string(n));
     }
     check_match(*backend, Matrix::normal(50, 64, random), {3, 49, 7, 8, 0, 21, 3, 30}, "some rows");
+  }
+}
+
+TEST("keys and values together: both have to be alike") {
+  check::Random random(8);
+  Matrix keys(4, 2),
+      values(4, 2);  // EMS: the row (.8, .6), (1, 0) and centres (1, 0), (0, 1), then one that points away
+  const float k[4][2] = {{.8f, .6f}, {1, 0}, {0, 1}, {-.8f, -.6f}}, v[4][2] = {{1, 0}, {1, 0}, {0, 1}, {-1, 0}};
+  for (int i = 0; i < 4; ++i) {
+    for (int c = 0; c < 2; ++c) keys.at(i, c) = k[i][c], values.at(i, c) = v[i][c];
+  }
+  const int32_t row = 0, away = 3, centres[] = {2, 1, 3};
+  for (const Backend* backend : backends()) {
+    Team team(2);
+    PartnersJob job{{keys.data(), values.data()}, 2, keys.ld(), 2, &row, 1, centres, 3};
+    const Found found = find(*backend, job, team);
+    CHECK_EQ(found.partner[0], 1);
+    CHECK_NEAR(found.similarity[0], .8, 1e-6);
+    job.b = &away, job.columns = 1;
+    CHECK_EQ(find(*backend, job, team).similarity[0], 0.f);
+    for (const int n : {3, 33, 64, 700, 1100}) {
+      const Matrix x = Matrix::normal(n, 64, random), y = Matrix::normal(n, 64, random);
+      check_match(*backend, x, all_of(n), "both, n " + std::to_string(n), &y);
+    }
   }
 }
 

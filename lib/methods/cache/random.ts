@@ -1,9 +1,10 @@
-// Random rows: the floor that every method must beat. Seeded; a row's luck depends on its layer, head and source only, so that a smaller budget keeps a part of what a larger one does.
+// Random rows: the floor that every method must beat. Seeded; a smaller budget keeps a part of what a larger one does.
 import { keepsAll } from '../../budget.js'
 import { evict } from '../cache-method.js'
 import { defineMethod } from '../define.js'
 import { allLayers } from '../grant.js'
 import { dropTo } from '../layer-method.js'
+import { lots } from '../lots.js'
 import type { Ranking } from '../method.js'
 import { keep, whole, word } from '../options.js'
 import { anyPlace, dropPatches } from '../vision-method.js'
@@ -46,19 +47,4 @@ function rank({ recent, seed, sinks }: { recent: number; seed: number; sinks: nu
     score: (seen, head) => lots(seed, seen.layer, head, seen.sources(head)),
     protect: () => ({ sinks, recent }),
   }
-}
-
-/** [rows]: a number in [0, 1) for each row, by a 32-bit mix of seed, layer, head and source. */
-function lots(seed: number, layer: number, head: number, sources: Int32Array): Float64Array {
-  const start = mix(mix(mix(seed) ^ layer) ^ head)
-  const drawn = new Float64Array(sources.length)
-  for (let i = 0; i < drawn.length; i++) drawn[i] = mix(start ^ (sources[i] as number)) / 2 ** 32
-  return drawn
-}
-
-function mix(value: number): number {
-  let x = (value + 0x9e3779b9) | 0
-  x = Math.imul(x ^ (x >>> 16), 0x21f0aaad)
-  x = Math.imul(x ^ (x >>> 15), 0x735a2d97)
-  return (x ^ (x >>> 15)) >>> 0
 }

@@ -15,21 +15,28 @@ double dot(const float* a, const float* b, int d) {
   return sum;
 }
 
+double likeness(const PartnersJob& job, int32_t i, int32_t j) {
+  double product = 1;
+  for (int s = 0; s < job.sides; s++) {
+    const float *a = job.x[s] + static_cast<size_t>(i) * job.ldx, *b = job.x[s] + static_cast<size_t>(j) * job.ldx;
+    const double lengths = std::sqrt(dot(a, a, job.d)) * std::sqrt(dot(b, b, job.d));
+    const double cosine = lengths > 0 ? dot(a, b, job.d) / lengths : 0;
+    product *= job.sides > 1 && cosine < 0 ? 0 : cosine;
+  }
+  return product;
+}
+
 }  // namespace
 
-size_t partners_scratch(int, int, int) noexcept { return 0; }
+size_t partners_scratch(const PartnersJob&, int) noexcept { return 0; }
 
-void partners(const float* x, size_t ldx, int d, const int32_t* at, int n, int32_t* partner, float* similarity, void*,
-              Team& team) noexcept {
-  team.each((n + 1) / 2, [&](int i, int) {
-    const float* a = x + static_cast<size_t>(at[2 * i]) * ldx;
-    const double length = std::sqrt(dot(a, a, d));
+void partners(const PartnersJob& job, int32_t* partner, float* similarity, void*, Team& team) noexcept {
+  team.each(job.rows, [&](int i, int) {
     double best = -2;
-    for (int j = 0; j < n / 2; j++) {
-      const float* b = x + static_cast<size_t>(at[2 * j + 1]) * ldx;
-      const double both = length * std::sqrt(dot(b, b, d)), cosine = both > 0 ? dot(a, b, d) / both : 0;
-      if (cosine <= best) continue;
-      best = cosine;
+    for (int j = 0; j < job.columns; j++) {
+      const double value = likeness(job, job.a[i], job.b[j]);
+      if (value <= best) continue;
+      best = value;
       partner[i] = j;
     }
     similarity[i] = static_cast<float>(best);
