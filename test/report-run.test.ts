@@ -5,10 +5,11 @@ import { inflateSync } from 'node:zlib'
 import t from 'tap'
 import type { PlanEntry } from '../lib/index.js'
 import type { VisionPart } from '../lib/methods/method.js'
+import { cropsOf } from '../lib/report/crops.js'
 import { fatesOf, heldAt, LETTERS, runningAt, stopOf, stopsOf } from '../lib/report/fates.js'
 import { png, shrunk } from '../lib/report/png.js'
 import { textPieces } from '../lib/report/record.js'
-import { parseRun, type Run } from '../lib/report/run.js'
+import { parseRun, type Run, type RunCrop } from '../lib/report/run.js'
 import { runPage } from '../lib/report/run-page.js'
 import type { Tokenizer } from '../lib/tokenizer/index.js'
 import { cli } from './cli-run.js'
@@ -104,6 +105,50 @@ t.test('a PNG that can be read again', async (t) => {
     data: Uint8Array.of(5, 10, 15, 7, 8, 9),
   })
   t.equal(shrunk(pixels), pixels)
+})
+
+t.test('crops of pictures: places in session.ids, and pixels', async (t) => {
+  const crop = { kind: 'tile', row: 0, rows: 2, columns: 2 } as const
+  const layout = {
+    crops: [
+      { ...crop, column: 0 },
+      { ...crop, column: 1 },
+    ],
+  }
+  // Two tiles side by side in lines, without the last patch, a newline behind each line.
+  const rows = Int32Array.of(0, 1, 4, 5, -1, 2, 3, 6, -1)
+  const places = rows.map((_, row) => 10 + row)
+  const crops = Uint8Array.from({ length: 2 * 3 * 3 * 3 }, (_, i) => i)
+  const made = cropsOf([{ picture: { layout, crops, rows }, places }], { rows: 2, size: 3 })
+  t.same(
+    made.map(({ sources }) => sources),
+    [
+      [10, 11, 15, 16],
+      [12, 13, 17, -8],
+    ],
+  )
+  t.match(made[1], { kind: 'tile', image: 0, row: 0, column: 1, rows: 2, columns: 2 })
+  t.match(made[1]?.picture, /^data:image\/png;base64,/)
+  t.not(made[0]?.picture, made[1]?.picture)
+})
+
+t.test('patches that have no place in session.ids', async (t) => {
+  const film = filmRun()
+  const [crop] = film.crops
+  const sources = (crop?.sources ?? []).map((source, i) => (i < 2 ? -1 - i : source))
+  const all = (from: number) => sources.map((source, i) => (i < from ? (sources[from] as number) : source))
+  const vision = { phase: 'vision', action: 'merge', before: 64, after: 60 } as const
+  const drop = entry({ ...vision, layer: 0, action: 'drop', kept: sources.slice(1) })
+  const merge = entry({ ...vision, layer: 1, into: all(4).slice(1) })
+  const { gone, into } = fatesOf({ ...film, crops: [{ ...crop, sources } as RunCrop], plan: [drop, merge] })
+  t.same(
+    Object.entries(into),
+    [
+      [3 + 2, 3 + 4],
+      [3 + 3, 3 + 4],
+    ].map(([from, to]) => [String(from), to]),
+  )
+  t.same([gone[5], gone[6], gone[7]], [1, 1, 8])
 })
 
 t.test('tokens as text', async (t) => {

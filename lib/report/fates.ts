@@ -43,13 +43,15 @@ export function fatesOf(run: Run): Fates {
     held: new Array<string | null>(run.model.layers).fill(null),
     scores: {},
     notes: {},
+    lost: new Set(),
   }
   for (const entry of run.plan) {
     if (entry.action === 'drop' || entry.action === 'merge') cut(entry, run, made)
     if (entry.keptPerHead) evict(entry, run, made)
     note(entry, made)
   }
-  return { ...made, heads: Math.min(run.model.kvHeads, LETTERS.length - 1) }
+  const { lost: _, ...fates } = made
+  return { ...fates, heads: Math.min(run.model.kvHeads, LETTERS.length - 1) }
 }
 
 interface Made {
@@ -58,41 +60,53 @@ interface Made {
   readonly held: (string | null)[]
   readonly scores: Record<number, string>
   readonly notes: Record<number, string>
+  /** Patches without a place in session.ids that are gone, as "picture name". */
+  readonly lost: Set<string>
 }
 
-/** Rows of the call that a decision was about. */
-function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, gone: readonly number[]): number[] {
+/** Rows of the call that a decision was about, in its order; of the tower, those of one picture. */
+function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, { gone, lost }: Made): Rows {
   const { action, into, kept = [], phase, step } = entry
-  // A patch without a place in session.ids is in the tower all the same.
-  if (phase === 'vision')
-    return crops.flatMap(({ sources }) => sources.filter((source) => (gone[source] ?? stop + 1) > stop))
-  // A later call's tokens follow those of the calls before; its first and last rows are never droppable alone.
   const named = action === 'merge' ? (into ?? []) : kept
+  if (phase === 'vision') {
+    const known = named.find((source) => source >= 0)
+    const image = crops.find(({ sources }) => sources.includes(known ?? 0))?.image ?? 0
+    const all = crops.filter((crop) => crop.image === image).flatMap(({ sources }) => sources)
+    const left = (source: number) => (source < 0 ? !lost.has(`${image} ${source}`) : (gone[source] as number) > stop)
+    return { image, rows: all.filter(left) }
+  }
+  // A later call's tokens follow those of the calls before; its first and last rows are never droppable alone.
   const [from, to] = step === 0 ? [0, prompt] : [named[0] ?? 0, (named.at(-1) ?? -1) + 1]
   const rows: number[] = []
   for (let source = from; source < to; source++) if ((gone[source] ?? 0) > stop) rows.push(source)
-  return rows
+  return { image: 0, rows }
+}
+
+interface Rows {
+  readonly image: number
+  readonly rows: readonly number[]
 }
 
 function patchesOf(crops: readonly RunCrop[]): number[] {
   return crops.flatMap(({ sources }) => sources.filter((source) => source >= 0))
 }
 
-function cut(entry: PlanEntry, run: Run, { gone, into, scores }: Made): void {
+function cut(entry: PlanEntry, run: Run, made: Made): void {
   const stop = stopOf(entry, towerStops(run))
-  const rows = rowsAt(entry, stop, run, gone)
-  if (entry.scores) scores[stop] = ranks(entry.scores, scored(entry.scores, rows, run), run.tokens.length)
-  if (entry.into) {
-    for (const [i, source] of rows.entries()) {
-      const target = entry.into[i] ?? source
-      if (target === source || source < 0) continue
-      gone[source] = stop
-      into[source] = target
-    }
-    return
+  const { image, rows } = rowsAt(entry, stop, run, made)
+  if (entry.scores) {
+    const letters = ranks(entry.scores, scored(entry.scores, rows, run), run.tokens.length)
+    // Each picture has decisions of its own.
+    made.scores[stop] = letters.replaceAll(/-/g, (none, at: number) => made.scores[stop]?.[at] ?? none)
   }
   const kept = new Set(entry.kept)
-  for (const source of rows) if (source >= 0 && !kept.has(source)) gone[source] = stop
+  for (const [i, source] of rows.entries()) {
+    const target = entry.into ? (entry.into[i] ?? source) : kept.has(source) ? source : undefined
+    if (target === source) continue
+    if (source < 0) made.lost.add(`${image} ${source}`)
+    else made.gone[source] = stop
+    if (target !== undefined && source >= 0) made.into[source] = target
+  }
 }
 
 /** The rows that a decision's scores are of: the droppable ones, which are all patches, or all rows, or not known. */

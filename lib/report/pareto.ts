@@ -8,46 +8,64 @@ import { short } from './table.js'
 const BOX = { left: 52, top: 14, width: 330, height: 230 }
 const MARGIN = { right: 118, bottom: 40 }
 
-export interface Measure {
-  readonly of: (row: Row) => Estimate
+/** What a point is, beside what is measured of it. */
+export type Spot = Pick<Row, 'method' | 'keep' | 'kv' | 'bytes' | 'share'>
+
+export interface Measure<R extends Spot = Row> {
+  readonly of: (row: R) => Estimate
   readonly title: string
   /** Which way is better. */
   readonly up: boolean
   readonly log: boolean
+  /** What `bytes` and `share` are of. */
+  readonly cost: string
+  /** What the shares are shares of. */
+  readonly whole: string
 }
 
-export const LOGPROB: Measure = { of: (row) => row.logprob, title: 'log p of the answer', up: true, log: false }
-export const KL: Measure = { of: (row) => row.kl, title: 'KL to the full cache', up: false, log: true }
+const CACHE = { cost: 'bytes of the cache', whole: 'the full one' }
+
+export const LOGPROB: Measure = {
+  of: (row) => row.logprob,
+  title: 'log p of the answer',
+  up: true,
+  log: false,
+  ...CACHE,
+}
+export const KL: Measure = { of: (row) => row.kl, title: 'KL to the full cache', up: false, log: true, ...CACHE }
 
 /** Smallest divergence that a logarithmic axis shows. */
 const FLOOR = 1e-4
 
-interface Line {
+interface Line<R> {
   readonly name: string
   readonly colour: number
-  readonly rows: readonly Row[]
+  readonly rows: readonly R[]
 }
 
+/** Floors and their colours. */
+const FLOORS: Readonly<Record<string, number>> = { random: 0, recent: 1, grid: 1 }
+
 /** Lines in the order of the rows; chance and the newest rows have the two quiet colours. */
-function linesOf(rows: readonly Row[]): Line[] {
+function linesOf<R extends Spot>(rows: readonly R[]): Line<R>[] {
   const names = [...new Set(rows.map(lineName))].filter((name) => name !== 'full')
   let next = 2
   return names.map((name) => {
-    const quiet = ['random', 'recent'].indexOf(name)
+    const quiet = FLOORS[name] ?? -1
     const colour = quiet >= 0 ? quiet : next < COLOURS ? next++ : 2 + ((next++ - 2) % (COLOURS - 2))
     const own = rows.filter((row) => lineName(row) === name).sort((a, b) => b.share - a.share)
     return { name, colour, rows: own }
   })
 }
 
-function lineName({ kv, method }: Row): string {
+function lineName({ kv, method }: Spot): string {
   return kv === 'f16' ? method : `${method} ${kv}`
 }
 
 /** Rows that no other row beats in bytes and in quality at once. */
-export function frontOf(rows: readonly Row[], { of, up }: Measure): Set<Row> {
-  const worth = (row: Row) => (up ? 1 : -1) * of(row).mean
-  const beaten = (row: Row) =>
+export function frontOf<R extends Spot>(rows: readonly R[], { of, up }: Measure<R>): Set<R> {
+  const worth = (row: R) => (up ? 1 : -1) * of(row).mean
+  const beaten = (row: R) =>
     rows.some(
       (other) =>
         other.bytes <= row.bytes &&
@@ -69,7 +87,7 @@ interface Axes {
   readonly ticks: readonly number[]
 }
 
-function axesOf(rows: readonly Row[], { log, of }: Measure): Axes {
+function axesOf<R extends Spot>(rows: readonly R[], { log, of }: Measure<R>): Axes {
   const place = (value: number) => (log ? Math.log10(Math.max(value, FLOOR)) : value)
   const known = rows.flatMap((row) => [of(row).low, of(row).high].map(place))
   const low = Math.min(...known)
@@ -106,7 +124,7 @@ function steps(from: number, to: number): number[] {
   )
 }
 
-export function drawPareto(all: readonly Row[], measure: Measure): Html | undefined {
+export function drawPareto<R extends Spot>(all: readonly R[], measure: Measure<R>): Html | undefined {
   const rows = all.filter((row) => Number.isFinite(measure.of(row).mean))
   const full = rows.find(({ method }) => method === 'full')
   if (rows.length < 2 || !full) return undefined
@@ -118,11 +136,11 @@ export function drawPareto(all: readonly Row[], measure: Measure): Html | undefi
   const height = BOX.top + BOX.height + MARGIN.bottom
   const ceiling = measure.log ? [] : level(axes, measure.of(full).mean)
   const drawn = lines.map((line, i) => drawLine(line, aside(axes, lines.length, i), measure, front))
-  const label = `${measure.title} against the bytes of the cache, one line a method; the table has the numbers`
+  const label = `${measure.title} against the ${measure.cost}, one line a method; the table has the numbers`
   const svg = el(
     'svg',
     { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': label },
-    frame(shown, axes),
+    frame(shown, axes, measure),
     ceiling,
     drawn,
     labels(lines, axes, measure),
@@ -131,7 +149,7 @@ export function drawPareto(all: readonly Row[], measure: Measure): Html | undefi
   return el('figure', {}, el('figcaption', {}, `${measure.title} (${better})`), svg)
 }
 
-function frame(rows: readonly Row[], { ticks, x, y }: Axes): Html[] {
+function frame(rows: readonly Spot[], { ticks, x, y }: Axes, { cost, whole }: Pick<Measure, 'cost' | 'whole'>): Html[] {
   const bottom = BOX.top + BOX.height
   const right = BOX.left + BOX.width
   const level = ticks.flatMap((tick) => [
@@ -146,7 +164,7 @@ function frame(rows: readonly Row[], { ticks, x, y }: Axes): Html[] {
   const title = el(
     'text',
     { x: px((BOX.left + right) / 2), y: bottom + 33, 'text-anchor': 'middle', class: 'soft' },
-    'bytes of the cache, share of the full one →',
+    `${cost}, share of ${whole} →`,
   )
   return [...level, el('path', { class: 'axis', d: `M${BOX.left} ${bottom}H${right}` }), ...across, title]
 }
@@ -170,14 +188,19 @@ function level({ x, y }: Axes, value: number): Html[] {
   ]
 }
 
-function drawLine({ colour, name, rows }: Line, { x, y }: Axes, { of }: Measure, front: ReadonlySet<Row>): Html {
+function drawLine<R extends Spot>(
+  { colour, name, rows }: Line<R>,
+  { x, y }: Axes,
+  { cost, of }: Measure<R>,
+  front: ReadonlySet<R>,
+): Html {
   const paint = `var(--c${colour})`
   const at = rows.map((row) => `${px(x(row.share))} ${px(y(of(row).mean))}`)
   const dash = colour < 2 ? ';stroke-dasharray:5 4' : ''
   const points = rows.map((row) => {
     const { high, low, mean } = of(row)
     const spot = px(x(row.share))
-    const said = `${nameOf(row)}: ${short(mean)} [${short(low)}, ${short(high)}] at ${percentOf(row.share)} of the bytes`
+    const said = `${nameOf(row)}: ${short(mean)} [${short(low)}, ${short(high)}] at ${percentOf(row.share)} of the ${cost}`
     return el(
       'g',
       {},
@@ -196,10 +219,10 @@ function drawLine({ colour, name, rows }: Line, { x, y }: Axes, { of }: Measure,
 }
 
 /** Names at the right, pushed apart, each led to the end of its line. */
-function labels(lines: readonly Line[], axes: Axes, { of }: Measure): Html[] {
+function labels<R extends Spot>(lines: readonly Line<R>[], axes: Axes, { of }: Measure<R>): Html[] {
   const ends = lines
     .map(({ colour, name, rows }, i) => {
-      const last = rows.at(-1) as Row
+      const last = rows.at(-1) as R
       return { colour, name, x: aside(axes, lines.length, i).x(last.share), y: axes.y(of(last).mean) }
     })
     .sort((a, b) => a.y - b.y)

@@ -40,7 +40,7 @@ export interface RunCrop {
   /** Patches, as rows and columns. */
   readonly rows: number
   readonly columns: number
-  /** The place in session.ids of each patch, row by row; -1 where a patch has none. */
+  /** The place in session.ids of each patch, row by row; below 0 where a patch has none: -1 less its number in the picture. */
   readonly sources: readonly number[]
   /** A data URL of PNG, JPEG or WebP. */
   readonly picture: string
@@ -100,6 +100,6 @@ function isStats(value: unknown): boolean {
 function isCrop(value: unknown, tokens: number): boolean {
   const { columns, image, picture, rows, row, column, sources } = (value ?? {}) as Partial<RunCrop>
   if (![columns, image, rows, row, column].every(whole) || typeof picture !== 'string') return false
-  const place = (one: unknown) => Number.isInteger(one) && (one as number) >= -1 && (one as number) < tokens
+  const place = (one: unknown) => Number.isInteger(one) && (one as number) < tokens
   return isList(sources, place) && sources?.length === (rows as number) * (columns as number) && PICTURE.test(picture)
 }
