@@ -45,6 +45,16 @@ t.test('what became of words', async (t) => {
   )
 })
 
+t.test('scores of a span of text', async (t) => {
+  // Of rows 1 to 4: the span that begins at 0 or 2 would not have lost just 1 and 3 for their scores.
+  const { scores } = fatesOf(textRun([entry({ kept: [0, 2, 4, 5], scores: [1, 3, 2, 4] })]))
+  t.same(
+    [...(scores[1] ?? '')].map((letter) => LETTERS.indexOf(letter)),
+    [-1, 0, 41, 20, 61, -1],
+  )
+  t.equal(fatesOf(textRun([entry({ kept: [0, 2, 4, 5], scores: [9, 9, 3, 3] })])).scores[1], '------')
+})
+
 t.test('what caches hold', async (t) => {
   const first = entry({
     action: 'evict',

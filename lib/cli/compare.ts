@@ -17,6 +17,7 @@ import {
   textsOf,
   UsageError,
 } from './arguments.js'
+import { runVisual } from './compare-visual.js'
 import { markdownTable, wrap } from './format.js'
 import { type Command, type Io, painter, widthOf } from './io.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'
@@ -38,6 +39,8 @@ const OPTIONS = {
   question: { type: 'string' },
   text: { type: 'string' },
   prompts: { type: 'string' },
+  pictures: { type: 'string' },
+  each: { type: 'string' },
   json: { type: 'boolean' },
   html: { type: 'string' },
 } satisfies Options
@@ -65,6 +68,9 @@ Usage: tokensieve compare [options]
       --text FILE        read by the task "text"; default the guide that comes with the package
       --prompts FILE     your own: a JSON object a line, { prompt, question?, answer? }, or text
                          with --- between prompts; without an answer the full cache's own is taken
+      --pictures FILE    questions about pictures instead: a JSON list of { image, question, answer,
+                         type }; right answers against the patches that are kept
+      --each N           of each type of question at most; default all
       --json             all of it as one object, which "report" draws
       --html FILE        a page with pictures, in one file
 ${MODEL_HELP.slice(1)}
@@ -72,6 +78,7 @@ ${METHOD_HELP}`,
 
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
+    if (textOf(parsed, 'pictures') !== undefined) return runVisual(parsed, io)
     const options = await optionsOf(parsed)
     await checkTarget(textOf(parsed, 'html'))
     const { model } = await openModel(parsed, io)

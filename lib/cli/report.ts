@@ -2,11 +2,13 @@
 import { basename } from 'node:path'
 import { TokensieveError } from '../errors.js'
 import type { Comparison } from '../lab/index.js'
+import type { VisualComparison } from '../lab/visual.js'
 import { parsePlan } from '../plan.js'
 import { comparisonPage } from '../report/comparison.js'
 import { planPage } from '../report/plan.js'
 import { parseRun, type Run } from '../report/run.js'
 import { runPage } from '../report/run-page.js'
+import { visualPage } from '../report/visual-page.js'
 import { readText, writeWhole } from '../text-file.js'
 import { type Options, parse, textOf, UsageError } from './arguments.js'
 import type { Command } from './io.js'
@@ -46,6 +48,7 @@ async function pageOf(paths: readonly string[]): Promise<string> {
   const [value] = values
   if (Array.isArray(value)) return planPage(parsePlan(value), basename(path))
   const { kind, plan, rows } = (value ?? {}) as { kind?: unknown; plan?: unknown; rows?: unknown }
+  if (kind === 'tokensieve-visual' && Array.isArray(rows)) return visualPage(value as VisualComparison)
   if (kind === 'tokensieve-compare' && Array.isArray(rows)) return comparisonPage(value as Comparison)
   if (Array.isArray(plan)) return planPage(parsePlan(plan), basename(path))
   throw malformed(path, 'a plan, or what "generate --json" or "compare --json" printed')

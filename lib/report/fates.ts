@@ -95,7 +95,7 @@ function cut(entry: PlanEntry, run: Run, made: Made): void {
   const stop = stopOf(entry, towerStops(run))
   const { image, rows } = rowsAt(entry, stop, run, made)
   if (entry.scores) {
-    const letters = ranks(entry.scores, scored(entry.scores, rows, run), run.tokens.length)
+    const letters = ranks(entry.scores, scored(entry, rows, run), run.tokens.length)
     // Each picture has decisions of its own.
     made.scores[stop] = letters.replaceAll(/-/g, (none, at: number) => made.scores[stop]?.[at] ?? none)
   }
@@ -109,12 +109,34 @@ function cut(entry: PlanEntry, run: Run, made: Made): void {
   }
 }
 
-/** The rows that a decision's scores are of: the droppable ones, which are all patches, or all rows, or not known. */
-function scored(values: readonly number[], rows: readonly number[], { crops }: Run): readonly number[] {
-  if (values.length === rows.length) return rows
+/** The rows that a decision's scores are of: all, the patches, or a span of text, which is the one whose best rows were kept. */
+function scored({ kept = [], scores = [] }: PlanEntry, rows: readonly number[], { crops }: Run): readonly number[] {
+  if (scores.length === rows.length) return rows
   const patches = new Set(patchesOf(crops))
   const some = rows.filter((source) => patches.has(source))
-  return values.length === some.length ? some : []
+  if (scores.length === some.length) return some
+  const stay = new Set(kept)
+  for (let from = 0; from + scores.length <= rows.length; from++) {
+    const span = rows.slice(from, from + scores.length)
+    if (explains(span, scores, stay, rows.length - kept.length)) return span
+  }
+  return []
+}
+
+/** Whether all that went is of this span, and scored no more than what stayed. */
+function explains(span: readonly number[], scores: readonly number[], stay: Set<number>, dropped: number): boolean {
+  let best = Number.NEGATIVE_INFINITY
+  let worst = Number.POSITIVE_INFINITY
+  let count = 0
+  for (const [i, source] of span.entries()) {
+    const score = scores[i] as number
+    if (stay.has(source)) worst = Math.min(worst, score)
+    else {
+      best = Math.max(best, score)
+      count++
+    }
+  }
+  return count === dropped && best <= worst
 }
 
 function evict({ keptPerHead = [], layer, scores }: PlanEntry, run: Run, made: Made): void {

@@ -94,7 +94,7 @@ function axesOf<R extends Spot>(rows: readonly R[], { log, of }: Measure<R>): Ax
   const high = Math.max(...known)
   const room = Math.max(0.05 * (high - low), 1e-6)
   const [from, to] = [low - room, high + room]
-  const least = Math.min(...rows.map(({ share }) => share)) / 1.15
+  const least = Math.min(0.9, ...rows.map(({ share }) => share)) / 1.15
   return {
     x: (share) => BOX.left + 12 + ((BOX.width - 12) * Math.log(share)) / Math.log(least),
     y: (value) => BOX.top + (BOX.height * (to - place(value))) / (to - from),

@@ -1,0 +1,46 @@
+// tokensieve compare --pictures: right answers about pictures against the patches that are kept.
+
+import { compareVisual, type VisualComparison } from '../lab/visual.js'
+import { parseVisualTasks } from '../lab/visual-set.js'
+import { visualPage } from '../report/visual-page.js'
+import { VISUAL_LEGEND, visualTable } from '../report/visual-table.js'
+import { checkTarget, readText, writeWhole } from '../text-file.js'
+import { flagOf, numberOf, numbersOf, type Parsed, textOf, UsageError } from './arguments.js'
+import { mixesOf, progress } from './compare.js'
+import { markdownTable, wrap } from './format.js'
+import { type Io, widthOf } from './io.js'
+import { openModel } from './open-model.js'
+
+/** Options of the other tasks, which say nothing about pictures. */
+const OTHERS = ['task', 'tasks', 'kv', 'lengths', 'depths', 'seeds', 'question', 'text', 'prompts']
+
+export async function runVisual(parsed: Parsed, io: Io): Promise<number> {
+  const other = OTHERS.find((name) => parsed.values[name] !== undefined)
+  if (other !== undefined) throw new UsageError(`Expected --pictures without --${other}`)
+  const file = textOf(parsed, 'pictures') as string
+  const each = numberOf(parsed, 'each', { min: 1, whole: true })
+  const keep = numbersOf(parsed, 'keep', { min: 0.0001, max: 0.9999 })
+  const methods = mixesOf(parsed)?.filter(({ name }) => name !== 'grid') // always there
+  const tasks = parseVisualTasks(await readText(file), file, each)
+  const html = textOf(parsed, 'html')
+  await checkTarget(html)
+  const { model } = await openModel(parsed, io)
+  try {
+    const { signal } = io.interrupts
+    const given = { ...(methods && { methods }), ...(keep && { keep }) }
+    const found = await compareVisual(model, { tasks, ...given, signal, onProgress: (at) => progress(io, at) })
+    if (html !== undefined) await writeWhole(html, visualPage(found))
+    if (flagOf(parsed, 'json')) io.out.write(`${JSON.stringify(found)}\n`)
+    else print(found, io)
+  } finally {
+    await model.close()
+  }
+  return 0
+}
+
+function print(found: VisualComparison, io: Io): void {
+  const { cells, columns } = visualTable(found)
+  const { isa, layers, name } = found.model
+  io.out.write(`${name}, ${layers} layers, ${isa}\n\n${markdownTable(columns, cells)}\n\n`)
+  io.out.write(`${wrap(VISUAL_LEGEND.map(([word, meaning]) => `${word}: ${meaning}.`).join(' '), widthOf(io.out))}\n`)
+}

@@ -1,0 +1,158 @@
+// compareVisual: questions about pictures × budgets × methods, beside all patches, patches kept by chance and an even grid of them.
+import { rangeError, typeError } from '../errors.js'
+import { methods as all, type Method, type MethodLike } from '../methods/index.js'
+import type { Model } from '../model.js'
+import type { Prompt } from '../prompt.js'
+import { checkSignal } from '../sampling.js'
+import { optionsOf } from '../settings.js'
+import { FULL, type Mix, mixOf, withKeep } from './contenders.js'
+import type { VisualTask } from './visual-set.js'
+import { summarizeVisual, type VisualRow } from './visual-summary.js'
+
+export interface CompareVisualOptions {
+  readonly tasks: readonly VisualTask[]
+  /** Methods, or mixes of some under one name. 'full', 'random' and 'grid' are always there. */
+  readonly methods?: readonly (MethodLike | Mix)[]
+  /** Shares of the patches that every method is tried at; default .5, .25, .125, .0625. */
+  readonly keep?: readonly number[]
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number; readonly what: string }) => void
+  readonly signal?: AbortSignal
+}
+
+/** One question with one contender. */
+export interface VisualCase {
+  /** Its place among the tasks. */
+  readonly task: number
+  readonly type: string
+  readonly method: string
+  readonly keep: number | null
+  /** What was said, and whether it is right word for word. */
+  readonly text: string
+  readonly right: boolean
+  /** Patches of the prompt, and those that run in a layer of the decoder, a mean over layers. */
+  readonly patches: number
+  readonly visual: number
+  readonly tokens: number
+  readonly seen: number
+  readonly bytes: number
+  /** Milliseconds; `vision` only where the picture was new, since it is not encoded again for a second question. */
+  readonly vision: number | null
+  readonly prefill: number
+  readonly decode: number
+}
+
+export interface VisualComparison {
+  readonly kind: 'tokensieve-visual'
+  readonly version: 1
+  readonly model: { readonly name: string; readonly layers: number; readonly isa: string }
+  readonly types: readonly string[]
+  readonly rows: readonly VisualRow[]
+  readonly cases: readonly VisualCase[]
+}
+
+interface Contender {
+  readonly method: string
+  readonly keep: number | null
+  readonly methods: readonly Method[]
+}
+
+/** Tokens that an answer may have: a few words. */
+const MOST = 12
+
+/** What methods that act on pictures cost in right answers, and what they save. */
+export async function compareVisual(model: Model, options: CompareVisualOptions): Promise<VisualComparison> {
+  const { onProgress, signal, tasks } = checked(options)
+  const contenders = contendersOf(options)
+  const total = contenders.length * tasks.length
+  const cases: VisualCase[] = []
+  for (const [i, contender] of contenders.entries()) {
+    const met = new Set<string>()
+    for (const [place, task] of tasks.entries()) {
+      signal?.throwIfAborted()
+      const { keep, method } = contender
+      onProgress?.({
+        done: i * tasks.length + place,
+        total,
+        what: `${method}${keep === null || method === FULL ? '' : ` keep ${keep}`}`,
+      })
+      cases.push(await runOne(model, task, place, { contender, fresh: !met.has(task.image), signal }))
+      met.add(task.image)
+    }
+  }
+  onProgress?.({ done: total, total, what: '' })
+  const { config, isa } = model
+  const types = [...new Set(tasks.map(({ type }) => type))]
+  const about = { name: config.name ?? config.architecture, layers: config.layers, isa }
+  return { kind: 'tokensieve-visual', version: 1, model: about, types, rows: summarizeVisual(cases), cases }
+}
+
+async function runOne(
+  model: Model,
+  { answer, image, question, type }: VisualTask,
+  task: number,
+  { contender, fresh, signal }: { contender: Contender; fresh: boolean; signal: AbortSignal | undefined },
+): Promise<VisualCase> {
+  const { keep, method, methods } = contender
+  const session = model.session({ methods, reuse: false })
+  try {
+    const options = { maxTokens: MOST, temperature: 0, ...(signal && { signal }) }
+    const { text, stats } = await session.generate(promptOf(model, image, question), options)
+    const patches = session.ids.filter((id) => id < 0).length
+    const { kv, prompt, time } = stats
+    const cost = { tokens: prompt.tokens, seen: prompt.seen, bytes: kv.bytes }
+    const times = { vision: fresh ? time.vision : null, prefill: time.prefill, decode: time.decode }
+    const visual = Math.max(0, prompt.seen - (prompt.tokens - patches))
+    return { task, type, method, keep, text, right: same(text, answer), patches, visual, ...cost, ...times }
+  } finally {
+    await session.close()
+  }
+}
+
+/** The picture, then the question: as a message where the model has a template for those. */
+function promptOf({ tokenizer }: Model, image: string, question: string): Prompt {
+  const parts = [{ image }, { text: question }]
+  try {
+    tokenizer.chat([{ role: 'user', content: question }])
+  } catch {
+    return parts
+  }
+  return [{ role: 'user', content: parts }]
+}
+
+/** Words count, not how they are written. */
+function same(text: string, answer: string): boolean {
+  const words = (one: string) => one.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []
+  return words(text).join(' ') === words(answer).join(' ')
+}
+
+function contendersOf({ keep = [0.5, 0.25, 0.125, 0.0625], methods = [] }: CompareVisualOptions): Contender[] {
+  for (const one of keep) if (!(one > 0 && one < 1)) throw rangeError('shares above 0 and below 1', 'keep', one)
+  const floors = [
+    { name: 'random', methods: [all.random({ acts: 'vision' })] },
+    { name: 'grid', methods: [all.grid()] },
+  ]
+  const named = new Set([FULL, ...floors.map(({ name }) => name)])
+  const mixes = methods.map(mixOf)
+  for (const { name } of mixes) {
+    if (named.has(name)) throw typeError('names that differ', 'methods', name)
+    named.add(name)
+  }
+  const swept = [...floors, ...mixes].flatMap((mix) => sweep(mix, keep))
+  return [{ method: FULL, keep: 1, methods: [] }, ...swept]
+}
+
+function sweep({ methods, name, sweep = true }: Mix, keeps: readonly number[]): Contender[] {
+  const made = methods as readonly Method[]
+  if (!sweep || !made.some((one) => one.withKeep)) return [{ method: name, keep: null, methods: made }]
+  return keeps.map((keep) => ({ method: name, keep, methods: made.map((one) => withKeep(one, keep)) }))
+}
+
+const OPTIONS = ['tasks', 'methods', 'keep', 'onProgress', 'signal']
+
+function checked(options: CompareVisualOptions): CompareVisualOptions {
+  optionsOf(options, OPTIONS)
+  checkSignal(options.signal)
+  if (!Array.isArray(options.tasks) || options.tasks.length === 0)
+    throw typeError('a list of tasks that is not empty', 'tasks', options.tasks)
+  return options
+}

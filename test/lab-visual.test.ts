@@ -1,0 +1,127 @@
+// Questions about pictures: the file, the runs with a model that answers by what it was told to keep, and the page.
+import t from 'tap'
+import type { Method, Model, Prompt } from '../lib/index.js'
+import { methods } from '../lib/index.js'
+import { compareVisual } from '../lib/lab/visual.js'
+import { parseVisualTasks } from '../lib/lab/visual-set.js'
+import { visualPage } from '../lib/report/visual-page.js'
+import { visualTable } from '../lib/report/visual-table.js'
+
+t.test('files of tasks', async (t) => {
+  const list = [1, 2, 3, 4].map((i) => ({
+    image: `${i}.png`,
+    question: 'what?',
+    answer: 'this',
+    type: i < 4 ? 'a' : 'b',
+  }))
+  t.same(parseVisualTasks(JSON.stringify(list), 'in/tasks.json')[3], { ...list[3], image: 'in/4.png' })
+  t.same(
+    parseVisualTasks(JSON.stringify(list), 'tasks.json', 2).map(({ image }) => image),
+    ['1.png', '2.png', '4.png'],
+  )
+  const scenes = [{ image: 'a.png', questions: [{ type: 'color', text: 'which?', answer: 'red' }] }]
+  t.same(parseVisualTasks(JSON.stringify({ scenes }), 'tasks.json'), [
+    { image: 'a.png', question: 'which?', answer: 'red', type: 'color' },
+  ])
+  for (const bad of ['{', '[]', '{}', '[{}]', '[{"image":"a","question":"b","answer":"","type":"c"}]'])
+    t.throws(() => parseVisualTasks(bad, 'x.json'), { code: 'ERR_FILE_FORMAT', message: /x\.json/ }, bad)
+})
+
+const tasks = [0, 1, 2, 3].map((i) => ({
+  image: `${i >> 1}.png`,
+  question: `number ${i}?`,
+  answer: i % 2 === 0 ? 'Red circle' : 'two',
+  type: i % 2 === 0 ? 'what' : 'count',
+}))
+
+/** Budgets in the order in which they are tried: all, then .5 and .25 of chance, grid and one method. */
+const KEPT = [1, 0.5, 0.25, 0.5, 0.25, 0.5, 0.25]
+
+interface Asked {
+  readonly prompt: Prompt
+  readonly names: readonly string[]
+}
+
+/** Right where it keeps a half or more; wrong about numbers with less. Four text tokens, sixteen patches. */
+function fake(asked: Asked[], chats: boolean): Model {
+  const session = ({ methods = [] }: { methods?: readonly Method[] }) => {
+    const kept = KEPT[Math.floor(asked.length / tasks.length)] ?? 1
+    return {
+      ids: Int32Array.from({ length: 22 }, (_, i) => (i >= 2 && i < 18 ? -1 : i)),
+      async generate(prompt: Prompt) {
+        asked.push({ prompt, names: methods.map(({ name }) => name) })
+        const [, { text = '' } = {}] =
+          (chats ? (prompt as { content: { text?: string }[] }[])[0]?.content : (prompt as { text?: string }[])) ?? []
+        const number = Number(/\d/.exec(text)?.[0])
+        const right = kept >= 0.5 || number % 2 === 0
+        return {
+          text: right ? ` ${tasks[number]?.answer.toUpperCase()}.` : 'three',
+          stats: {
+            prompt: { tokens: 20, seen: 4 + 16 * kept, cached: 0 },
+            kv: { bytes: 1000 * kept },
+            time: { load: 0, vision: 8, prefill: 10 * kept, decode: 1, decide: 0 },
+          },
+        }
+      },
+      async close() {},
+    }
+  }
+  const chat = () => {
+    if (!chats) throw new Error('no template')
+  }
+  return { config: { name: 'fake', layers: 2 }, isa: 'none', tokenizer: { chat }, session } as unknown as Model
+}
+
+t.test('right answers by type, and what was saved', async (t) => {
+  const asked: Asked[] = []
+  const told: string[] = []
+  const given = { tasks, keep: [0.5, 0.25], methods: [methods.fastv()] }
+  const found = await compareVisual(fake(asked, true), {
+    ...given,
+    onProgress: ({ done, what }) => told.push(`${done} ${what}`),
+  })
+  t.same(asked[0]?.prompt, [{ role: 'user', content: [{ image: '0.png' }, { text: 'number 0?' }] }])
+  t.same(
+    found.rows.map(({ keep, method, right }) => [method, keep, right.mean]),
+    [
+      ['full', 1, 1],
+      ['random', 0.5, 1],
+      ['random', 0.25, 0.5],
+      ['grid', 0.5, 1],
+      ['grid', 0.25, 0.5],
+      ['fastv', 0.5, 1],
+      ['fastv', 0.25, 0.5],
+    ],
+  )
+  const last = found.rows.at(-1)
+  t.match(last, { visual: 4, share: 0.25, bytes: 250, vision: 8, speedup: { measured: 4, ideal: 20 / 8 } })
+  t.same([last?.byType.what?.mean, last?.byType.count?.mean, last?.overRandom?.mean], [1, 0, 0])
+  t.same(
+    found.cases.slice(0, 4).map(({ vision }) => vision),
+    [8, null, 8, null],
+    'a picture is new once',
+  )
+  t.same([told[0], told[5], told.at(-1)], ['0 full', '5 random keep 0.5', '28 '])
+  const { cells, columns } = visualTable(found)
+  t.equal(columns.length, cells[0]?.length)
+  t.same(cells.at(-1)?.slice(0, 6), ['fastv', '0.25', '50 % [0, 100]', '0 [0, 0]', '100 %', '0 %'])
+  const page = visualPage(found)
+  t.match(page, /<h1>What fewer patches cost<\/h1>[\s\S]*patches a layer, share of that of all patches/)
+  t.equal(page.match(/<svg/g)?.length, 4, 'all questions by patches and by time, and two types')
+  t.notMatch(page, /NaN|undefined|https?:/)
+})
+
+t.test('without a template the parts are the prompt', async (t) => {
+  const asked: Asked[] = []
+  await compareVisual(fake(asked, false), { tasks: tasks.slice(0, 1), keep: [0.5] })
+  t.same(asked[0]?.prompt, [{ image: '0.png' }, { text: 'number 0?' }])
+})
+
+t.test('what cannot be meant', async (t) => {
+  const model = fake([], true)
+  await t.rejects(compareVisual(model, { tasks: [] }), { message: /tasks/ })
+  await t.rejects(compareVisual(model, { tasks, keep: [1] }), { message: /below 1/ })
+  await t.rejects(compareVisual(model, { tasks, methods: [methods.grid()] }), { message: /differ/ })
+  const signal = AbortSignal.abort(new Error('enough'))
+  await t.rejects(compareVisual(model, { tasks, signal }), { message: 'enough' })
+})
