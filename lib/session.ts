@@ -6,12 +6,13 @@ import { copyMemory, type Memory } from './memory.js'
 import type { ModelParts } from './model.js'
 import type { NativeSession } from './native.js'
 import type { PlanEntry } from './plan.js'
-import { checkPrompt, copyPrompt, type Prompt, type Tokens } from './prompt.js'
+import { checkPrompt, copyPrompt, type Placed, type Prompt, type Tokens } from './prompt.js'
 import { checkSignal, type GenerateOptions, parseSampling } from './sampling.js'
 import { writeSaved } from './saved.js'
 import { SessionCore } from './session-core.js'
 import { optionsOf, type Settings } from './settings.js'
 import { Counters, type SessionStats } from './stats.js'
+import type { Grid } from './vision/layout.js'
 
 /** What a call needs beside its tokens. */
 interface CallOptions {
@@ -34,6 +35,12 @@ export class Session {
   /** What was decided and applied, in order, as plain data. */
   get plan(): PlanEntry[] {
     return structuredClone(this.#core.memory.plan)
+  }
+
+  /** @internal The pictures among its ids, and how large what the tower reads of them is; for pages. */
+  get pictures(): { readonly placed: readonly Placed[]; readonly grid: Grid } | undefined {
+    const { memory, parts } = this.#core
+    return parts.vision && { placed: memory.pictures, grid: parts.vision.grid }
   }
 
   get stats(): SessionStats {

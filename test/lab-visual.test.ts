@@ -1,4 +1,6 @@
 // Questions about pictures: the file, the runs with a model that answers by what it was told to keep, and the page.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import type { Method, Model, Prompt } from '../lib/index.js'
 import { methods } from '../lib/index.js'
@@ -6,6 +8,8 @@ import { compareVisual } from '../lib/lab/visual.js'
 import { parseVisualTasks } from '../lib/lab/visual-set.js'
 import { visualPage } from '../lib/report/visual-page.js'
 import { visualTable } from '../lib/report/visual-table.js'
+import { cli } from './cli-run.js'
+import { scratch, tinyModel, writeGguf } from './model-fixture.js'
 
 t.test('files of tasks', async (t) => {
   const list = [1, 2, 3, 4].map((i) => ({
@@ -50,8 +54,8 @@ function fake(asked: Asked[], chats: boolean): Model {
       ids: Int32Array.from({ length: 22 }, (_, i) => (i >= 2 && i < 18 ? -1 : i)),
       async generate(prompt: Prompt) {
         asked.push({ prompt, names: methods.map(({ name }) => name) })
-        const [, { text = '' } = {}] =
-          (chats ? (prompt as { content: { text?: string }[] }[])[0]?.content : (prompt as { text?: string }[])) ?? []
+        const parts = chats ? (prompt as readonly { content: unknown }[])[0]?.content : prompt
+        const [, { text = '' } = {}] = parts as readonly { text?: string }[]
         const number = Number(/\d/.exec(text)?.[0])
         const right = kept >= 0.5 || number % 2 === 0
         return {
@@ -109,6 +113,24 @@ t.test('right answers by type, and what was saved', async (t) => {
   t.match(page, /<h1>What fewer patches cost<\/h1>[\s\S]*patches a layer, share of that of all patches/)
   t.equal(page.match(/<svg/g)?.length, 4, 'all questions by patches and by time, and two types')
   t.notMatch(page, /NaN|undefined|https?:/)
+})
+
+t.test('from the command line', async (t) => {
+  const folder = scratch(t)
+  const file = join(folder, 'tasks.json')
+  writeFileSync(file, JSON.stringify(tasks))
+  const page = visualPage(await compareVisual(fake([], true), { tasks, keep: [0.5] }))
+  const saved = join(folder, 'found.json')
+  writeFileSync(saved, JSON.stringify(await compareVisual(fake([], true), { tasks, keep: [0.5] })))
+  t.equal((await cli(['report', saved])).out, page)
+  t.match(await cli(['compare', '--pictures', file, '--task', 'needle']), { code: 2, err: /--pictures without --task/ })
+  const tiny = writeGguf(join(folder, 'tiny.gguf'), tinyModel())
+  const blind = await cli(['compare', '-m', tiny, '--pictures', file, '--each', '1'])
+  t.match(blind, { code: 1, out: '', err: /model with a vision tower.*reads text/ })
+  t.match(await cli(['generate', '-m', tiny, '--image', file, '-p', 'hello']), {
+    code: 1,
+    err: /model with a vision tower/,
+  })
 })
 
 t.test('without a template the parts are the prompt', async (t) => {

@@ -4,6 +4,7 @@ import { withKeep } from '../lab/contenders.js'
 import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
+import { cropsOf } from '../report/crops.js'
 import { recordRun } from '../report/record.js'
 import type { Run } from '../report/run.js'
 import { runPage } from '../report/run-page.js'
@@ -50,9 +51,12 @@ interface Done {
 }
 
 export function runOf({ methods, model, result, session }: Done, name = nameOf(methods)): Run {
-  const { config, isa, tokenizer } = model
-  const about = { name: config.name ?? config.architecture, layers: config.layers, kvHeads: config.kvHeads, isa }
-  return recordRun({ model: about, tokenizer, ids: session.ids, plan: session.plan, result, name })
+  const { config, isa, tokenizer, vision } = model
+  const { architecture, kvHeads, layers } = config
+  const about = { name: config.name ?? architecture, layers, kvHeads, isa, ...(vision && { tower: vision.layers }) }
+  const { ids, pictures, plan } = session
+  const crops = pictures && cropsOf(pictures.placed, pictures.grid)
+  return recordRun({ model: about, tokenizer, ids, plan, result, name, ...(crops && { crops }) })
 }
 
 function nameOf(methods: readonly Method[]): string {

@@ -7,7 +7,7 @@ import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
-import { flagOf, type Options, type Parsed, parse, textOf, UsageError } from './arguments.js'
+import { flagOf, type Options, type Parsed, parse, textOf, textsOf, UsageError } from './arguments.js'
 import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, writePage } from './generate-page.js'
 import type { Command, Io } from './io.js'
 import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
@@ -29,6 +29,7 @@ const OPTIONS = {
   ...SAMPLING_OPTIONS,
   prompt: { type: 'string', short: 'p' },
   document: { type: 'string' },
+  image: { type: 'string', multiple: true },
   system: { type: 'string' },
   chat: { type: 'boolean' },
   json: { type: 'boolean' },
@@ -47,6 +48,7 @@ Usage: tokensieve generate -p PROMPT [options]
       --system TEXT      a system message in front of it
       --document FILE    a text in front of the prompt; methods that act in layers drop tokens of
                          it and no others
+      --image FILE       a picture in front of the prompt, for a model that sees; may be repeated
       --json             one object { text, ids, finishReason, stats, plan, … } instead of text,
                          which "report" draws
       --stats            what it cost, to stderr
@@ -95,15 +97,18 @@ async function report(
   io: Io,
 ): Promise<void> {
   if (wanted.json) io.out.write(`${JSON.stringify(runOf({ model, session, result, methods: wanted.methods }))}\n`)
-  for (const name of idle(session, wanted.methods))
-    io.err.write(`note: ${name} dropped nothing; in the layers it drops tokens of a --document alone\n`)
+  for (const { acts, name } of idle(session, wanted.methods)) {
+    const where =
+      acts === 'vision' ? 'it acts on an --image' : 'in the layers it drops tokens of --image and --document'
+    io.err.write(`note: ${name} dropped nothing; ${where} alone\n`)
+  }
   if (wanted.stats) io.err.write(`${statsLines(session.stats).join('\n')}\n`)
 }
 
-/** Methods in the layers that no entry of the plan names. */
-function idle({ plan }: Session, methods: readonly Method[]): string[] {
+/** Methods in the tower or in the layers that no entry of the plan names. */
+function idle({ plan }: Session, methods: readonly Method[]): Method[] {
   const acted = new Set(plan.map(({ method }) => method))
-  return methods.filter(({ acts, name }) => acts === 'layers' && !acted.has(name)).map(({ name }) => name)
+  return methods.filter(({ acts, name }) => (acts === 'layers' || acts === 'vision') && !acted.has(name))
 }
 
 async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
@@ -111,8 +116,9 @@ async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
   if (given === undefined) throw new UsageError('Expected a prompt: -p TEXT, or -p - to read stdin')
   const text = given === '-' ? await readStdin(io) : given
   const path = textOf(parsed, 'document')
-  const parts =
-    path === undefined ? undefined : [{ text: `${(await readDocument(path)).trim()}\n\n`, droppable: true }, { text }]
+  const images = textsOf(parsed, 'image').map((image) => ({ image }))
+  const document = path === undefined ? [] : [{ text: `${(await readDocument(path)).trim()}\n\n`, droppable: true }]
+  const parts = images.length + document.length === 0 ? undefined : [...images, ...document, { text }]
   if (!flagOf(parsed, 'chat')) {
     if (textOf(parsed, 'system') !== undefined) throw new UsageError('Expected --chat together with --system')
     return parts ?? text

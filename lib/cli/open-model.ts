@@ -14,21 +14,25 @@ export const DEFAULT_MODEL = 'smollm2'
 export const MODEL_OPTIONS = {
   model: { type: 'string', short: 'm' },
   threads: { type: 'string' },
+  vision: { type: 'string' },
 } satisfies Options
 
 export const MODEL_HELP = `
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows;
                          default ${DEFAULT_MODEL}, pulled on first use
+      --vision FILE      its vision tower; default: the one beside it, where there is one
       --threads N        default: physical cores; results do not depend on it`
 
 export async function openModel(parsed: Parsed, io: Io): Promise<{ model: Model; path: string }> {
   const threads = numberOf(parsed, 'threads', { min: 1, max: 1024, whole: true })
   const path = await findModel(textOf(parsed, 'model') ?? DEFAULT_MODEL, io)
+  const vision = textOf(parsed, 'vision')
   const { signal } = io.interrupts
   const bar = new Bar(io, 'loading')
   try {
     const onProgress = ({ done, total }: { done: number; total: number }) => bar.show(done, total)
-    const model = await load(path, { ...(threads !== undefined && { threads }), onProgress, signal })
+    const given = { ...(threads !== undefined && { threads }), ...(vision !== undefined && { vision }) }
+    const model = await load(path, { ...given, onProgress, signal })
     return { model, path }
   } finally {
     bar.stop()
