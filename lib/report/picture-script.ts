@@ -26,9 +26,8 @@ function outlineOf(columns, rows, sources, members) {
 
 const heat = (rank) => 'hsl(' + Math.round(250 - 215 * rank) + ' 95% ' + Math.round(38 + 20 * rank) + '%)'
 
-function drawPicture(data, i, picture, view) {
-  const { columns, rows, sources } = data.crops[i]
-  const { cursor, groups, run, scores, stop, toggles } = view
+function drawPicture(crop, picture, data, { groups, run, scores, stop, toggles }) {
+  const { columns, sources } = crop
   const dims = new Map()
   const warm = new Map()
   let left = 0
@@ -45,8 +44,8 @@ function drawPicture(data, i, picture, view) {
   const hot = [...warm].map(([rank, d]) => path(d, 'fill:' + heat(rank) + ';fill-opacity:.62'))
   const most = warm.size > 0 ? 0.5 : 0.82
   const dim = [...dims].map(([share, d]) => path(d, 'fill:var(--paper);fill-opacity:' + most * share))
-  const lines = toggles.groups ? outlines(data.crops[i], groups) : ''
-  picture.querySelector('svg').innerHTML = hot.join('') + dim.join('') + lines + marked(data.crops[i], groups.get(cursor), cursor)
+  const lines = toggles.groups ? outlines(crop, groups) : ''
+  picture.querySelector('.drawn').innerHTML = hot.join('') + dim.join('') + lines
   const all = sources.filter((source) => source >= 0).length
   picture.parentElement.querySelector('.count').textContent = left + ' of ' + all + ' patches' + (left < all ? ' stay' : '')
 }
@@ -62,10 +61,12 @@ function outlines({ columns, rows, sources }, groups) {
 }
 
 /** Where the reader points, and what merged with it. */
-function marked({ columns, rows, sources }, group, cursor) {
+function drawMark({ columns, rows, sources }, picture, group, cursor) {
   const both = group ? outlineOf(columns, rows, sources, group.members) : ''
-  const own = outlineOf(columns, rows, sources, [cursor])
+  const own = sources.includes(cursor) && cursor >= 0 ? outlineOf(columns, rows, sources, [cursor]) : ''
   const line = (d, width) => path(d, 'stroke:var(--paper);stroke-width:' + (width + 2.5) + LINE) + path(d, 'stroke:var(--ink);stroke-width:' + width + LINE)
-  return line(both, 2) + line(cursor < 0 ? '' : own, 2.5)
+  const drawn = line(both, 2) + line(own, 2.5)
+  const mark = picture.querySelector('.mark')
+  if (mark.innerHTML !== '' || drawn !== '') mark.innerHTML = drawn
 }
 `

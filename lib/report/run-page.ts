@@ -71,10 +71,16 @@ function answers(runs: readonly Run[]): Html {
         {},
         el('h3', {}, run.name),
         el('p', { class: 'answer' }, run.text.trim() === '' ? el('em', {}, 'nothing') : run.text.trim()),
-        el('p', { class: 'soft' }, costLine(run)),
+        el('p', { class: 'soft' }, costLine(run), likeFirst(run, runs)),
       ),
     ),
   )
+}
+
+/** The first run is what the others are held against. */
+function likeFirst(run: Run, [first]: readonly Run[]): Html | string {
+  if (first === undefined || run === first || run.text.trim() !== first.text.trim()) return ''
+  return el('span', {}, 'the same answer as the first')
 }
 
 /** Each part stays on one line. */

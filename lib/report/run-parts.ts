@@ -63,12 +63,18 @@ export function pictures(run: Run): Html | string {
           'div',
           { class: 'picture', tabindex: 0, role: 'application', 'aria-label': label },
           el('img', { src: picture, alt: name }),
-          el('svg', { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }),
+          overlay(columns, rows),
         ),
         el('figcaption', {}, `${name}: `, el('span', { class: 'count' }, `${rows * columns} patches`)),
       )
     }),
   )
+}
+
+/** What the script draws over a picture. */
+function overlay(columns: number, rows: number): Html {
+  const size = { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }
+  return el('svg', size, el('g', { class: 'drawn' }), el('g', { class: 'mark' }))
 }
 
 /** The text of a token that is no text. */

@@ -114,29 +114,25 @@ function start(root, data) {
   const pictures = [...root.querySelectorAll('.picture')]
   const slider = find('input[type=range]')
   const state = { run: 0, cursor: -1, toggles: {} }
-  const view = () => {
+  let view
+  const draw = () => {
     const run = data.runs[state.run]
     const stop = Number(slider.value)
-    return { run, stop, toggles: state.toggles, groups: groupsOf(data, run, stop), scores: scoresAt(run, stop), cursor: state.cursor }
-  }
-  const draw = () => {
-    const now = view()
-    for (const [i, span] of spans.entries()) drawWord(data, span, texts[i], now)
-    for (const [i, picture] of pictures.entries()) drawPicture(data, i, picture, now)
-    drawStrip(data, find('.strip'), now)
-    const said = whereOf(data, places, now)
+    view = { run, stop, toggles: state.toggles, groups: groupsOf(data, run, stop), scores: scoresAt(run, stop) }
+    for (const [i, span] of spans.entries()) drawWord(data, span, texts[i], view)
+    for (const [i, picture] of pictures.entries()) drawPicture(data.crops[i], picture, data, view)
+    drawStrip(data, find('.strip'), view)
+    const said = whereOf(data, places, view)
     find('.where').textContent = said
     slider.setAttribute('aria-valuetext', said)
     point(state.cursor)
   }
   const point = (source) => {
-    const now = view()
-    const before = spans[texts.indexOf(state.cursor)]
-    state.cursor = now.cursor = source
-    before?.removeAttribute('data-at')
+    root.querySelector('.words [data-at]')?.removeAttribute('data-at')
+    state.cursor = source
     spans[texts.indexOf(source)]?.setAttribute('data-at', '')
-    for (const [i, picture] of pictures.entries()) drawPicture(data, i, picture, now)
-    find('.about').textContent = source < 0 ? hint(pictures.length > 0) : fateOf(data, places, now, source)
+    for (const [i, picture] of pictures.entries()) drawMark(data.crops[i], picture, view.groups.get(source), source)
+    find('.about').textContent = source < 0 ? hint(pictures.length > 0) : fateOf(data, places, view, source)
   }
   for (const box of root.querySelectorAll('[data-toggle]')) {
     const name = box.dataset.toggle

@@ -31,6 +31,7 @@ input { accent-color: var(--heat); }
 .words [data-special] { font: .78rem ui-monospace, monospace; color: var(--soft); }
 .words .cache { background: color-mix(in srgb, var(--heat) calc(var(--k) * 42%), transparent); }
 .words .gone, .words.gone span { color: var(--dim); text-decoration: line-through; text-decoration-thickness: 1px; }
+.words .gone.cache { color: var(--soft); }
 .words .merged, .words.merged span { color: var(--dim); border-bottom: 2px dotted var(--g, var(--soft)); }
 .words .holds { border-bottom: 2px solid var(--g); }
 .words [data-at] { outline: 2px solid var(--ink); outline-offset: 1px; }
