@@ -83,7 +83,7 @@ def main():
     tower, model, _ = from_training(a.checkpoint)
     write_decoder(f"{a.name}.gguf", model["decoder"], KINDS[a.type], a.title)
     mean, std = [MEAN] * 3, [STD] * 3
-    write_mmproj(f"{a.name}.mmproj.gguf", tower, model["projector"], KINDS[a.type], a.title, mean, std)
+    write_mmproj(f"{a.name}.mmproj.gguf", tower, model["projector"], KINDS[a.type], a.title, mean, std, "square")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def add_layer(writer, name, layer, kind):
         add(writer, f"{name}.bias", array(layer.bias), kind)
 
 
-def write_mmproj(path, tower, projector, kind, name, mean, std):
+def write_mmproj(path, tower, projector, kind, name, mean, std, aspect=None):
     shape = tower.shape
     writer = gguf.GGUFWriter(str(path), "clip")
     writer.add_type("mmproj")
@@ -60,6 +60,8 @@ def write_mmproj(path, tower, projector, kind, name, mean, std):
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", shape.epsilon)
     writer.add_array("clip.vision.image_mean", [float(x) for x in mean])
     writer.add_array("clip.vision.image_std", [float(x) for x in std])
+    if aspect:
+        writer.add_string("clip.vision.image_aspect_ratio", aspect)
     add_tower(writer, tower, kind)
     add_projector(writer, projector, kind)
     writer.write_header_to_file()

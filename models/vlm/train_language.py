@@ -1,6 +1,6 @@
 """Stage 2: projector and decoder learn to answer; the tower is that of stage 1 and stays as it is.
 
-    python train_language.py --tower STAGE1/last.pt --out FOLDER [--steps 3500] [--ground 1]
+    python train_language.py --tower STAGE1/last.pt --out FOLDER [--steps 3000] [--ground 1]
 
 Goes on where FOLDER/last.pt left off. `--ground 0`: no layer is ever told where to look.
 """
@@ -165,17 +165,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--tower", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--flat", type=float, default=0.35, help="share of the steps at the full rate")
-    parser.add_argument("--pictures", type=int, default=14, help="a step, of all processes")
-    parser.add_argument("--questions", type=int, default=16, help="a picture")
+    parser.add_argument("--pictures", type=int, default=12, help="a step, of all processes")
+    parser.add_argument("--questions", type=int, default=24, help="a picture")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--ground", type=float, default=1.0)
-    parser.add_argument("--ground-from", type=int, default=300)
-    parser.add_argument("--ground-until", type=int, default=1500)
-    parser.add_argument("--calm-until", type=int, default=1000)
+    parser.add_argument("--ground-from", type=int, default=200)
+    parser.add_argument("--ground-until", type=int, default=500)
+    parser.add_argument("--calm-until", type=int, default=400)
     parser.add_argument("--align", type=float, default=0.3, help="weight of the words of patches beside the answers")
-    parser.add_argument("--align-steps", type=int, default=120, help="steps with nothing else, before")
+    parser.add_argument("--align-steps", type=int, default=100, help="steps with nothing else, before")
     parser.add_argument("--align-until", type=int, default=1500)
     parser.add_argument("--ramp", type=int, default=200, help="steps until scenes have six objects")
     parser.add_argument("--muon", type=float, default=0.004)
