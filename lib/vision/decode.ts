@@ -36,7 +36,8 @@ export async function openImage(image: ImageGiven, name = nameOf(image)): Promis
     return { size: { width, height, frames: 1 }, pixels: async () => toRgb(image) }
   }
   const make = await loadSharp()
-  const bytes = typeof image === 'string' ? await readImage(image) : image
+  const read = async () => (typeof image === 'string' ? readImage(image) : image)
+  const bytes = await read()
   if (bytes.length === 0) throw unreadable(name, 'it is empty')
   const header = await make(bytes, OPTIONS)
     .metadata()
@@ -44,12 +45,17 @@ export async function openImage(image: ImageGiven, name = nameOf(image)): Promis
       throw unreadable(name, reasonOf(error))
     })
   const size = sizeOf(header, name)
-  return { size, pixels: (frame = 0) => decode(make, bytes, { name, frame, size }) }
+  // A file is read again when its turn comes: of many only one is in memory.
+  return { size, pixels: async (frame = 0) => decode(make, await read(), { name, frame, size }) }
 }
 
 /** The frames of a film, each with the size of a picture. */
 export async function openVideo(video: VideoGiven, name = 'video'): Promise<Opened[]> {
-  if (isFrames(video)) return Promise.all(video.map((frame, i) => openImage(frame, nameOf(frame, `${name}[${i}]`))))
+  if (isFrames(video)) {
+    const frames: Opened[] = []
+    for (const [i, frame] of video.entries()) frames.push(await openImage(frame, nameOf(frame, `${name}[${i}]`)))
+    return frames
+  }
   const opened = await openImage(video, nameOf(video, name))
   const { frames, ...size } = opened.size
   if (frames > MOST_FRAMES)
@@ -76,8 +82,7 @@ async function loadSharp(): Promise<Make> {
   } catch (cause) {
     const said = '[image] expected the package sharp, which decodes pictures, but it cannot be loaded here'
     const hint = 'install it ("npm install sharp"), or give { data, width, height, channels }'
-    const [first] = reasonOf(cause).split('\n')
-    throw new TokensieveError('ERR_UNSUPPORTED', `${said} (${first}): ${hint}`, { cause })
+    throw new TokensieveError('ERR_UNSUPPORTED', `${said} (${reasonOf(cause)}): ${hint}`, { cause })
   }
 }
 
@@ -167,8 +172,10 @@ function nameOf(image: ImageGiven, otherwise = 'image'): string {
   return typeof image === 'string' ? image : otherwise
 }
 
+/** Its first line. */
 function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  const said = error instanceof Error ? error.message : String(error)
+  return said.trim().split('\n')[0] ?? ''
 }
 
 function tooLarge(name: string): TokensieveError {
@@ -180,5 +187,5 @@ function tooLarge(name: string): TokensieveError {
 
 function unreadable(name: string, why: string): TokensieveError {
   if (/exceeds pixel limit/i.test(why)) return tooLarge(name)
-  return new TokensieveError('ERR_FILE_FORMAT', `[image] expected a picture (${NAMES}) in ${name}, but ${why.trim()}`)
+  return new TokensieveError('ERR_FILE_FORMAT', `[image] expected a picture (${NAMES}) in ${name}, but ${why}`)
 }
