@@ -4,11 +4,13 @@ import { rangeError, typeError } from './errors.js'
 /** `0.25`: a share of the tokens that the method may touch. `{ tokens }`: rows. `{ bytes }`: of the session's whole cache, shared evenly over layers and heads. */
 export type Budget = number | { readonly tokens: number } | { readonly bytes: number | string }
 
-/** What bytes are shared over. rowBytes: keys and values of one row of one KV head. */
+/** What bytes are shared over (see Shape of method.ts). */
 export interface CacheSizes {
   readonly layers: number
   readonly kvHeads: number
   readonly rowBytes: number
+  readonly newRowBytes?: number
+  readonly floatBytes?: number
 }
 
 const UNITS = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40 }
@@ -54,8 +56,10 @@ export function shareOf(share: number, count: number): number {
 export function rowsOf(budget: Budget, count: number, sizes: CacheSizes): number {
   if (typeof budget === 'number') return shareOf(budget, count)
   if ('tokens' in budget) return budget.tokens
-  const perRow = sizes.layers * sizes.kvHeads * sizes.rowBytes
-  return Math.max(1, Math.ceil(parseBytes(budget.bytes, 'keep.bytes') / perRow - 1e-9))
+  // The first rows of a head are in float, all that come after what stays so are quantized.
+  const { floatBytes = 0, newRowBytes = sizes.rowBytes, rowBytes } = sizes
+  const bytes = parseBytes(budget.bytes, 'keep.bytes') / (sizes.layers * sizes.kvHeads)
+  return Math.max(1, Math.ceil(Math.max(bytes / newRowBytes, (bytes - floatBytes) / rowBytes) - 1e-9))
 }
 
 /** True where a budget can never drop anything. */

@@ -1,19 +1,15 @@
 // How a session's cache is stored: the types of both sides, what of a quantized one stays in float, and whether rows are rotated before they are quantized.
-import { rangeError, TokensieveError, typeError } from './errors.js'
-import type { DType, ModelConfig } from './native.js'
+import { rangeError, typeError } from './errors.js'
+import type { DType } from './native.js'
 
 const TYPES: readonly string[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'kivi4', 'kivi2'] satisfies DType[]
-const COARSE: readonly DType[] = ['q4_0', 'kivi4', 'kivi2']
 const NAMES = ['keys', 'values', 'sinks', 'recent', 'residual', 'rotate']
+const PLACES = ['layers', 'heads']
 const GROUP = 32
 const MOST_ROWS = 2 ** 16
 
-/** Of a cache with 4- or 2-bit types: the first rows, whose outliers would ruin the scales that others share, and the newest ones, which are read most. */
-const SINKS = 4
-const RECENT = 32
-
-/** How the cache is stored: one type for both sides, or one each (default 'f16'). Of quantized types: */
-export interface KvOptions {
+/** How the rows of a head are stored: one type for both sides, or one each (default 'f16'). Of quantized types: */
+export interface HeadKvOptions {
   readonly keys?: DType
   readonly values?: DType
   /** The first rows of every head that stay in f16; default 4 where a type has 4 or 2 bits, else 0. */
@@ -30,6 +26,19 @@ export interface KvOptions {
   readonly rotate?: boolean
 }
 
+/** Some layers or heads that are stored otherwise: what is not given here is as for the rest. */
+export interface KvException extends HeadKvOptions {
+  /** Layers [from, to), as slice takes them: negative ones count from the end, without `to` it is all from there on. Default: all. */
+  readonly layers?: readonly [from: number, to?: number]
+  /** KV heads of these layers; default: all. */
+  readonly heads?: readonly number[]
+}
+
+/** How the cache is stored, and what of it is stored otherwise; where two exceptions name the same head, the later one holds. */
+export interface KvOptions extends HeadKvOptions {
+  readonly except?: readonly KvException[]
+}
+
 export type KvTypes = DType | KvOptions
 
 /** Both types, and of the rest what was given. */
@@ -38,69 +47,83 @@ export interface KvGiven extends KvOptions {
   readonly values: DType
 }
 
-export type KvSettings = Required<KvOptions>
+/** Of one head, nothing left out. */
+export type HeadKv = Required<HeadKvOptions>
+
+const WHAT = `one of ${TYPES.join(', ')}`
 
 export function parseKv(given: unknown, name = 'kv'): KvGiven {
-  const what = `one of ${TYPES.join(', ')}`
-  const one = (value: unknown, of: string): DType => {
-    if (typeof value !== 'string' || !TYPES.includes(value)) throw typeError(what, of, value)
-    return value as DType
-  }
   if (given === undefined) return { keys: 'f16', values: 'f16' }
-  if (typeof given !== 'object' || given === null) return { keys: one(given, name), values: one(given, name) }
-  if (Object.keys(given).some((key) => !NAMES.includes(key)))
-    throw typeError(`${what}, or { ${NAMES.join(', ')} }`, name, given)
-  const { keys = 'f16', rotate, values = 'f16', ...rows } = given as { readonly [key: string]: unknown }
-  if (rotate !== undefined && typeof rotate !== 'boolean') throw typeError('true or false', `${name}.rotate`, rotate)
-  const types = { keys: one(keys, `${name}.keys`), values: one(values, `${name}.values`) }
-  return { ...types, ...rowsOf(rows, types, name), ...(rotate !== undefined && { rotate }) }
+  if (typeof given !== 'object' || given === null) {
+    const both = typeOf(given, name)
+    return { keys: both, values: both }
+  }
+  if (Object.keys(given).some((key) => key !== 'except' && !NAMES.includes(key)))
+    throw typeError(`${WHAT}, or { ${NAMES.join(', ')}, except }`, name, given)
+  const { except, ...rest } = given as { readonly [key: string]: unknown }
+  const base = { keys: 'f16', values: 'f16', ...headOf(rest, name) } as const
+  checkRows(base, name)
+  if (except === undefined) return base
+  if (!Array.isArray(except))
+    throw typeError('an array of { layers, heads, keys, values, … }', `${name}.except`, except)
+  const exceptions = except.map((of: unknown, i) => exceptionOf(of, base, `${name}.except[${i}]`))
+  return exceptions.length > 0 ? { ...base, except: exceptions } : base
 }
 
-function rowsOf(given: { readonly [key: string]: unknown }, { keys, values }: KvGiven, name: string): KvOptions {
-  const rows: { [key: string]: number } = {}
+/** What was given of a head, checked one by one. */
+function headOf(given: { readonly [key: string]: unknown }, name: string): HeadKvOptions {
+  const found: { [key: string]: unknown } = {}
   for (const [key, value] of Object.entries(given)) {
     if (value === undefined) continue
-    if (typeof value !== 'number') throw typeError('a number of rows', `${name}.${key}`, value)
-    const step = key === 'residual' ? GROUP : 1
-    if (!(value >= 0 && value <= MOST_ROWS && value % step === 0))
-      throw rangeError(step > 1 ? `a multiple of ${step}` : 'a whole number from 0', `${name}.${key}`, value)
-    rows[key] = value
+    if (key === 'keys' || key === 'values') typeOf(value, `${name}.${key}`)
+    else if (key !== 'rotate') checkCount(value, key, name)
+    else if (typeof value !== 'boolean') throw typeError('true or false', `${name}.rotate`, value)
+    found[key] = value
   }
-  const { recent = 0, residual = 0 } = rows
-  if (residual > 0 && recent > 0) throw rangeError('`recent` or `residual`, not both,', name, given)
+  return found
+}
+
+function typeOf(value: unknown, name: string): DType {
+  if (typeof value !== 'string' || !TYPES.includes(value)) throw typeError(WHAT, name, value)
+  return value as DType
+}
+
+function checkCount(value: unknown, key: string, name: string): void {
+  if (typeof value !== 'number') throw typeError('a number of rows', `${name}.${key}`, value)
+  const step = key === 'residual' ? GROUP : 1
+  if (!(value >= 0 && value <= MOST_ROWS && value % step === 0))
+    throw rangeError(step > 1 ? `a multiple of ${step}` : 'a whole number from 0', `${name}.${key}`, value)
+}
+
+function checkRows(of: KvGiven, name: string): void {
+  const { keys, recent = 0, residual = 0, values } = of
+  if (residual > 0 && recent > 0) throw rangeError('`recent` or `residual`, not both,', name, of)
   if (residual > 0 && !keys.startsWith('kivi') && !values.startsWith('kivi'))
     throw typeError('kivi4 or kivi2 with a residual', `${name}.keys`, keys)
-  return rows
 }
 
-/** With all defaults. repack: keys are stored un-rotated and turn with their slots, which a Hadamard transform does not go with. */
-export function completeKv(given: KvGiven, { headSize }: Pick<ModelConfig, 'headSize'>, repack: boolean): KvSettings {
-  const { keys, residual = 0, values } = given
-  const coarse = residual === 0 && [keys, values].some((type) => COARSE.includes(type))
-  const size = headSize >= 16 && headSize <= 256 && Number.isInteger(Math.log2(headSize))
-  const turns = size && !repack && [keys, values].includes('q4_0')
-  const { recent = coarse ? RECENT : 0, rotate = turns, sinks = coarse ? SINKS : 0 } = given
-  if (rotate && !(size && !repack)) {
-    const came = size ? 'a method with positions that are re-packed' : `heads of ${headSize}`
-    const said = `[session] expected heads of a power of two up to 256 whose positions are kept for \`kv.rotate\`, but received ${came}`
-    throw new TokensieveError('ERR_UNSUPPORTED', said)
-  }
-  return { keys, values, sinks, recent, residual, rotate }
+function exceptionOf(given: unknown, base: KvGiven, name: string): KvException {
+  const known = [...PLACES, ...NAMES]
+  if (typeof given !== 'object' || given === null || Object.keys(given).some((key) => !known.includes(key)))
+    throw typeError(`{ ${known.join(', ')} }`, name, given)
+  const { heads, layers, ...rest } = given as { readonly [key: string]: unknown }
+  const whole = (value: unknown) => Number.isInteger(value)
+  if (layers === undefined && heads === undefined) throw typeError('layers or heads', name, given)
+  if (layers !== undefined && !(Array.isArray(layers) && [1, 2].includes(layers.length) && layers.every(whole)))
+    throw typeError('[from, to] or [from]', `${name}.layers`, layers)
+  if (heads !== undefined && !(Array.isArray(heads) && heads.length > 0 && heads.every(whole)))
+    throw typeError('an array of KV heads', `${name}.heads`, heads)
+  const own = headOf(rest, name)
+  checkRows(mergedKv(base, own), name)
+  return { ...(layers !== undefined && { layers }), ...(heads !== undefined && { heads }), ...own } as KvException
 }
 
-/** Of a head's rows, those that are quantized between calls; a type that is quantized row by row has no others. */
-export function packedRows(rows: number, { recent, sinks }: KvSettings): number {
-  if (sinks + recent === 0) return rows
-  const lead = sinks % GROUP // the first group is so much smaller
-  return Math.max(0, Math.floor((rows - sinks - recent + lead) / GROUP) * GROUP - lead)
-}
-
-/** As native takes them: a side is rotated where its scales are shared by channels, which those of kivi's keys are not. */
-export function nativeKv({ rotate, ...kv }: KvSettings): Omit<KvSettings, 'rotate'> & {
-  hadamardKeys: boolean
-  hadamardValues: boolean
-} {
-  const spreads = (type: DType, side: 'keys' | 'values') =>
-    rotate && (side === 'keys' ? ['q8_0', 'q4_0'] : ['q8_0', 'q4_0', 'kivi4', 'kivi2']).includes(type)
-  return { ...kv, hadamardKeys: spreads(kv.keys, 'keys'), hadamardValues: spreads(kv.values, 'values') }
+/** What an exception leaves out is as for the rest; a split of rows that its own types or its own split do not go with is not taken over. */
+export function mergedKv({ except: _, ...base }: KvGiven, own: HeadKvOptions): KvGiven {
+  const merged = { ...base, ...own }
+  const kivi = merged.keys.startsWith('kivi') || merged.values.startsWith('kivi')
+  const { recent, residual, ...others } = merged
+  const splits = residual !== undefined && (own.residual !== undefined || (kivi && !own.recent))
+  const holds = recent !== undefined && (own.recent !== undefined || !own.residual)
+  return { ...others, ...(splits && { residual }), ...(holds && { recent }) }
 }

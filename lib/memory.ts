@@ -1,5 +1,6 @@
 // What a session remembers beside its cache.
 import { Conversation } from './conversation.js'
+import { quantizeEntries } from './kv-plan.js'
 import type { PlanEntry } from './plan.js'
 import type { Placed } from './prompt.js'
 import type { Settings } from './settings.js'
@@ -19,14 +20,14 @@ export interface Memory {
   conversation: Conversation
 }
 
-export function emptyMemory({ standing }: Settings): Memory {
+export function emptyMemory({ kv, shape, standing }: Settings): Memory {
   return {
     ids: [],
     pictures: [],
     waiting: 0,
     prompted: 0,
     calls: 0,
-    plan: standing.map(({ entry }) => entry),
+    plan: [...quantizeEntries(kv, shape), ...standing.map(({ entry }) => entry)],
     conversation: new Conversation(),
   }
 }

@@ -28,8 +28,8 @@ export interface LoadOptions {
   isa: string
 }
 
-export interface SessionOptions {
-  contextLength: number
+/** How the rows of a KV head are stored. */
+export interface HeadKv {
   keys: DType
   values: DType
   /** Of quantized types: rows that stay in f16 (see KvOptions of kv.ts). */
@@ -39,6 +39,13 @@ export interface SessionOptions {
   /** The cache holds keys or values after a Hadamard transform; what this interface gives of it is as without. */
   hadamardKeys: boolean
   hadamardValues: boolean
+}
+
+export interface SessionOptions {
+  contextLength: number
+  /** Ways to store rows, and [layers × kvHeads] which of them each KV head has; empty: all the first. */
+  kv: HeadKv[]
+  kvOf: Int32Array
   /** Layers whose attention (no cache is held then) or MLP does not run. */
   skipAttention: Int32Array
   skipMlp: Int32Array
@@ -71,7 +78,6 @@ export interface NativeStats {
   bytes: number
   /** Of `bytes`: rows that are set aside. */
   storedBytes: number
-  rowBytes: number
   layers: { rows: number[]; bytes: number }[]
 }
 
@@ -204,7 +210,7 @@ export interface NativeSession {
   take(from: NativeSession, tokens: number): void
   /** Memory of its free pages goes back to the system, unless a call is under way. */
   giveBack(): void
-  /** Live, while a stage call runs too. rowBytes: of one row of one KV head, both sides. */
+  /** Live, while a stage call runs too. */
   stats(): NativeStats
   close(): void
 }

@@ -1,5 +1,6 @@
 // A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
 import { typeError } from './errors.js'
+import { type HeadKv, parseKv } from './kv.js'
 import { patchesOf } from './methods/gather.js'
 import type {
   CacheSeen,
@@ -30,6 +31,9 @@ export interface PlanEntry {
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
   before: number
   after: number
+  /** 'quantize': how the layer's rows are stored, or those of these KV heads. */
+  kv?: HeadKv
+  heads?: number[]
   /** 'drop': every row that goes on, ascending. */
   kept?: number[]
   /** 'evict': the same per KV head; 'restore': some of them come back. */
@@ -244,7 +248,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
   const entry = structuredClone(value) as PlanEntry
   checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
-  checkWord(entry.action, ['drop', 'merge', 'evict', 'restore', 'skip'], 'action', name)
+  checkWord(entry.action, ['drop', 'merge', 'evict', 'restore', 'skip', 'quantize'], 'action', name)
   if (entry.phase === 'vision') {
     checkWord(entry.action, ['drop', 'merge'], 'vision', name)
     checkWord(entry.part as string, ['attention', 'mlp', 'projector', 'decoder'], 'part', name)
@@ -254,9 +258,16 @@ function parseEntry(value: unknown, name: string): PlanEntry {
       throw planError(name, `a whole number for ${field}`, entry[field])
   }
   const cache = entry.rule ? 'rule' : 'keptPerHead'
-  const found = { drop: 'kept', merge: 'into', skip: 'what', evict: cache, restore: cache }[
-    entry.action as 'drop' | 'merge' | 'skip' | 'evict' | 'restore'
-  ]
+  const own = { drop: 'kept', merge: 'into', skip: 'what', quantize: 'kv', evict: cache, restore: cache }
+  const found = own[entry.action as keyof typeof own]
   if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
+  if (entry.action === 'quantize') checkQuantize(entry, name)
   return entry
+}
+
+function checkQuantize({ heads, kv }: PlanEntry, name: string): void {
+  parseKv(kv, `${name}.kv`)
+  const whole = (head: unknown) => Number.isInteger(head) && (head as number) >= 0
+  if (heads !== undefined && !(Array.isArray(heads) && heads.length > 0 && heads.every(whole)))
+    throw planError(name, `KV heads of 'quantize'`, JSON.stringify(heads))
 }

@@ -282,8 +282,8 @@ function hasPatches(ids: Int32Array): boolean {
 }
 
 function kindOf(settings: Settings): string {
-  const { contextLength, skipAttention, skipMlp, ...rest } = nativeOptions(settings)
-  return JSON.stringify({ ...rest, skipAttention: [...skipAttention], skipMlp: [...skipMlp] })
+  const { contextLength, kvOf, skipAttention, skipMlp, ...rest } = nativeOptions(settings)
+  return JSON.stringify({ ...rest, kvOf: [...kvOf], skipAttention: [...skipAttention], skipMlp: [...skipMlp] })
 }
 
 function watchedRows(schedule: Schedule): number {

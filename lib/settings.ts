@@ -1,6 +1,8 @@
 // Options of a session, checked and complete.
 import { typeError } from './errors.js'
-import { completeKv, type KvSettings, type KvTypes, nativeKv, parseKv } from './kv.js'
+import { type KvTypes, parseKv } from './kv.js'
+import { completeKv, type KvSettings, nativeKv } from './kv-heads.js'
+import { kvOfPlan } from './kv-plan.js'
 import { applyCalibration, type Calibration } from './lab/calibration.js'
 import {
   asMethod,
@@ -14,7 +16,7 @@ import {
 } from './methods/index.js'
 import type { ModelParts } from './model.js'
 import type { SessionOptions as NativeOptions } from './native.js'
-import type { PlanEntry } from './plan.js'
+import { type PlanEntry, parsePlan } from './plan.js'
 import { contextOf, shapeOf } from './sizes.js'
 
 export interface SessionOptions {
@@ -24,7 +26,7 @@ export interface SessionOptions {
   readonly kv?: KvTypes
   /** Any number of methods that do not claim the same thing. */
   readonly methods?: readonly MethodLike[]
-  /** A plan to be applied again without deciding; not together with methods. */
+  /** A plan to be applied again without deciding, with the cache types that it names where `kv` is not given; not together with methods. */
   readonly plan?: readonly PlanEntry[]
   /** What calibrate() found: its methods, and its `kv` where none is given; not together with methods or a plan. */
   readonly quality?: Calibration
@@ -60,8 +62,9 @@ export function settle(parts: ModelParts, options: unknown = {}): Settings {
   if (quality !== undefined && (methods !== undefined || plan !== undefined))
     throw typeError('a calibration, a plan or methods, one of them,', 'quality', quality)
   const calibrated = quality === undefined ? undefined : applyCalibration(quality, parts.config)
-  const types = parseKv(kv ?? calibrated?.kv)
-  const shape = shapeOf(parts.native, parts.config, types, parts.vision?.shape)
+  const planned = plan === undefined ? undefined : kvOfPlan(parsePlan(plan), parts.config)
+  const types = parseKv(kv ?? calibrated?.kv ?? planned)
+  const shape = shapeOf(parts.native, parts.config, completeKv(types, parts.config, false), parts.vision?.shape)
   const given = (methods ?? calibrated?.methods ?? []) as readonly unknown[]
   const made = plan === undefined ? given.map((m, i) => asMethod(m, `methods[${i}]`)) : [methodFromPlan(plan)]
   const schedule = makeSchedule(made, shape)
@@ -87,14 +90,14 @@ export function optionsOf(options: unknown, known: readonly string[]): { readonl
   return options as { readonly [name: string]: unknown }
 }
 
-export function nativeOptions({ contextLength, kv, schedule, standing }: Settings): NativeOptions {
+export function nativeOptions({ contextLength, kv, schedule, shape, standing }: Settings): NativeOptions {
   const skipped = (parts: readonly string[]) =>
     Int32Array.from(
       standing.flatMap(({ decision: d }) => (d.action === 'skip' && parts.includes(d.what) ? [d.layer] : [])),
     )
   return {
     contextLength,
-    ...nativeKv(kv),
+    ...nativeKv(kv, shape),
     repack: schedule.repack,
     skipAttention: skipped(['attention', 'block']),
     skipMlp: skipped(['mlp', 'block']),

@@ -1,11 +1,21 @@
 // Sizes of a model as methods and the cache see them.
 import { freemem } from 'node:os'
 import { rangeError, typeError } from './errors.js'
-import type { KvGiven } from './kv.js'
+import { headsOf, type KvSettings } from './kv-heads.js'
 import type { Shape, VisionShape } from './methods/method.js'
-import type { ModelConfig, NativeModel } from './native.js'
+import type { DType, ModelConfig, NativeModel } from './native.js'
 
-export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven, vision?: VisionShape): Shape {
+const PAGE = 32
+
+/** Rows of a head that stay in float, on average, and how many fit into the pages that they take: few sinks take half a page. */
+function floatRows(sinks: number, recent: number): readonly [rows: number, room: number] {
+  const lead = sinks === 0 ? 0 : sinks <= PAGE / 2 ? PAGE / 2 : Math.ceil(sinks / PAGE) * PAGE
+  return [sinks + recent + (PAGE - 1) / 2, lead + Math.ceil((recent + 1) / PAGE) * PAGE]
+}
+
+const QUANTIZED: readonly DType[] = ['q8_0', 'q4_0', 'kivi4', 'kivi2']
+
+export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvSettings, vision?: VisionShape): Shape {
   const { layers, heads, kvHeads, headSize, hiddenSize, windows } = config
   return Object.freeze({
     layers,
@@ -14,9 +24,28 @@ export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvGiven, vi
     headSize,
     hiddenSize,
     windows,
-    rowBytes: model.rowBytes(kv.keys, kv.values),
+    ...rowSizes(model, config, kv),
     ...(vision && { vision }),
   })
+}
+
+/** Means over all heads: of a row as it is stored, of one that was not quantized yet, and of what the rows that stay in float take more. */
+function rowSizes(
+  model: NativeModel,
+  config: ModelConfig,
+  kv: KvSettings,
+): Pick<Shape, 'rowBytes' | 'newRowBytes' | 'floatBytes'> {
+  const { kinds, of } = headsOf(kv, config)
+  const sizes = kinds.map(({ keys, recent, residual, sinks, values }) => {
+    const row = model.rowBytes(keys, values)
+    const open = (type: DType) => (QUANTIZED.includes(type) && sinks + recent + residual > 0 ? 'f16' : type)
+    const fresh = model.rowBytes(open(keys), open(values))
+    const [rows, room] = floatRows(sinks, recent + residual)
+    return [row, fresh, fresh === row ? 0 : room * fresh - rows * row] as const
+  })
+  const heads = of.length > 0 ? [...of] : [0]
+  const mean = (what: 0 | 1 | 2) => heads.reduce((sum, kind) => sum + (sizes[kind]?.[what] ?? 0), 0) / heads.length
+  return { rowBytes: mean(0), newRowBytes: mean(1), floatBytes: mean(2) }
 }
 
 /** The context asked for; by default the model's own, as far as half of the free memory holds a full cache of it. */

@@ -6,19 +6,23 @@ import { scratch, type TinyModel, type TinyOptions, tinyModel, writeGguf } from 
 import { randomIds } from './numbers.js'
 import { Reference } from './reference-model.js'
 
-const options = {
-  contextLength: 128,
+const float = {
   keys: 'f32',
   values: 'f32',
-  skipAttention: new Int32Array(0),
-  skipMlp: new Int32Array(0),
-  repack: false,
   sinks: 0,
   recent: 0,
   residual: 0,
   hadamardKeys: false,
   hadamardValues: false,
 } as const
+const options = {
+  contextLength: 128,
+  kv: [float],
+  kvOf: new Int32Array(0),
+  skipAttention: new Int32Array(0),
+  skipMlp: new Int32Array(0),
+  repack: false,
+}
 
 async function loadNative(test: Test, made: TinyOptions): Promise<{ model: NativeModel; tiny: TinyModel }> {
   const tiny = tinyModel(made)

@@ -2,7 +2,8 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { type CacheSeen, defineMethod, type KvTypes, methods, type SessionOptions } from '../lib/index.js'
-import { completeKv, nativeKv, parseKv } from '../lib/kv.js'
+import { parseKv } from '../lib/kv.js'
+import { completeKv, nativeKv } from '../lib/kv-heads.js'
 import type { ModelConfig } from '../lib/native.js'
 import { apart, loadTiny, raised, same } from './engine.js'
 import { scratch } from './model-fixture.js'
@@ -15,7 +16,7 @@ const more = randomIds(9, 62)
 const PLAIN = { sinks: 0, recent: 0, rotate: false }
 
 t.test('defaults', async (t) => {
-  const heads = (headSize: number) => ({ headSize }) as ModelConfig
+  const heads = (headSize: number) => ({ headSize, layers: 4, kvHeads: 2 }) as ModelConfig
   const of = (given: unknown, size = 64, repack = false) => completeKv(parseKv(given), heads(size), repack)
   const none = { sinks: 0, recent: 0, residual: 0, rotate: false }
   t.same(of(undefined), { keys: 'f16', values: 'f16', ...none })
@@ -29,17 +30,18 @@ t.test('defaults', async (t) => {
   t.same(of({ keys: 'q8_0', values: 'q8_0', sinks: 2 }), { keys: 'q8_0', values: 'q8_0', ...none, sinks: 2 })
   t.same(of({ keys: 'kivi2', values: 'kivi2', residual: 128 }).recent, 0, "the paper's own split")
   t.same(of(of('q4_0')), of('q4_0'), 'complete options are options')
-  t.match(nativeKv(of('q4_0')), { hadamardKeys: true, hadamardValues: true })
+  const native = (given: unknown) => nativeKv(of(given), heads(64)).kv[0]
+  t.match(native('q4_0'), { hadamardKeys: true, hadamardValues: true })
   const asked = { keys: 'kivi4', values: 'kivi4', rotate: true }
-  t.match(nativeKv(of(asked)), { hadamardKeys: false, hadamardValues: true }, 'scales of channels stay')
-  t.match(nativeKv(of({ keys: 'f16', values: 'q4_0' })), { hadamardKeys: false, hadamardValues: true })
+  t.match(native(asked), { hadamardKeys: false, hadamardValues: true }, 'scales of channels stay')
+  t.match(native({ keys: 'f16', values: 'q4_0' }), { hadamardKeys: false, hadamardValues: true })
 })
 
 t.test('misuse is told in a sentence', async (t) => {
   const { model } = await loadTiny(t, { headSize: 32 })
   const wrong: [unknown, typeof TypeError | typeof RangeError, RegExp][] = [
     ['q4', TypeError, /Expected one of f32, .* for `kv` but received "?q4/],
-    [{ key: 'f16' }, TypeError, /\{ keys, values, sinks, recent, residual, rotate \} for `kv`/],
+    [{ key: 'f16' }, TypeError, /\{ keys, values, sinks, recent, residual, rotate, except \} for `kv`/],
     [{ values: 'q3' }, TypeError, /for `kv.values`/],
     [{ keys: 'q4_0', sinks: -1 }, RangeError, /a whole number from 0 for `kv.sinks` but received -1/],
     [{ keys: 'q4_0', sinks: 1.5 }, RangeError, /for `kv.sinks`/],

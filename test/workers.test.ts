@@ -18,7 +18,8 @@ const work = `
     const model = await native.load(file, { threads: 2, isa: 'auto' }, null).model
     file.close()
     const none = new Int32Array(0)
-    const cache = { keys: 'f16', values: 'f16', sinks: 0, recent: 0, residual: 0, hadamardKeys: false, hadamardValues: false }
+    const float = { keys: 'f16', values: 'f16', sinks: 0, recent: 0, residual: 0, hadamardKeys: false, hadamardValues: false }
+    const cache = { kv: [float], kvOf: none }
     const session = model.session({ contextLength: 4096, ...cache, repack: false, skipAttention: none, skipMlp: none })
     const sampler = model.sampler({ temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 1 })
     const run = async (ids) => {

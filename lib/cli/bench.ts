@@ -1,5 +1,5 @@
 // tokensieve bench: how fast prompts are read and text is generated, against the limits of this machine; and where the time goes.
-import { parseKv } from '../kv.js'
+import { parseKvText } from '../kv-text.js'
 import type { Model } from '../model.js'
 import {
   flagOf,
@@ -21,7 +21,7 @@ import type { Command, Io } from './io.js'
 import { machineOf } from './machine.js'
 import { parseMethod } from './method-option.js'
 import { DEFAULT_MODEL, MODEL_OPTIONS, openModel } from './open-model.js'
-import { kvOf, METHOD_HELP, methodsOf, SESSION_OPTIONS } from './session-options.js'
+import { METHOD_HELP, methodsOf, SESSION_OPTIONS } from './session-options.js'
 
 const SECTIONS = ['speed', 'growth', 'sessions', 'dropping'] as const
 type Section = (typeof SECTIONS)[number]
@@ -94,7 +94,7 @@ interface BenchWanted extends Wanted {
 function wantedOf(parsed: Parsed): BenchWanted {
   const length = { min: 2, max: 2 ** 24, whole: true }
   const sections = sectionsOf(parsed)
-  const kvs = (textOf(parsed, 'kv') ?? 'f16').split(',').map((kv) => parseKv(kvOf({ values: { kv }, positionals: [] })))
+  const kvs = (textOf(parsed, 'kv') ?? 'f16').split(',').map(parseKvText)
   const texts = textsOf(parsed, 'method')
   const given = methodsOf(parsed).map((method, i) => ({ method: texts[i] ?? method.label, methods: [method] }))
   const prompt = numbersOf(parsed, 'prompt', length)

@@ -1,5 +1,6 @@
 // tokensieve compare: quality and cost of methods against the full cache, chance and the newest rows.
 import type { KvTypes } from '../kv.js'
+import { parseKvText } from '../kv-text.js'
 import { type CompareOptions, type Comparison, compare, type Mix } from '../lab/index.js'
 import { parsePrompts } from '../lab/prompt-file.js'
 import { TASK_NAMES } from '../lab/tasks/index.js'
@@ -23,7 +24,6 @@ import { type Command, type Io, painter, widthOf } from './io.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'
 import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
 import { readPackageFile } from './package-file.js'
-import { kvText } from './session-options.js'
 
 const OPTIONS = {
   ...MODEL_OPTIONS,
@@ -145,7 +145,7 @@ export function mixesOf(parsed: Parsed): Mix[] | undefined {
 }
 
 export function kvsOf(parsed: Parsed): KvTypes[] | undefined {
-  return textOf(parsed, 'kv')?.split(',').map(kvText)
+  return textOf(parsed, 'kv')?.split(',').map(parseKvText)
 }
 
 function questionOf(parsed: Parsed): 'after' | 'before' | 'both' | undefined {

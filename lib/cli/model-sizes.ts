@@ -1,6 +1,7 @@
 // Sizes of a model from its file alone, and what its cache takes in each type.
 import { TokensieveError } from '../errors.js'
-import { completeKv, packedRows, parseKv } from '../kv.js'
+import { parseKv } from '../kv.js'
+import { completeKv, packedRows } from '../kv-heads.js'
 import type { DType, NativeFile } from '../native.js'
 
 export interface CacheSizes {
@@ -106,7 +107,7 @@ function windowsOf(layers: number, window: unknown, pattern: unknown): number[] 
 /** Bytes of a full cache of so many tokens; of one: what each adds once there are many. */
 export function cacheBytes({ kvHeads, headSize, windows }: CacheSizes, type: DType, tokens: number): number {
   const row = (of: DType) => 2 * kvHeads * headSize * ELEMENT[of]
-  const kv = completeKv(parseKv(type), { headSize }, false)
+  const kv = completeKv(parseKv(type), { layers: windows.length, kvHeads, headSize }, false)
   return windows.reduce((sum, window) => {
     const rows = window > 0 ? Math.min(window, tokens) : tokens
     const float = tokens === 1 ? 0 : rows - packedRows(rows, kv)

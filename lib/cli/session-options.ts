@@ -1,7 +1,8 @@
 // Options that say how a session caches, what is dropped in it and how it draws: the same for every command that runs a model.
 import { readFileSync } from 'node:fs'
 import { TokensieveError } from '../errors.js'
-import { type KvTypes, parseKv } from '../kv.js'
+import type { KvTypes } from '../kv.js'
+import { parseKvText } from '../kv-text.js'
 import type { Calibration } from '../lab/index.js'
 import { asMethod, type Method } from '../methods/index.js'
 import type { GenerateOptions } from '../sampling.js'
@@ -20,7 +21,8 @@ export const SESSION_HELP = `
       --method METHOD    thins tokens or cache rows; may be repeated
       --quality FILE     what "calibrate" found, instead of methods
       --kv TYPE          how the cache is stored: f32 f16 bf16 q8_0 q4_0 kivi4 kivi2, or
-                         KEYS/VALUES such as q8_0/q4_0; default f16
+                         KEYS/VALUES such as q8_0/q4_0; default f16. Options follow a colon,
+                         layers that are stored otherwise an @: q4_0:recent=64@0..2=q8_0
       --context N        tokens that fit; default: the model's own, as far as memory holds them`
 
 export { METHOD_HELP }
@@ -49,13 +51,7 @@ export function methodsOf(parsed: Parsed): Method[] {
 }
 
 export function kvOf(parsed: Parsed): KvTypes {
-  return kvText(textOf(parsed, 'kv') ?? 'f16')
-}
-
-/** 'q8_0' or 'q8_0/q4_0'. */
-export function kvText(text: string): KvTypes {
-  const [keys, values = keys, ...more] = text.split('/')
-  return parseKv(more.length > 0 ? text : { keys, values })
+  return parseKvText(textOf(parsed, 'kv') ?? 'f16')
 }
 
 export const SAMPLING_OPTIONS = {

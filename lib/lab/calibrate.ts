@@ -1,13 +1,14 @@
 // calibrate: the strongest budget that keeps the next-token distributions of sample prompts near the full cache's.
 import { rangeError, typeError } from '../errors.js'
 import { type KvTypes, parseKv } from '../kv.js'
+import { kvText } from '../kv-text.js'
 import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import { optionsOf } from '../settings.js'
 import { checkTarget, writeWhole } from '../text-file.js'
 import { type Calibration, modelNamed, type Tried } from './calibration.js'
 import { type CompareOptions, compare } from './compare.js'
-import { CHANCE, FULL, kvName, type Mix, mixOf, NEWEST, packedMix } from './contenders.js'
+import { CHANCE, FULL, type Mix, mixOf, NEWEST, packedMix } from './contenders.js'
 import type { Row } from './summary.js'
 import type { SamplePrompt } from './tasks/index.js'
 
@@ -92,7 +93,7 @@ function resultOf(
 ): Calibration {
   const best = rows.find(({ kl, method }) => kl.mean <= maxKl || method === FULL) as Row
   const mix = mixes.find(({ name }) => name === best.method)
-  const types = kvs.find((one) => kvName(one) === best.kv) ?? 'f16'
+  const types = kvs.find((one) => kvText(one) === best.kv) ?? 'f16'
   const tried: Tried[] = rows.map(({ keep, kl, kv, method, share }) => ({ method, keep, kv, share, kl }))
   return {
     kind: 'tokensieve-calibration',

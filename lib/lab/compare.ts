@@ -1,12 +1,13 @@
 // compare: tasks × budgets × methods, each run beside the full cache of the same case.
 import { rangeError, typeError } from '../errors.js'
 import { type KvTypes, parseKv } from '../kv.js'
+import { kvText } from '../kv-text.js'
 import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { PlanEntry } from '../plan.js'
 import { checkSignal } from '../sampling.js'
 import { optionsOf } from '../settings.js'
-import { type Contender, contendersOf, FULL, kvName, type Mix } from './contenders.js'
+import { type Contender, contendersOf, FULL, type Mix } from './contenders.js'
 import { judge, type Measures } from './judge.js'
 import { type Case, caseOf, type Query, type Run, runCase } from './run.js'
 import { type Row, summarize } from './summary.js'
@@ -139,7 +140,7 @@ async function runAll(
   tell(`${one.task}, the full cache`)
   const full = await runCase(model, one, { kv, methods: [], signal })
   const counted = !one.gated || judge(full.reading, full.reading, one.answer).exact === 1
-  cases.push(resultOf(one, { method: FULL, keep: 1, kv: kvName(kv) }, full, full, counted))
+  cases.push(resultOf(one, { method: FULL, keep: 1, kv: kvText(kv) }, full, full, counted))
   // The first case whose answer is neither at the beginning nor at the end shows which rows were kept.
   const key = `${one.task} ${one.query}`
   const shown = !pictured.has(key) && counted && Math.abs(one.depth - 0.5) < 0.26
@@ -150,7 +151,11 @@ async function runAll(
     tell(`${one.task}, ${contender.method}${contender.keep === null ? '' : ` keep ${contender.keep}`}`)
     const run = await runCase(model, one, { kv: contender.types, methods: contender.methods(one.seed), signal })
     cases.push(resultOf(one, contender, run, full, counted))
-    if (shown && run.plan.length > 0 && (contender.keep === null || contender.keep === drawn))
+    if (
+      shown &&
+      run.plan.some(({ action }) => action !== 'quantize') &&
+      (contender.keep === null || contender.keep === drawn)
+    )
       kept.push(keptOf(one, contender, run))
   }
 }

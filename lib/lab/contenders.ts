@@ -1,6 +1,7 @@
 // Who is compared: the full cache as ceiling, chance and the newest rows as floors, and methods at every budget.
 import { typeError } from '../errors.js'
 import type { KvTypes } from '../kv.js'
+import { kvText } from '../kv-text.js'
 import {
   methods as all,
   asMethod,
@@ -56,7 +57,7 @@ export function contendersOf(
     named.add(name)
   }
   return kvs.flatMap((types, i) => {
-    const kv = kvName(types)
+    const kv = kvText(types)
     const full: Contender = { method: FULL, keep: 1, kv, types, methods: () => [] }
     // The ceiling is the first type's; with another type it is one more contender.
     const ceiling = i === 0 ? [] : [full]
@@ -102,11 +103,4 @@ export function packedMix({ methods, sweep = true }: Mix, keep: number | null, c
     const even = Array.from({ length: config.layers }, () => keep)
     return { method: 'perLayer', options: { method: packed, keepOf: even } }
   })
-}
-
-export function kvName(types: KvTypes): string {
-  if (typeof types === 'string') return types
-  const { keys = 'f16', values = 'f16', ...more } = types
-  const said = Object.entries(more).map(([name, value]) => `, ${name} ${value}`)
-  return (keys === values ? keys : `${keys}/${values}`) + said.join('')
 }

@@ -19,8 +19,11 @@ export interface Shape {
   readonly hiddenSize: number
   /** Rows that a layer's attention sees at most, 0 for all. */
   readonly windows: readonly number[]
-  /** Bytes of one cache row of one KV head, keys and values together, in the session's types. */
+  /** Bytes of one cache row of one KV head, keys and values together, in the session's types: a mean over layers and heads. */
   readonly rowBytes: number
+  /** Of quantized types: of a row that stays in float, and what all of those together take more in a head. Default: rowBytes, and 0. */
+  readonly newRowBytes?: number
+  readonly floatBytes?: number
   /** Missing where the model reads text only: methods that act in the tower then do nothing. */
   readonly vision?: VisionShape
 }

@@ -83,7 +83,7 @@ function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
 }
 
 function isOfCache({ action }: PlanEntry): boolean {
-  return action === 'evict' || action === 'restore'
+  return action === 'evict' || action === 'restore' || action === 'quantize'
 }
 
 function placeOf({ action, layer, step }: PlanEntry): string {
@@ -93,7 +93,8 @@ function placeOf({ action, layer, step }: PlanEntry): string {
 function acts(entry: PlanEntry, seen: Seen): boolean {
   if (isOfPatches(entry) || seen.at === 'vision') return isOfPatches(entry) && seen.at === 'vision' && isAt(entry, seen)
   if (seen.at === 'session') return isStanding(entry)
-  if (isStanding(entry) || entry.layer !== seen.layer || entry.step !== seen.step) return false
+  if (entry.action === 'quantize' || isStanding(entry) || entry.layer !== seen.layer || entry.step !== seen.step)
+    return false
   const cut = entry.action === 'drop' || entry.action === 'merge'
   return seen.at === 'layer' ? cut : !cut && (entry.phase === 'decode') === (seen.at === 'decode')
 }

@@ -56,20 +56,45 @@ Features read_features(const Napi::Value& v) {
   return {copy_of<int32_t>(o.Get("places"), "places"), copy_of<float>(o.Get("rows"), "rows")};
 }
 
+HeadKv read_head_kv(const Napi::Value& v) {
+  const Napi::Object o = need_object(v, "kv");
+  HeadKv kv;
+  kv.keys = need_dtype(o.Get("keys"), "keys");
+  kv.values = need_dtype(o.Get("values"), "values");
+  kv.in_float.sinks = need_int(o.Get("sinks"), "sinks", 0, 1 << 20);
+  kv.in_float.recent = need_int(o.Get("recent"), "recent", 0, 1 << 20);
+  kv.in_float.residual = need_int(o.Get("residual"), "residual", 0, 1 << 20);
+  kv.hadamard_keys = is_true(o.Get("hadamardKeys"));
+  kv.hadamard_values = is_true(o.Get("hadamardValues"));
+  return kv;
+}
+
+// One for all heads, or one a head.
+std::vector<HeadKv> read_kv(const Napi::Object& o, const Config& config) {
+  if (!o.Get("kv").IsArray()) wrong(o.Env(), "kv", "an array");
+  const Napi::Array list = o.Get("kv").As<Napi::Array>();
+  std::vector<HeadKv> kinds;
+  for (uint32_t i = 0; i < list.Length(); i++) kinds.push_back(read_head_kv(list.Get(i)));
+  const std::vector<int32_t> of = copy_of<int32_t>(o.Get("kvOf"), "kvOf");
+  const size_t heads = static_cast<size_t>(config.layers) * static_cast<size_t>(config.kv_heads);
+  const auto known = [&](int32_t i) { return i >= 0 && static_cast<size_t>(i) < kinds.size(); };
+  if (kinds.empty() || !(of.empty() || of.size() == heads) || !std::all_of(of.begin(), of.end(), known))
+    wrong(o.Env(), "kvOf", "one of kv for every head");
+  if (of.empty()) kinds.resize(1);
+  if (of.empty()) return kinds;
+  std::vector<HeadKv> kv;
+  for (int32_t i : of) kv.push_back(kinds[static_cast<size_t>(i)]);
+  return kv;
+}
+
 }  // namespace
 
 SessionOptions session_options(const Napi::Value& v, const Config& config) {
   const Napi::Object o = need_object(v, "options");
   SessionOptions options;
   options.context_length = need_int(o.Get("contextLength"), "contextLength", 1, 1 << 30);
-  options.keys = need_dtype(o.Get("keys"), "keys");
-  options.values = need_dtype(o.Get("values"), "values");
+  options.kv = read_kv(o, config);
   options.repack = is_true(o.Get("repack"));
-  options.in_float.sinks = need_int(o.Get("sinks"), "sinks", 0, 1 << 20);
-  options.in_float.recent = need_int(o.Get("recent"), "recent", 0, 1 << 20);
-  options.in_float.residual = need_int(o.Get("residual"), "residual", 0, 1 << 20);
-  options.hadamard_keys = is_true(o.Get("hadamardKeys"));
-  options.hadamard_values = is_true(o.Get("hadamardValues"));
   options.skip_attention.assign(static_cast<size_t>(config.layers), 0);
   options.skip_mlp = options.skip_attention;
   for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention"))
@@ -297,11 +322,6 @@ Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
   }
   out.Set("bytes", static_cast<double>(s.cache().bytes()));
   out.Set("storedBytes", static_cast<double>(s.cache().stored_bytes()));
-  const CacheShape& shape = s.cache().shape();
-  const kernels::Backend& b = *s.model().backend;
-  out.Set("rowBytes", static_cast<double>(b.page_bytes(kernels::Side::keys, shape.keys, shape.head_size) +
-                                          b.page_bytes(kernels::Side::values, shape.values, shape.head_size)) /
-                          kernels::kPageRows);
   out.Set("layers", layers);
   return out;
 }

@@ -101,10 +101,10 @@ void Block::attention(int layer) {
   project(layer);
   watch_queries(layer);
   rotate(layer);
-  hadamard_in();
+  hadamard_in(layer);
   append(layer);
   attend(layer);
-  hadamard_out();
+  hadamard_out(layer);
   look_ahead(layer);
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
@@ -186,31 +186,44 @@ void Block::rotate_by_slot(int layer, size_t entry) {
   }
 }
 
-// The Hadamard transform of the rows of sessions whose cache is made of it: one call where all of a batch are.
-void Block::hadamard(bool SessionOptions::* asks, float* rows, size_t ld, int heads) {
+// Whether the caches of all heads of the batch are made of the Hadamard transform: one call does it then.
+bool Block::all_ask(bool HeadKv::* asks, int layer) const {
+  for (const StageEntry* e : entries_) {
+    for (int h = 0; h < model_.config.kv_heads; h++) {
+      if (!(e->session->kv(layer, h).*asks)) return false;
+    }
+  }
+  return true;
+}
+
+void Block::hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int each) {
   const Config& c = model_.config;
-  const auto asked = [&](const StageEntry* e) { return e->session->options().*asks; };
-  const bool all = std::all_of(entries_.begin(), entries_.end(), asked);
+  if (all_ask(asks, layer)) {
+    model_.backend->hadamard(rows, ld, rows_, c.kv_heads * each, c.head_size, team_);
+    return;
+  }
   for (size_t i = 0; i < entries_.size(); i++) {
-    if (!asked(entries_[i])) continue;
-    float* first = rows + (all ? 0 : static_cast<size_t>(at_[i]) * ld);
-    const int n = all ? rows_ : entries_[i]->end - entries_[i]->begin;
-    model_.backend->hadamard(first, ld, n, heads, c.head_size, team_);
-    if (all) return;
+    const StageEntry& e = *entries_[i];
+    e.session->hadamard(asks, layer, rows + static_cast<size_t>(at_[i]) * ld, ld, e.end - e.begin, each, team_);
   }
 }
 
-void Block::hadamard_in() {
+void Block::hadamard_in(int layer) {
   const Config& c = model_.config;
   float* qkv = stage_.qkv_.as<float>();
-  hadamard(&SessionOptions::hadamard_keys, qkv, width_, c.heads + c.kv_heads);
-  hadamard(&SessionOptions::hadamard_values, qkv + (c.heads + c.kv_heads) * c.head_size, width_, c.kv_heads);
+  if (all_ask(&HeadKv::hadamard_keys, layer)) {
+    model_.backend->hadamard(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, team_);
+  } else {
+    hadamard(&HeadKv::hadamard_keys, layer, qkv, width_, c.heads / c.kv_heads);
+    hadamard(&HeadKv::hadamard_keys, layer, qkv + c.heads * c.head_size, width_, 1);
+  }
+  hadamard(&HeadKv::hadamard_values, layer, qkv + (c.heads + c.kv_heads) * c.head_size, width_, 1);
 }
 
-void Block::hadamard_out() {
+void Block::hadamard_out(int layer) {
   const Config& c = model_.config;
-  hadamard(&SessionOptions::hadamard_values, stage_.attended_.as<float>(), static_cast<size_t>(c.heads * c.head_size),
-           c.heads);
+  const size_t wide = static_cast<size_t>(c.heads * c.head_size);
+  hadamard(&HeadKv::hadamard_values, layer, stage_.attended_.as<float>(), wide, c.heads / c.kv_heads);
 }
 
 void Block::append(int layer) {

@@ -32,9 +32,10 @@ class Block {
   void project(int layer);
   void rotate(int layer);
   void rotate_by_slot(int layer, size_t entry);
-  void hadamard_in();
-  void hadamard_out();
-  void hadamard(bool SessionOptions::* asks, float* rows, size_t ld, int heads);
+  void hadamard_in(int layer);
+  void hadamard_out(int layer);
+  bool all_ask(bool HeadKv::* asks, int layer) const;
+  void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int each);
   void append(int layer);
   void attend(int layer);
   // expected.cc

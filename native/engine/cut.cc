@@ -117,7 +117,7 @@ Fold located(Fold fold, const std::vector<int32_t>& rows, const std::vector<int3
 void Session::evict(const std::vector<Eviction>& layers) {
   const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
   std::vector<std::vector<int32_t>> index;  // of all heads of all layers; empty where rows are set aside or come back
-  std::vector<Fold> folds;                  // the same; empty where nothing folds
+  std::vector<Fold> folds;  // the same; empty where nothing folds
   for (const Eviction& e : layers) {
     if (e.kept.size() != heads || (!e.stored.empty() && e.stored.size() != heads))
       throw Error(Code::plan, "[plan] expected kept rows for each of " + std::to_string(heads) + " KV heads, got " +

@@ -53,10 +53,7 @@ void shrink(std::vector<T>& values) {
   if (values.capacity() > values.size() + values.size() / 2 + 8) values.shrink_to_fit();
 }
 
-}  // namespace
-
-KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
-  const FloatRows& floats = shape.in_float;
+void check(const FloatRows& floats) {
   if (floats.residual < 0 || floats.residual % kPageRows != 0) {
     throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) +
                                     " rows, got " + std::to_string(floats.residual));
@@ -65,18 +62,39 @@ KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : sha
     throw Error(Code::internal, "[kv_cache] expected 0 or more rows in float, got " + std::to_string(floats.sinks) +
                                     " sinks and " + std::to_string(floats.recent) + " recent ones");
   }
+}
+
+}  // namespace
+
+KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
   try {
-    formats_ = std::make_shared<const Formats>(
-        Formats{side_format(Side::keys, shape.keys, shape.head_size, shape.in_float, backend),
-                side_format(Side::values, shape.values, shape.head_size, shape.in_float, backend)});
+    make_heads(backend);
     pages_ = PageAllocator::open();
-    const size_t heads = static_cast<size_t>(shape.layers) * static_cast<size_t>(shape.kv_heads);
-    heads_.reserve(heads);
-    for (size_t i = 0; i < heads; i++) heads_.emplace_back(formats_->keys, formats_->values);
-    counts_ = std::make_unique<Counts[]>(heads);
+    counts_ = std::make_unique<Counts[]>(heads_.size());
   } catch (const std::bad_alloc&) {
     no_memory("the tables of a cache");
   }
+}
+
+void KvCache::make_heads(const kernels::Backend& backend) {
+  const size_t count = static_cast<size_t>(shape_.layers) * static_cast<size_t>(shape_.kv_heads);
+  std::vector<HeadFormat> kinds;
+  std::vector<size_t> kind_of(count);
+  for (size_t i = 0; i < count; i++) {
+    const HeadFormat& format = shape_.format(i);
+    kind_of[i] = static_cast<size_t>(std::find(kinds.begin(), kinds.end(), format) - kinds.begin());
+    if (kind_of[i] < kinds.size()) continue;
+    check(format.in_float);
+    kinds.push_back(format);
+  }
+  auto formats = std::make_shared<Formats>();
+  for (const HeadFormat& kind : kinds) {
+    formats->keys.push_back(side_format(Side::keys, kind.keys, shape_.head_size, kind.in_float, backend));
+    formats->values.push_back(side_format(Side::values, kind.values, shape_.head_size, kind.in_float, backend));
+  }
+  heads_.reserve(count);
+  for (size_t kind : kind_of) heads_.emplace_back(formats->keys[kind], formats->values[kind]);
+  formats_ = std::move(formats);
 }
 
 KvCache::~KvCache() = default;
@@ -309,7 +327,7 @@ float* KvCache::mass(int layer, int head) {
 
 std::unique_ptr<KvCache> KvCache::clone() const {
   try {
-    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.backend);
+    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.front().backend);
     {
       std::vector<Head> heads(heads_), stored(stored_);
       twin->heads_.swap(heads);

@@ -21,11 +21,21 @@
 
 namespace tokensieve {
 
-struct CacheShape {
-  int layers = 0, kv_heads = 0, head_size = 0;
+// How the rows of a KV head are stored.
+struct HeadFormat {
   DType keys = DType::f16, values = DType::f16;  // f32 f16 bf16 q8_0 q4_0 kivi4 kivi2
   FloatRows in_float;  // of quantized types: what stays in f16
+};
+inline bool operator==(const HeadFormat& a, const HeadFormat& b) noexcept {
+  return a.keys == b.keys && a.values == b.values && a.in_float == b.in_float;
+}
+
+struct CacheShape : HeadFormat {
+  int layers = 0, kv_heads = 0, head_size = 0;
+  std::vector<HeadFormat> heads;  // [layers][kv_heads]; empty: all as the shape itself says
   std::vector<uint8_t> holds;  // [layers]: 0 where the layer has no cache (skipped attention); empty: all have
+
+  const HeadFormat& format(size_t head) const noexcept { return heads.empty() ? *this : heads[head]; }
 };
 
 // Rows of one KV head: what attention and methods read. Both sides always have the same number of rows.
@@ -117,7 +127,8 @@ class KvCache {
   std::unique_ptr<KvCache> clone() const;  // shares all pages; throws Error(out_of_memory)
   void swap(KvCache& other) noexcept;  // rollback: snapshot = clone(), on failure swap back. Of one shape only
 
-  size_t bytes() const noexcept;  // pages this cache refers to, shared ones included, plus row tables, plus what is set aside
+  size_t bytes()
+      const noexcept;  // pages this cache refers to, shared ones included, plus row tables, plus what is set aside
   size_t layer_bytes(int layer) const noexcept;
   void give_back() noexcept;  // after evictions: free pages of partly used slabs go back to the system
 
@@ -135,8 +146,8 @@ class KvCache {
     KvSide& side(kernels::Side s) noexcept { return s == kernels::Side::keys ? keys : values; }
     const KvSide& side(kernels::Side s) const noexcept { return s == kernels::Side::keys ? keys : values; }
   };
-  struct Formats {
-    SideFormat keys, values;
+  struct Formats {  // of the heads, each once
+    std::vector<SideFormat> keys, values;
   };
   struct Counts {  // what other threads may read
     std::atomic<int> rows{0};
@@ -145,6 +156,7 @@ class KvCache {
   size_t at(int layer, int head) const noexcept {
     return static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(head);
   }
+  void make_heads(const kernels::Backend& backend);
   void publish(size_t head) noexcept;
   void reserve_head(Head& head, int n, bool sized);
   static void cut_head(Head& head, int tokens) noexcept;

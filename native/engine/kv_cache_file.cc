@@ -1,5 +1,6 @@
 // A cache as a stream of bytes, little endian:
-//   "TSKV", u32 layers, kv_heads, head_size, keys, values (DType), sinks, recent, residual, u8 holds [layers]
+//   "TSKV", u32 layers, kv_heads, head_size, then keys, values (DType), sinks, recent, residual of all heads, or where
+//     they differ of each in turn, u8 holds [layers]
 //   for each head of each layer that holds rows:
 //     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
 //   the same of the rows that are set aside, where there are any: u32 0 for a head that has none
@@ -8,7 +9,6 @@
 //     scales belong to them:
 //     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -30,16 +30,16 @@ enum : uint8_t { kSized = 1, kMassed = 2 };
   throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else");
 }
 
-std::array<uint32_t, 8> described(const CacheShape& shape) {
-  const auto number = [](int value) { return static_cast<uint32_t>(value); };
-  return {number(shape.layers),
-          number(shape.kv_heads),
-          number(shape.head_size),
-          static_cast<uint32_t>(shape.keys),
-          static_cast<uint32_t>(shape.values),
-          number(shape.in_float.sinks),
-          number(shape.in_float.recent),
-          number(shape.in_float.residual)};
+std::vector<uint32_t> described(const CacheShape& shape) {
+  std::vector<uint32_t> out;
+  const auto add = [&](int value) { out.push_back(static_cast<uint32_t>(value)); };
+  add(shape.layers), add(shape.kv_heads), add(shape.head_size);
+  for (size_t i = 0; i < std::max<size_t>(1, shape.heads.size()); i++) {
+    const HeadFormat& format = shape.format(i);
+    add(static_cast<int>(format.keys)), add(static_cast<int>(format.values));
+    add(format.in_float.sinks), add(format.in_float.recent), add(format.in_float.residual);
+  }
+  return out;
 }
 
 }  // namespace

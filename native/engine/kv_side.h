@@ -29,6 +29,9 @@ struct FloatRows {
   int recent = 0;  // the newest ones, at least; what is older is packed, kPageRows rows at once
   int residual = 0;  // kivi, where not 0: the split of its paper instead (keys in whole residuals, values one by one)
 };
+inline bool operator==(const FloatRows& a, const FloatRows& b) noexcept {
+  return a.sinks == b.sinks && a.recent == b.recent && a.residual == b.residual;
+}
 
 enum class Part : uint8_t { sinks, packed, open };
 constexpr Part kParts[] = {Part::sinks, Part::packed, Part::open};

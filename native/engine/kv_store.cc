@@ -85,15 +85,16 @@ HeadRows take(const Picks& picks, const HeadRows& here, const HeadRows& there) {
 }  // namespace
 
 void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored) {
-  if (formats_->keys.packs() || formats_->values.packs()) {
+  const size_t i = at(layer, head);
+  const SideFormat &keys = heads_[i].keys.format(), &values = heads_[i].values.format();
+  if (keys.packs() || values.packs()) {
     throw Error(Code::unsupported,
                 "[kv_cache] expected a cache whose rows all have one type for rows that are set aside, got one that "
                 "keeps some in float");
   }
-  const size_t i = at(layer, head);
   try {
     Head &here = heads_[i], &there = stored_[i];
-    Head next(formats_->keys, formats_->values), aside(formats_->keys, formats_->values);
+    Head next(keys, values), aside(keys, values);
     for (Head* made : {&next, &aside}) {
       const Picks picks = located(made == &next ? kept : stored, here.table, there.table);
       made->table = take(picks, here.table, there.table);
@@ -113,7 +114,7 @@ void KvCache::open_store() {
   try {
     std::vector<Head> stored;
     stored.reserve(heads_.size());
-    for (size_t i = 0; i < heads_.size(); i++) stored.emplace_back(formats_->keys, formats_->values);
+    for (const Head& head : heads_) stored.emplace_back(head.keys.format(), head.values.format());
     stored_.swap(stored);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that are set aside, the system gave none");

@@ -54,7 +54,7 @@ void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
       model_->backend->rope(k.data(), ld, count, c.kv_heads, c.head_size,
                             model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
     }
-    if (s.options().hadamard_keys) model_->backend->hadamard(k.data(), ld, count, c.kv_heads, c.head_size, team);
+    s.hadamard(&HeadKv::hadamard_keys, layer, k.data(), ld, count, 1, team);
     cache.append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
                  rows.size.empty() ? nullptr : rows.size.data() + begin, team);
   }
@@ -77,7 +77,7 @@ void Stage::project_query(Session& s, int layer, int row, float* q, Team& team) 
     model_->backend->rope(q + h * group * c.head_size, ld, 1, group, c.head_size,
                           model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
   }
-  if (s.options().hadamard_keys) model_->backend->hadamard(q, ld, 1, c.heads, c.head_size, team);
+  s.hadamard(&HeadKv::hadamard_keys, layer, q, ld, 1, group, team);
 }
 
 std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<int32_t>& looked) {

@@ -11,9 +11,30 @@ int Rule::budget(int held_tokens) const {
   return tokens > 0 ? tokens : std::max(1, static_cast<int>(std::ceil(share * held_tokens - 1e-9)));
 }
 
+namespace {
+
+void check(const HeadKv& kv, int head_size) {
+  for (DType type : {kv.keys, kv.values}) {
+    const bool plain = type == DType::f32 || type == DType::f16 || type == DType::bf16;
+    if (plain || head_size % 32 == 0) continue;
+    throw Error(Code::unsupported, "[cache] expected a head size that is a multiple of 32 for " +
+                                       std::string(traits(type).name) + ", this model's is " +
+                                       std::to_string(head_size));
+  }
+  if ((kv.hadamard_keys || kv.hadamard_values) && !kernels::takes_hadamard(head_size)) {
+    throw Error(Code::unsupported,
+                "[cache] expected a head size that is a power of two for a rotated cache, this "
+                "model's is " +
+                    std::to_string(head_size));
+  }
+}
+
+}  // namespace
+
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
     : model_(std::move(model)), options_(options) {
   const size_t layers = static_cast<size_t>(model_->config.layers);
+  if (options_.kv.empty()) options_.kv.emplace_back();
   options_.skip_attention.resize(layers, 0);
   options_.skip_mlp.resize(layers, 0);
   rules_.resize(layers);
@@ -25,21 +46,9 @@ CacheShape Session::cache_shape() const {
   const Config& c = model_->config;
   CacheShape shape;
   shape.layers = c.layers, shape.kv_heads = c.kv_heads, shape.head_size = c.head_size;
-  shape.keys = options_.keys, shape.values = options_.values;
-  for (DType type : {options_.keys, options_.values}) {
-    const bool plain = type == DType::f32 || type == DType::f16 || type == DType::bf16;
-    if (plain || c.head_size % 32 == 0) continue;
-    throw Error(Code::unsupported, "[cache] expected a head size that is a multiple of 32 for " +
-                                       std::string(traits(type).name) + ", this model's is " +
-                                       std::to_string(c.head_size));
-  }
-  if ((options_.hadamard_keys || options_.hadamard_values) && !kernels::takes_hadamard(c.head_size)) {
-    throw Error(Code::unsupported,
-                "[cache] expected a head size that is a power of two for a rotated cache, this "
-                "model's is " +
-                    std::to_string(c.head_size));
-  }
-  shape.in_float = options_.in_float;
+  for (const HeadKv& kv : options_.kv) check(kv, c.head_size);
+  static_cast<HeadFormat&>(shape) = options_.kv.front();
+  if (options_.kv.size() > 1) shape.heads.assign(options_.kv.begin(), options_.kv.end());
   for (uint8_t skipped : options_.skip_attention) shape.holds.push_back(!skipped);
   return shape;
 }
@@ -121,19 +130,34 @@ bool Session::embeddable(int row) const {
 
 void Session::read(kernels::Side side, int layer, int head, float* out) const {
   cache_->read(side, layer, head, out);
-  plain(side, cache_->rows(layer, head), out);
+  plain(side, layer, head, cache_->rows(layer, head), out);
 }
 
 void Session::read_stored(kernels::Side side, int layer, int head, float* out) const {
   cache_->read_stored(side, layer, head, out);
-  plain(side, static_cast<int>(cache_->stored(layer, head).size()), out);
+  plain(side, layer, head, static_cast<int>(cache_->stored(layer, head).size()), out);
 }
 
-void Session::plain(kernels::Side side, int rows, float* out) const {
-  if (!(side == kernels::Side::keys ? options_.hadamard_keys : options_.hadamard_values)) return;
+void Session::plain(kernels::Side side, int layer, int head, int rows, float* out) const {
+  const HeadKv& made = kv(layer, head);
+  if (!(side == kernels::Side::keys ? made.hadamard_keys : made.hadamard_values)) return;
   const int size = model_->config.head_size;
   Team team(1);
   model_->backend->hadamard(out, static_cast<size_t>(size), rows, 1, size, team);
+}
+
+const HeadKv& Session::kv(int layer, int head) const {
+  if (options_.kv.size() == 1) return options_.kv.front();
+  return options_.kv[static_cast<size_t>(layer * model_->config.kv_heads + head)];
+}
+
+void Session::hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int n, int each, Team& team) const {
+  const int heads = model_->config.kv_heads, size = model_->config.head_size;
+  for (int h = 0, run = 1; h < heads; h += run) {
+    const bool asked = kv(layer, h).*asks;
+    for (run = 1; h + run < heads && kv(layer, h + run).*asks == asked;) run++;
+    if (asked) model_->backend->hadamard(rows + h * each * size, ld, n, run * each, size, team);
+  }
 }
 
 void Session::ran(int layer) {
@@ -345,7 +369,7 @@ int Session::first_rows() const {
 void Session::take(const Session& from, int tokens) {
   const SessionOptions& theirs = from.options_;
   if (running_ || tokens_ != 0 || tokens < 0 || tokens > from.tokens_ || from.model_ != model_ ||
-      theirs.keys != options_.keys || theirs.values != options_.values || theirs.repack != options_.repack ||
+      !(theirs.kv == options_.kv) || theirs.repack != options_.repack ||
       theirs.skip_attention != options_.skip_attention || theirs.skip_mlp != options_.skip_mlp) {
     throw Error(Code::internal, "[session] expected an empty session and one of its options with " +
                                     std::to_string(tokens) + " tokens");

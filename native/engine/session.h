@@ -15,15 +15,22 @@ namespace tokensieve {
 
 constexpr int kMostTokens = 1 << 30;  // of a session, evicted ones included
 
+// The cache of a KV head.
+struct HeadKv : HeadFormat {
+  // It holds keys (not with repack) or values that went through the Hadamard transform (kernels/hadamard.h): queries
+  // go through it too, and what was attended comes back. What methods see is as without.
+  bool hadamard_keys = false, hadamard_values = false;
+};
+inline bool operator==(const HeadKv& a, const HeadKv& b) noexcept {
+  return static_cast<const HeadFormat&>(a) == b && a.hadamard_keys == b.hadamard_keys &&
+         a.hadamard_values == b.hadamard_values;
+}
+
 struct SessionOptions {
   int context_length = 0;  // rows that may be live at once
-  DType keys = DType::f16, values = DType::f16;
+  std::vector<HeadKv> kv;  // [layers][kv_heads], or one that all heads are like; empty: f16
   std::vector<uint8_t> skip_attention, skip_mlp;  // [layers]
   bool repack = false;  // keys are stored un-rotated and rotated by their slot
-  FloatRows in_float;  // of a quantized cache
-  // The cache holds keys (not with repack) or values that went through the Hadamard transform (kernels/hadamard.h):
-  // queries go through it too, and what was attended comes back. What methods see is as without.
-  bool hadamard_keys = false, hadamard_values = false;
 };
 
 // A rule that is applied after every decode step of its layer. Its budget is `tokens` rows, or `share` of the tokens so far that the layer may hold (all, or its window) where tokens is 0
@@ -76,6 +83,10 @@ class Session {
   const SessionOptions& options() const { return options_; }
   int tokens() const { return tokens_; }
   int live_rows() const;  // of the KV head that holds the most
+  const HeadKv& kv(int layer, int head) const;
+  // Heads whose cache is made of it go through the Hadamard transform: n rows, KV head h has `each` heads from
+  // rows + h * each * head_size on.
+  void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int n, int each, Team& team) const;
   KvCache& cache() { return *cache_; }
   void read(kernels::Side side, int layer, int head, float* out) const;  // cache().read, without any Hadamard transform
   void read_stored(kernels::Side side, int layer, int head, float* out) const;  // the same of what is set aside
@@ -121,7 +132,8 @@ class Session {
     int layer;
     std::vector<std::vector<int32_t>> kept;  // sources a head
     Folds folds;  // by source: what the others leave to those before they go
-    std::vector<std::vector<int32_t>> stored = {};  // a head, or none: what is set aside afterwards; kept may name such rows
+    std::vector<std::vector<int32_t>> stored =
+        {};  // a head, or none: what is set aside afterwards; kept may name such rows
   };
   void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
@@ -161,7 +173,7 @@ class Session {
     uint16_t layers;
     bool keeps_position;
   };
-  void plain(kernels::Side side, int rows, float* out) const;
+  void plain(kernels::Side side, int layer, int head, int rows, float* out) const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;

@@ -1,9 +1,10 @@
 // How time grows with the length of a prompt and with the number of sessions at once, beside how the arithmetic grows.
+
+import { kvText } from '../../kv-text.js'
 import type { Session } from '../../session.js'
 import { median } from '../format.js'
 import type { Io } from '../io.js'
 import { decodeSeconds, exponents, type Kv, prefillSeconds } from './roofline.js'
-import { kvName } from './runs.js'
 import { type Meter, progress, randomIds, type Subject } from './subject.js'
 
 export interface Growth {
@@ -48,7 +49,7 @@ function growthOf(lines: readonly Line[], model: string, kv: Kv): Growth[] {
     const share = (1000 * seconds) / ms
     return {
       model,
-      kv: kvName(kv),
+      kv: kvText(kv),
       size,
       ...figures,
       share,

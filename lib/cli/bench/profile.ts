@@ -1,5 +1,6 @@
 // tokensieve bench --profile: where the time of a prompt and of generated tokens goes, as tables and as a file for chrome://tracing.
 import { writeFileSync } from 'node:fs'
+import { kvText } from '../../kv-text.js'
 import { type Profile, profile } from '../../profile.js'
 import { type Column, number, plainTable } from '../format.js'
 import { type Io, painter } from '../io.js'
@@ -38,8 +39,7 @@ export async function profiles(subject: Subject, { decode, prompt, settings }: W
 }
 
 function title({ file }: Subject, what: string, { method, kv }: Setting): string {
-  const types = kv.keys === kv.values ? kv.keys : `${kv.keys}/${kv.values}`
-  return `${file}: ${what}, ${types} cache${method === 'none' ? '' : `, ${method}`}`
+  return `${file}: ${what}, ${kvText(kv)} cache${method === 'none' ? '' : `, ${method}`}`
 }
 
 async function ofPrompt({ model }: Subject, { kv, methods }: Setting, tokens: number): Promise<{ profile: Profile }> {

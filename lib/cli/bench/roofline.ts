@@ -1,7 +1,9 @@
 // What a model asks of the machine, and so how fast it could be at best: operations at their peak, bytes at the speed of
 // a plain read. Token dropping is held against the same arithmetic with fewer tokens.
 import type { MachineLimits } from '../../kernels.js'
-import type { DType, ModelConfig } from '../../native.js'
+import type { KvGiven } from '../../kv.js'
+import { completeKv, headsOf } from '../../kv-heads.js'
+import type { ModelConfig } from '../../native.js'
 import type { PlanEntry } from '../../plan.js'
 import { rowBytes, storedBytes } from '../model-sizes.js'
 
@@ -84,15 +86,18 @@ export function prefillSeconds(work: ModelWork, tokens: (layer: number) => numbe
   return Math.max(compute, bytes / rates.read)
 }
 
-export type Kv = { readonly keys: DType; readonly values: DType }
+export type Kv = KvGiven
 
 /** Bytes that a decode step reads of one session's cache. rows: live ones of a KV head in each layer. */
 export function cacheBytesRead({ config }: ModelWork, rows: (layer: number) => number, kv: Kv): number {
-  const row = config.kvHeads * rowBytes(config.headSize, kv)
-  return config.windows.reduce(
-    (sum, window, layer) => sum + row * (window > 0 ? Math.min(window, rows(layer)) : rows(layer)),
-    0,
-  )
+  const { headSize, kvHeads, windows } = config
+  const heads = { headSize, kvHeads, layers: windows.length }
+  const { kinds, of } = headsOf(completeKv(kv, heads, false), heads)
+  const row = kinds.map((kind) => rowBytes(headSize, kind))
+  return windows.reduce((sum, window, layer) => {
+    const own = Array.from({ length: kvHeads }, (_, head) => row[of[layer * kvHeads + head] ?? 0] ?? 0)
+    return sum + own.reduce((a, b) => a + b) * (window > 0 ? Math.min(window, rows(layer)) : rows(layer))
+  }, 0)
 }
 
 /** Seconds of a decode step at best: all weights, the head and the cache are read once; the weights serve every session of the batch. */

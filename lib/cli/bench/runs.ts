@@ -1,6 +1,6 @@
 // Speeds of prompts and of generated tokens, with and without methods, in rounds that take turns.
+import { kvText } from '../../kv-text.js'
 import type { Method } from '../../methods/index.js'
-import type { DType } from '../../native.js'
 import type { SessionStats } from '../../stats.js'
 import { median } from '../format.js'
 import type { Io } from '../io.js'
@@ -148,7 +148,7 @@ function runOf(sample: Sample, all: readonly Sample[], { file, work }: Subject, 
         }
       : {}
   return {
-    ...{ model: file, what, tokens, method, kv: kvName(kv) },
+    ...{ model: file, what, tokens, method, kv: kvText(kv) },
     ...{ median: rate(time), best: rate(Math.min(...times)), unit: 'tokens/s' as const },
     ms: rounded(time * (what === 'prefill' ? tokens : 1)),
     limit: rounded(limit),
@@ -161,8 +161,4 @@ function runOf(sample: Sample, all: readonly Sample[], { file, work }: Subject, 
 
 function rounded(value: number): number {
   return Number(value.toPrecision(5))
-}
-
-export function kvName({ keys, values }: { keys: DType; values: DType }): string {
-  return keys === values ? keys : `${keys}/${values}`
 }
