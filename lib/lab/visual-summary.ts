@@ -59,7 +59,7 @@ function rowOf(
     visual,
     share: patches > 0 ? visual / patches : 1,
     bytes: Math.round(mean((one) => one.bytes)),
-    vision: meanOf(group.flatMap((one) => (one.vision === null ? [] : [one.vision]))),
+    vision: visionOf(group) ?? visionOf(full) ?? Number.NaN,
     prefill: mean((one) => one.prefill),
     decode: mean((one) => one.decode),
     speedup: {
@@ -67,6 +67,12 @@ function rowOf(
       ideal: mean((one) => one.seen, full) / mean((one) => one.seen),
     },
   }
+}
+
+/** Where pictures were new; undefined where none was, as they were encoded for all patches before. */
+function visionOf(group: readonly VisualCase[]): number | undefined {
+  const times = group.flatMap(({ vision }) => (vision === null ? [] : [vision]))
+  return times.length > 0 ? meanOf(times) : undefined
 }
 
 function overChance(group: readonly VisualCase[], chance: readonly VisualCase[] | undefined): Estimate | undefined {

@@ -66,6 +66,8 @@ export async function compareVisual(model: Model, options: CompareVisualOptions)
   const total = contenders.length * tasks.length
   const cases: VisualCase[] = []
   for (const [i, contender] of contenders.entries()) {
+    // Without a method in the tower, pictures are encoded as they were for the first contender.
+    const encodes = i === 0 || contender.methods.some(({ acts }) => acts === 'vision')
     const met = new Set<string>()
     for (const [place, task] of tasks.entries()) {
       signal?.throwIfAborted()
@@ -75,7 +77,7 @@ export async function compareVisual(model: Model, options: CompareVisualOptions)
         total,
         what: `${method}${keep === null || method === FULL ? '' : ` keep ${keep}`}`,
       })
-      cases.push(await runOne(model, task, place, { contender, fresh: !met.has(task.image), signal }))
+      cases.push(await runOne(model, task, place, { contender, fresh: encodes && !met.has(task.image), signal }))
       met.add(task.image)
     }
   }
