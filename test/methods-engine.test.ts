@@ -109,6 +109,7 @@ for (const [name, options] of Object.entries(kinds)) {
       methods.pyramidDrop({ layers: [1, 2, 3], ratios: [0.6, 0.4, 0.2], positions: 'keep' }),
       methods.outputAware({ from: 1 }),
     ],
+    zipVl: [methods.zipVl({ tau: 0.7, rows: 8, every: 2 })],
     protect: [methods.protect([3, 30, 31, 45], methods.h2o({ keep: { tokens: 12 }, every: 0 }))],
     'layers and cache, repack': [
       methods.pyramidDrop({ layers: [2], ratios: [0.5] }),
@@ -167,6 +168,7 @@ for (const [name, options] of Object.entries(kinds)) {
     for (const { name, options } of methods.list())
       if ('keep' in options) make[name] ??= () => methods[name as 'snapkv']({ keep: 1 })
     make.outputAware = () => methods.outputAware()
+    make.zipVl = () => methods.zipVl({ tau: 1 })
     make.protect = () => methods.protect([1, 7], methods.snapkv({ keep: 1 }))
     for (const kv of ['f16', 'f32'] as const) {
       const expected = await result([], kv)

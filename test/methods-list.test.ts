@@ -28,6 +28,7 @@ const small: Record<string, object> = {
   pyramidDrop: { layers: [1, 2], ratios: [0.5, 0.25] },
   llmDrop: { layers: [1] },
   outputAware: { from: 0 },
+  zipVl: { tau: 0.8, every: 8 },
 }
 
 function make(name: string, budgeted: boolean): Method[] {

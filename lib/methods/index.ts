@@ -16,6 +16,7 @@ import { recent } from './cache/recent.js'
 import { snapkv } from './cache/snapkv.js'
 import { streamingLlm } from './cache/streaming-llm.js'
 import { tova } from './cache/tova.js'
+import { zipVl } from './cache/zip-vl.js'
 import { type MethodFactory, type MethodLike, originOf } from './define.js'
 import { fastv } from './layers/fastv.js'
 import { llmDrop } from './layers/llm-drop.js'
@@ -83,6 +84,7 @@ const named = {
   keyDiff,
   lagKv,
   contextualMemoryReweaving,
+  zipVl,
   outputAware,
   random,
   recent,

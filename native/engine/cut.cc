@@ -114,6 +114,21 @@ Fold located(Fold fold, const std::vector<int32_t>& rows, const std::vector<int3
 
 }  // namespace
 
+// Where a decode step takes a row or two away, they go as standing rules let them go: the others stay where they lie.
+bool Session::remove_few(int layer, int head, const std::vector<int32_t>& kept) {
+  constexpr int kFew = 4;
+  const int rows = cache_->rows(layer, head), gone = rows - static_cast<int>(kept.size());
+  if (ids_.size() > 1 || gone > kFew) return false;
+  for (int row = rows - 1, k = static_cast<int>(kept.size()) - 1; row >= 0; row--) {
+    if (k >= 0 && kept[static_cast<size_t>(k)] == row) {
+      k--;
+    } else {
+      cache_->remove_row(layer, head, row);
+    }
+  }
+  return true;
+}
+
 void Session::evict(const std::vector<Eviction>& layers) {
   const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
   std::vector<std::vector<int32_t>> index;  // of all heads of all layers; empty where rows are set aside or come back
@@ -145,10 +160,10 @@ void Session::evict(const std::vector<Eviction>& layers) {
     if (e.stored.empty() && static_cast<int>(rows.size()) == cache_->rows(e.layer, h)) return;
     try {
       cache_->fold(e.layer, h, folds[static_cast<size_t>(i)], e.folds.keys, e.folds.sizes);
-      if (e.stored.empty()) {
-        cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
-      } else {
+      if (!e.stored.empty()) {
         cache_->exchange(e.layer, h, e.kept[head], e.stored[head]);
+      } else if (!remove_few(e.layer, h, rows)) {
+        cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
       }
     } catch (...) {
       if (!failed.exchange(true)) first = std::current_exception();

@@ -174,6 +174,7 @@ class Session {
     bool keeps_position;
   };
   void plain(kernels::Side side, int layer, int head, int rows, float* out) const;
+  bool remove_few(int layer, int head, const std::vector<int32_t>& kept);
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;

@@ -68,7 +68,7 @@ const visionMethods = {
 const frames = { hot: (keep: number) => methods.hot({ keep }) }
 const byThresholds = { tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }) }
 /** What has no budget. */
-const unbudgeted = ['llmDrop', 'outputAware']
+const unbudgeted = ['llmDrop', 'outputAware', 'zipVl']
 const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
 
 /** Sources that go on as rows of their own. */

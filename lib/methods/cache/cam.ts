@@ -33,7 +33,7 @@ export function camOver(preset: Method) {
         'a share of the value by its probability, or all of it or nothing',
       ),
       seed: whole(1, 'another seed, other draws', 0, 0xffffffff),
-      every: whole(1, 'decode steps between evictions; 0: once, after the prompt'),
+      every: whole(16, 'decode steps between evictions; 0: once, after the prompt'),
     },
     needs: ({ of }) => [...rankingOf(of).needs.filter(({ what }) => what !== 'columnSums'), { what: 'columnSums' }],
     score: (seen, head, { of }, budget) => rankingOf(of).score(seen, head, budget),

@@ -13,6 +13,7 @@ interface Options {
   readonly capture: number
   readonly retrieve: number
   readonly most: number
+  readonly phrase: number
   readonly span: number
 }
 
@@ -36,6 +37,7 @@ export function reweavingOver(preset: Method) {
       capture: real(0.5, 'variance of a row, by the largest, from which it is set aside', 0, 1),
       retrieve: real(0.3, 'cosine from which a row comes back', -1, 1),
       most: whole(50, 'rows of a head that come back at once, and never more than half of its budget'),
+      phrase: whole(4, 'rows in a row whose mean cosine counts, so that no common word calls back alone', 1),
       span: whole(4, 'neighbours on each side that come back with a row'),
       every: whole(16, 'decode steps between looks; 0: after prompts alone'),
     },
@@ -64,62 +66,84 @@ export function reweavingOver(preset: Method) {
 function chooseRows(seen: CacheSeen, head: number, budget: number, options: Options) {
   const { protect, score } = rankingOf(options.of)
   const sources = seen.sources(head)
-  const aside = seen.stored(head)
   const back = recalled(seen, head, Math.min(options.most, budget >> 1), options)
   const room = Math.min(budget, Math.max(1, budget - back.length))
   const places = selectRows(sources.length, room, protect(sources.length, room), () => score(seen, head, room))
   const kept = Int32Array.from([...Array.from(places, (place) => sources[place] as number), ...back]).sort()
   const stays = new Set(kept)
-  const size = seen.shape.headSize
-  const values = seen.values(head)
-  const others = seen.storedValues(head)
-  const states = [
-    ...Array.from(sources, (source, i) => ({ source, variance: variance(values, i, size) })),
-    ...Array.from(aside, (source, i) => ({ source, variance: variance(others, i, size) })),
-  ]
-  const largest = states.reduce((most, { variance }) => Math.max(most, variance), 0)
-  const held = states.filter((row) => !stays.has(row.source) && row.variance >= options.capture * largest)
+  const { headSize } = seen.shape
+  const rows = [...sources, ...seen.stored(head)]
+  const variances = [...spread(seen.values(head), headSize), ...spread(seen.storedValues(head), headSize)]
+  const least = options.capture * variances.reduce((most, value) => Math.max(most, value), 0)
+  const held = range(0, rows.length).filter((i) => !stays.has(rows[i] as number) && (variances[i] as number) >= least)
   const best = topK(
-    Float64Array.from(held, (row) => row.variance),
+    Float64Array.from(held, (i) => variances[i] as number),
     options.entries,
   )
-  return { back: back.length, kept, stored: Int32Array.from(best, (i) => held[i]?.source as number).sort() }
+  return { back: back.length, kept, stored: Int32Array.from(best, (i) => rows[held[i] as number] as number).sort() }
 }
 
 /** Sources of rows set aside that come back: the most alike first, each with its neighbours, until there are `most`. */
-function recalled(seen: CacheSeen, head: number, most: number, { retrieve, span, window }: Options): number[] {
+function recalled(seen: CacheSeen, head: number, most: number, { phrase, retrieve, span, window }: Options): number[] {
   const aside = seen.stored(head)
   if (aside.length === 0 || most === 0) return []
   const size = seen.shape.headSize
   const values = seen.values(head)
-  const rows = values.length / size
-  const now = range(Math.max(0, rows - (seen.at === 'prompt' ? window : 1)), rows)
-  const stored = seen.storedValues(head)
-  const alike = Array.from(aside, (source, i) => {
-    const cosines = Array.from(now, (row) => cosine(values, row, stored, i, size))
-    return { source, cosine: Math.max(...cosines) }
-  })
-  const found = alike.filter((one) => one.cosine >= retrieve).sort((a, b) => b.cosine - a.cosine || a.source - b.source)
+  const now = values.subarray(Math.max(0, values.length - size * (seen.at === 'prompt' ? window : phrase)))
+  const alike = likeness(aside, cosines(seen.storedValues(head), now, size), phrase, seen.at === 'prompt')
+  const found = Array.from(alike.keys()).filter((i) => (alike[i] as number) >= retrieve)
+  found.sort((a, b) => (alike[b] as number) - (alike[a] as number) || a - b)
   const back = new Set<number>()
   const there = new Set(aside)
-  for (const { source } of found)
+  for (const i of found) {
+    if (back.size >= most) break
+    const source = aside[i] as number
     for (const near of range(source - span, source + span + 1)) if (there.has(near) && back.size < most) back.add(near)
+  }
   return [...back]
 }
 
-function cosine(a: Float32Array, i: number, b: Float32Array, j: number, size: number): number {
-  let [ab, aa, bb] = [0, 0, 0]
-  for (let c = 0; c < size; c++) {
-    const [x, y] = [a[i * size + c] as number, b[j * size + c] as number]
-    ab += x * y
-    aa += x * x
-    bb += y * y
-  }
-  return aa * bb > 0 ? ab / Math.sqrt(aa * bb) : 0
+/** [rows]: the largest mean cosine of a row and those before it with a row read now and those before that; of the newest alone where not `all`. */
+function likeness(sources: Int32Array, cosines: Float64Array, phrase: number, all: boolean): Float64Array {
+  const n = cosines.length / sources.length
+  return Float64Array.from(sources, (source, i) => {
+    let most = -1
+    for (let j = all ? 0 : n - 1; j < n; j++) {
+      let sum = 0
+      for (let o = 0; o < phrase && o <= j && sources[i - o] === source - o; o++)
+        sum += cosines[(i - o) * n + j - o] as number
+      most = Math.max(most, sum / phrase)
+    }
+    return most
+  })
 }
 
-function variance(values: Float32Array, row: number, size: number): number {
-  const own = values.subarray(row * size, (row + 1) * size)
-  const mean = own.reduce((sum, value) => sum + value, 0) / size
-  return own.reduce((sum, value) => sum + (value - mean) ** 2, 0) / size
+/** [rows × others] */
+function cosines(rows: Float32Array, others: Float32Array, size: number): Float64Array {
+  const n = others.length / size
+  const all = new Float64Array((rows.length / size) * n)
+  const [own, their] = [lengths(rows, size), lengths(others, size)]
+  for (let i = 0; i < own.length; i++) {
+    for (let j = 0; j < n; j++) {
+      let dot = 0
+      for (let c = 0; c < size; c++) dot += (rows[i * size + c] as number) * (others[j * size + c] as number)
+      all[i * n + j] = dot / ((own[i] as number) * (their[j] as number) || 1)
+    }
+  }
+  return all
+}
+
+function lengths(rows: Float32Array, size: number): Float64Array {
+  const squares = new Float64Array(rows.length / size)
+  for (let i = 0; i < squares.length; i++)
+    for (let c = i * size; c < (i + 1) * size; c++) squares[i] = (squares[i] as number) + (rows[c] as number) ** 2
+  return squares.map(Math.sqrt)
+}
+
+/** [rows]: variance over the channels. */
+function spread(rows: Float32Array, size: number): Float64Array {
+  const sums = new Float64Array(rows.length / size)
+  for (let i = 0; i < sums.length; i++)
+    for (let c = i * size; c < (i + 1) * size; c++) sums[i] = (sums[i] as number) + (rows[c] as number)
+  return lengths(rows, size).map((norm, i) => norm ** 2 / size - ((sums[i] as number) / size) ** 2)
 }

@@ -1,0 +1,39 @@
+// ZipVL. Numbers of the card, worked by hand.
+import { test } from 'tap'
+import { methods } from '../../lib/methods/index.js'
+import { cacheSeen, keptRows, randomCache, shape, single } from './seen.js'
+
+// Rows 2 and 3 looked: (.7 .2 .1 0) and (.5 .1 .2 .2).
+const toy = cacheSeen({ shape: single, tokens: 4, attention: [[1.2, 0.3, 0.3, 0.2]] })
+const of = (tau: number) => methods.zipVl({ tau, rows: 2, sinks: 0 })
+
+test('zipVl: how many by the sums, which by the mean of those that could see a row', async (t) => {
+  t.same(keptRows(of(0.6), toy), [[0, 3]], 'one holds it; the newest row stays beside it')
+  t.same(keptRows(of(0.9), toy), [[0, 1, 3]], 'three; the sums alone would have taken 0, 1 and 2')
+  t.same(of(0.975).decide(toy), [], 'all four')
+  t.same(of(1).looks(shape), [])
+  t.same(keptRows(methods.zipVl({ tau: 0.6, rows: 2, sinks: 2 }), toy), [[0, 1, 3]])
+})
+
+test('zipVl: the share is kept, in every head alike; layers differ', async (t) => {
+  const counts = [1, 2, 3].map((seed) => {
+    const seen = randomCache(300, seed)
+    const [first = [], second] = keptRows(methods.zipVl({ tau: 0.8, rows: 150, sinks: 0 }), seen)
+    t.same(first, second)
+    const mass = Array.from(seen.attention(0), (value, i) => value + (seen.attention(1)[i] as number))
+    const total = mass.reduce((sum, value) => sum + value, 0)
+    const most = [...mass].sort((a, b) => b - a).slice(0, first.length - 2)
+    t.ok(most.reduce((sum, value) => sum + value, 0) < 0.8 * total, 'no fewer would have done')
+    return first.length
+  })
+  t.ok(new Set(counts).size > 1, `${counts}`)
+})
+
+test('zipVl: while decoding the newest rows are thinned, the others left alone', async (t) => {
+  const attention = [[0.1, 0.1, 0, 0, 0.5, 0.1, 0.1, 0.1]]
+  const seen = cacheSeen({ at: 'decode', step: 4, shape: single, tokens: 8, attention })
+  const method = methods.zipVl({ tau: 0.6, every: 4, sinks: 0 })
+  t.same(keptRows(method, seen), [[0, 1, 2, 3, 4, 7]], 'of .5 .1 .1 .1 one holds six tenths')
+  t.match(method.looks(shape), [{ at: 'prompt' }, { at: 'decode', every: 4 }])
+  t.match(methods.zipVl({ every: 0 }).looks(shape), [{ at: 'prompt' }])
+})
