@@ -6,6 +6,7 @@
 #include "addon/kernels.h"
 #include "addon/measure.h"
 #include "addon/model.h"
+#include "addon/vision.h"
 #include "core/pool.h"
 #include "engine/kv_cache.h"
 
@@ -18,6 +19,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   data->session_class = Napi::Persistent(JsSession::define(env));
   data->model_class = Napi::Persistent(JsModel::define(env));
   data->sampler_class = Napi::Persistent(JsSampler::define(env));
+  data->vision_class = Napi::Persistent(JsVision::define(env));
+  data->glance_class = Napi::Persistent(JsGlance::define(env));
   // A thread that ends waits for its work: tell it to stop, so that the wait is short.
   env.AddCleanupHook([running = data->running] {
     running->ending = true;
@@ -25,6 +28,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   });
   exports.Set("open", Napi::Function::New(env, open, "open"));
   exports.Set("load", Napi::Function::New(env, load, "load"));
+  exports.Set("loadVision", Napi::Function::New(env, load_vision_tower, "loadVision"));
+  exports.Set("resample", Napi::Function::New(env, resample_pixels, "resample"));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 return Napi::Number::New(info.Env(), physical_cores());
               }));

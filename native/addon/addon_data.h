@@ -16,7 +16,7 @@ struct Running {
 };
 
 struct AddonData {
-  Napi::FunctionReference file_class, session_class, model_class, sampler_class;
+  Napi::FunctionReference file_class, session_class, model_class, sampler_class, vision_class, glance_class;
   std::shared_ptr<Running> running = std::make_shared<Running>();
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }

@@ -5,6 +5,7 @@
 #include "addon/arguments.h"
 #include "addon/file.h"
 #include "addon/model.h"
+#include "addon/vision.h"
 #include "addon/worker.h"
 
 namespace tokensieve::addon {
@@ -21,9 +22,13 @@ void call_progress(Napi::Env env, Napi::Function callback, std::nullptr_t*, Prog
 }
 using ProgressFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, Progress, call_progress>;
 
-}  // namespace
-
-Napi::Value load(const Napi::CallbackInfo& info) {
+// name: of the promise in what comes back. read: off the event loop.
+template <class Made>
+using Reader = std::shared_ptr<const Made> (*)(const Weights& weights, const kernels::Backend& backend, int threads,
+                                               const LoadControl& control);
+template <class Made>
+Napi::Value load_as(const Napi::CallbackInfo& info, const char* name, Reader<Made> read,
+                    Napi::Object (*make)(Napi::Env env, std::shared_ptr<const Made> made)) {
   const Napi::Env env = info.Env();
   const std::shared_ptr<Weights> weights = JsFile::from(info[0])->share(env);
   const Napi::Object options = need_object(info[1], "options");
@@ -48,10 +53,10 @@ Napi::Value load(const Napi::CallbackInfo& info) {
         if (tell.NonBlockingCall(p) != napi_ok) delete p;
       };
     }
-    return std::shared_ptr<const Model>(load_model(*weights, choose_backend(isa), threads, control));
+    return read(*weights, choose_backend(isa), threads, control);
   };
-  auto* worker = new PromiseWorker<std::shared_ptr<const Model>>(
-      env, work, [](Napi::Env e, std::shared_ptr<const Model>& m) { return JsModel::make(e, m); },
+  auto* worker = new PromiseWorker<std::shared_ptr<const Made>>(
+      env, work, [make](Napi::Env e, std::shared_ptr<const Made>& made) { return make(e, made); },
       {info[0].As<Napi::Object>()},
       [=]() mutable {
         running->stops.erase(stop.get());
@@ -60,9 +65,29 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   Napi::Object out = Napi::Object::New(env);
-  out.Set("model", promise);
+  out.Set(name, promise);
   out.Set("cancel", Napi::Function::New(env, [stop](const Napi::CallbackInfo&) { *stop = true; }));
   return out;
+}
+
+}  // namespace
+
+Napi::Value load(const Napi::CallbackInfo& info) {
+  return load_as<Model>(
+      info, "model",
+      [](const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control) {
+        return std::shared_ptr<const Model>(load_model(weights, backend, threads, control));
+      },
+      JsModel::make);
+}
+
+Napi::Value load_vision_tower(const Napi::CallbackInfo& info) {
+  return load_as<VisionModel>(
+      info, "vision",
+      [](const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control) {
+        return std::shared_ptr<const VisionModel>(load_vision(weights, backend, threads, control));
+      },
+      JsVision::make);
 }
 
 }  // namespace tokensieve::addon

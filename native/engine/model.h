@@ -1,15 +1,12 @@
 // A loaded model: what an architecture file describes and every stage reads. Immutable after loading.
 #pragma once
 
-#include <atomic>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "core/buffer.h"
+#include "engine/linear.h"
 #include "engine/weights.h"
-#include "kernels/backend.h"
 
 namespace tokensieve {
 
@@ -31,17 +28,6 @@ struct Rotary {
   int trained = 0;              // dynamic NTK: positions up to which the base stays
 };
 
-// One or several matrices with the same input, their outputs side by side; neighbours of one type are packed as one.
-struct Linear {
-  struct Part {
-    kernels::PackedMatrix w;
-    int offset = 0;             // first output column
-    const float* bias = nullptr;
-  };
-  std::vector<Part> parts;
-  int rows = 0;                 // all outputs
-};
-
 struct Layer {
   const float* attention_norm = nullptr;
   const float* feed_forward_norm = nullptr;
@@ -55,24 +41,13 @@ struct Layer {
   int rotary = 0;                                  // index into Model::rotaries
 };
 
-struct Model {
+struct Model : WeightStore {
   Config config;
   std::vector<Rotary> rotaries;
   std::vector<Layer> layers;
   kernels::PackedMatrix embedding;
   kernels::PackedMatrix head;                      // the embedding where tied
   const float* output_norm = nullptr;
-
-  const kernels::Backend* backend = nullptr;
-  int threads = 1;
-  std::vector<Buffer> buffers;                     // own every pointer above
-  size_t weight_bytes = 0;
-  std::string fingerprint;
-};
-
-struct LoadControl {
-  std::function<void(uint64_t done, uint64_t total)> progress;   // called from the loading thread; may be empty
-  const std::atomic<bool>* stop = nullptr;                       // once true: Error(aborted)
 };
 
 std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads,

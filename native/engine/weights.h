@@ -3,7 +3,9 @@
 // read until Weights goes. What is copied out of a file's header stays under 64 MiB, whatever the file says.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -71,6 +73,12 @@ class Weights {
   // 64 hex digits, a hash of headers, sizes and samples of the data: the same model gives the same, under any name.
   virtual std::string fingerprint() const = 0;
   virtual std::string name() const { return "weights"; }  // what stands in brackets before a message: the path
+};
+
+// How a model is made of them.
+struct LoadControl {
+  std::function<void(uint64_t done, uint64_t total)> progress;  // called from the loading thread; may be empty
+  const std::atomic<bool>* stop = nullptr;  // once true: Error(aborted)
 };
 
 // path: a .gguf file (also the first piece name-00001-of-0000N.gguf) or a folder with config.json and safetensors.

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/json.h"
-#include "engine/weights_formats.h"
+#include "engine/weights_config.h"
 
 namespace tokensieve::formats {
 
@@ -17,16 +16,12 @@ using json::quoted;
 constexpr uint64_t kMostLayers = 4096, kMostWidth = uint64_t{1} << 31, kMostHead = 65536;
 constexpr double kPi = 3.14159265358979323846;
 
-class Translation {
+class Translation : ConfigReader {
  public:
-  Translation(std::string_view text, const std::string& name) : name_(name), root_(json::parse(text, name)) {}
+  Translation(std::string_view text, const std::string& name) : ConfigReader(name), root_(json::parse(text, name)) {}
   Config run();
 
  private:
-  const Node* find(const Node& in, const char* key, Kind kind, const char* expected) const;
-  uint64_t natural(const Node& in, const char* key, uint64_t most, uint64_t fallback) const;  // 0: it must be there
-  double positive(const Node& in, const char* key, double fallback) const;  // 0: it must be there
-  std::string text(const Node& in, const char* key, const char* fallback) const;
   void set(const char* key, Value value) { config_.metadata[config_.architecture + "." + key] = std::move(value); }
 
   void choose();
@@ -38,44 +33,13 @@ class Translation {
   void windows();
   void ends();
 
-  const std::string& name_;
   Node root_;
   const Node* body_ = &root_;  // where the language model is described: text_config, or all
-  bool gemma_ = false;
+  bool gemma_ = false, pictures_ = false;
   uint64_t layers_ = 0, head_size_ = 0, context_ = 0;
   double base_ = 0;
   Config config_;
 };
-
-const Node* Translation::find(const Node& in, const char* key, Kind kind, const char* expected) const {
-  const Node* node = in.find(key);
-  if (node && node->kind != kind) throw bad(name_, "expected " + quoted(key) + " to be " + expected);
-  return node;
-}
-
-uint64_t Translation::natural(const Node& in, const char* key, uint64_t most, uint64_t fallback) const {
-  const Node* node = find(in, key, Kind::number, "a number");
-  if (!node && fallback) return fallback;
-  if (!node) throw bad(name_, "expected " + quoted(key) + ", but the file does not say it");
-  if (node->number >= 1 && node->number <= static_cast<double>(most) && node->number == std::floor(node->number)) {
-    return static_cast<uint64_t>(node->number);
-  }
-  throw bad(name_, "expected " + quoted(key) + " to be a whole number from 1 to " + std::to_string(most) + ", got " +
-                       std::to_string(node->number));
-}
-
-double Translation::positive(const Node& in, const char* key, double fallback) const {
-  const Node* node = find(in, key, Kind::number, "a number");
-  if (!node && fallback > 0) return fallback;
-  if (node && node->number > 0) return node->number;
-  throw bad(name_, "expected " + quoted(key) + " to be a number above 0" +
-                       (node ? ", got " + std::to_string(node->number) : ", but the file does not say it"));
-}
-
-std::string Translation::text(const Node& in, const char* key, const char* fallback) const {
-  const Node* node = find(in, key, Kind::string, "a string");
-  return node ? node->text : fallback;
-}
 
 void Translation::choose() {
   if (root_.kind != Kind::object) throw bad(name_, "expected an object with the model's configuration");
@@ -84,9 +48,16 @@ void Translation::choose() {
     body_ = find(root_, "text_config", Kind::object, "an object");
     if (!body_) throw bad(name_, "expected `text_config`, which describes the language model of a gemma3");
   }
+  pictures_ = type == "llava" || type == "llava_next";
+  if (pictures_) {
+    body_ = find(root_, "text_config", Kind::object, "an object");
+    if (!body_) throw bad(name_, "expected `text_config`, which describes the language model of a llava");
+    const std::string inner = text(*body_, "model_type", "llama");
+    if (inner != "llama") throw unsupported(name_, "expected a llava with a llama in it, got " + quoted(inner));
+  }
   gemma_ = type == "gemma3" || type == "gemma3_text";
-  if (!gemma_ && type != "llama") {
-    throw unsupported(name_, "expected the model type llama, gemma3_text or gemma3, got " + quoted(type));
+  if (!gemma_ && !pictures_ && type != "llama") {
+    throw unsupported(name_, "expected the model type llama, llava, gemma3_text or gemma3, got " + quoted(type));
   }
   config_.architecture = gemma_ ? "gemma3" : "llama";
   config_.metadata["general.architecture"] = config_.architecture;
@@ -114,19 +85,21 @@ void Translation::refuse_unsupported() const {
 }
 
 void Translation::sizes() {
-  const auto needed = [&](const char* key, uint64_t most, uint64_t gemma) {
-    return natural(*body_, key, most, gemma_ ? gemma : 0);
+  // A llava leaves out what its llama has by default; a llama says all.
+  const auto needed = [&](const char* key, uint64_t most, uint64_t gemma, uint64_t llava) {
+    return natural(*body_, key, most, gemma_ ? gemma : pictures_ ? llava : 0);
   };
-  layers_ = needed("num_hidden_layers", kMostLayers, 26);
-  const uint64_t width = needed("hidden_size", kMostWidth, 2304), heads = needed("num_attention_heads", kMostWidth, 8);
+  layers_ = needed("num_hidden_layers", kMostLayers, 26, 32);
+  const uint64_t width = needed("hidden_size", kMostWidth, 2304, 4096),
+                 heads = needed("num_attention_heads", kMostWidth, 8, 32);
   context_ = natural(*body_, "max_position_embeddings", kMostWidth, gemma_ ? 131072 : 2048);
   head_size_ = natural(*body_, "head_dim", kMostHead, gemma_ ? 256 : std::max<uint64_t>(1, width / heads));
   if (head_size_ > kMostHead) throw bad(name_, "expected heads of at most " + std::to_string(kMostHead) + " elements");
   set("block_count", layers_);
   set("context_length", context_);
   set("embedding_length", width);
-  set("feed_forward_length", needed("intermediate_size", kMostWidth, 9216));
-  set("vocab_size", needed("vocab_size", kMostWidth, 262208));
+  set("feed_forward_length", needed("intermediate_size", kMostWidth, 9216, 11008));
+  set("vocab_size", needed("vocab_size", kMostWidth, 262208, 32000));
   set("attention.head_count", heads);
   set("attention.head_count_kv", natural(*body_, "num_key_value_heads", kMostWidth, gemma_ ? 4 : heads));
   set("attention.key_length", head_size_);
@@ -226,12 +199,10 @@ Config Translation::run() {
   rope();
   windows();
   ends();
+  if (pictures_) translate_vision(root_, name_, &config_.metadata);
   return std::move(config_);
 }
 
-struct Name {
-  const char *from, *to, *gemma;  // gemma: where it differs
-};
 constexpr Name kOutside[] = {{"model.embed_tokens.weight", "token_embd.weight", nullptr},
                              {"model.norm.weight", "output_norm.weight", nullptr},
                              {"lm_head.weight", "output.weight", nullptr}};
@@ -249,47 +220,27 @@ constexpr Name kInLayer[] = {{"input_layernorm", "attn_norm", nullptr},
                              {"mlp.up_proj", "ffn_up", nullptr},
                              {"mlp.down_proj", "ffn_down", nullptr}};
 
-const char* look_up(const Name* names, size_t count, std::string_view from, bool gemma) {
-  for (size_t i = 0; i < count; i++) {
-    if (from == names[i].from) return gemma && names[i].gemma ? names[i].gemma : names[i].to;
-  }
-  return nullptr;
-}
-
-bool drop_prefix(std::string_view* text, std::string_view prefix) {
-  if (text->substr(0, prefix.size()) != prefix) return false;
-  text->remove_prefix(prefix.size());
-  return true;
-}
-
 }  // namespace
 
 Config translate_config(std::string_view json, const std::string& name) { return Translation(json, name).run(); }
 
-// "model.layers.7.mlp.up_proj.bias" -> "blk.7.ffn_up.bias". In a multimodal gemma3 the language model has a prefix.
+// "model.layers.7.mlp.up_proj.bias" -> "blk.7.ffn_up.bias". In a multimodal model the language model has a prefix.
 std::string translate_name(const std::string& architecture, const std::string& name) {
   const bool gemma = architecture == "gemma3";
+  const std::string seen = gemma ? "" : translate_vision_name(name);
+  if (!seen.empty()) return seen;
   std::string plain = name;
-  if (gemma) {
-    std::string_view rest = name;
-    if (drop_prefix(&rest, "model.language_model.")) {
-      plain = "model." + std::string(rest);
-    } else if (drop_prefix(&rest, "language_model.")) {
-      plain = std::string(rest);
-    }
+  std::string_view rest = name;
+  if (drop_prefix(&rest, "model.language_model.")) {
+    plain = "model." + std::string(rest);
+  } else if (drop_prefix(&rest, "language_model.")) {
+    plain = std::string(rest);
   }
   if (const char* to = look_up(kOutside, sizeof kOutside / sizeof *kOutside, plain, gemma)) return to;
-  std::string_view rest = plain;
+  rest = plain;
   if (!drop_prefix(&rest, "model.layers.")) return name;
-  const size_t digits = rest.find_first_not_of("0123456789"), dot = rest.rfind('.');
-  if (digits == 0 || digits > 4 || digits == std::string_view::npos || rest[digits] != '.' || dot <= digits)
-    return name;
-  const std::string_view kind = rest.substr(dot + 1);
-  if (kind != "weight" && kind != "bias") return name;
-  const std::string_view inner = rest.substr(digits + 1, dot - digits - 1);
-  const char* to = look_up(kInLayer, sizeof kInLayer / sizeof *kInLayer, inner, gemma);
-  if (!to) return name;
-  return "blk." + std::string(rest.substr(0, digits)) + "." + to + "." + std::string(kind);
+  const std::string inner = translate_in_layer(kInLayer, sizeof kInLayer / sizeof *kInLayer, rest, gemma);
+  return inner.empty() ? name : "blk." + inner;
 }
 
 }  // namespace tokensieve::formats

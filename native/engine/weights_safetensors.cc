@@ -201,6 +201,23 @@ void add_rope_factors(Model* model, std::vector<float> factors) {
   if (!model->tensors.emplace(t.name, t).second) throw bad(model->path, "tensor `rope_freqs.weight` comes twice");
 }
 
+// What pictures are normalised with stands in a file of its own.
+void add_processor(Model* model, const std::string& folder) {
+  const std::string path = folder + "/preprocessor_config.json";
+  if (!model->metadata.count("clip.vision.block_count") || !is_there(path)) return;
+  MappedFile file(path);
+  const json::Node root = json::parse(as_text(small(file, kLongestConfig)), path);
+  for (const char* key : {"image_mean", "image_std"}) {
+    const json::Node* list = root.find(key);
+    if (!list) continue;
+    std::vector<double> numbers;
+    for (const json::Node& item : list->items) numbers.push_back(item.number);
+    model->metadata[std::string("clip.vision.") + key] = std::move(numbers);
+  }
+  model->headers.push_back(file.bytes().size);
+  model->files.push_back(std::move(file));
+}
+
 }  // namespace
 
 Model open_safetensors(const std::string& folder) {
@@ -223,6 +240,7 @@ Model open_safetensors(const std::string& folder) {
   settle_head(&model, config);
   add_rope_factors(&model, std::move(config.rope_factors));
   model.metadata = std::move(config.metadata);
+  add_processor(&model, folder);
   model.headers.push_back(config_file.bytes().size);
   model.files.push_back(std::move(config_file));
   model.rope_halves = true;

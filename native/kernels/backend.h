@@ -1,14 +1,17 @@
 // One function pointer a kernel. A backend is chosen once, by what the machine can run or by TOKENSIEVE_ISA.
 #pragma once
 
+#include "kernels/activate.h"
 #include "kernels/attention.h"
 #include "kernels/gate.h"
 #include "kernels/hadamard.h"
 #include "kernels/kv_page.h"
+#include "kernels/layer_norm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
 #include "kernels/partners.h"
 #include "kernels/quantize.h"
+#include "kernels/resample.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
@@ -28,9 +31,11 @@ struct Backend {
   Matmul matmul;
   Embedding embedding;
   RmsNorm rms_norm;
+  LayerNorm layer_norm;
   Rope rope;
   Hadamard hadamard;
   Gate gate;
+  Activate activate;
   Softmax softmax;
   TopK top_k;
   Gather gather;
@@ -46,6 +51,8 @@ struct Backend {
   Attention attention;
   AttentionProbeScratch attention_probe_scratch;
   AttentionProbe attention_probe;
+  ResampleAcross resample_across;
+  ResampleDown resample_down;
   Peak peak;
   ReadMemory read_memory;
 };

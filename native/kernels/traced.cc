@@ -60,9 +60,11 @@ Backend make_table(const BackendList& list) {
   TS_TRACED(matmul);
   TS_TRACED(embedding);
   TS_TRACED(rms_norm);
+  TS_TRACED(layer_norm);
   TS_TRACED(rope);
   TS_TRACED(hadamard);
   TS_TRACED(gate);
+  TS_TRACED(activate);
   TS_TRACED(softmax);
   TS_TRACED(top_k);
   TS_TRACED(gather);
@@ -70,6 +72,8 @@ Backend make_table(const BackendList& list) {
   TS_TRACED(partners);
   TS_TRACED(attention);
   TS_TRACED(attention_probe);
+  TS_TRACED(resample_across);
+  TS_TRACED(resample_down);
 #undef TS_TRACED
   return table;
 }

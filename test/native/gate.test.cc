@@ -1,23 +1,15 @@
+#include "activations.h"
 #include "kernel_test.h"
 
 using namespace kernel_test;
-using tokensieve::kernels::Activation;
+using namespace activations;
 
 namespace {
-
-constexpr Activation kAll[] = {Activation::silu, Activation::gelu_tanh, Activation::gelu};
-
-long double activate(Activation act, long double a) {
-  const long double pi = 3.14159265358979323846264338328L;
-  if (act == Activation::silu) return a / (1 + std::exp(-a));
-  if (act == Activation::gelu) return a / 2 * std::erfc(-a / std::sqrt(2.0L));
-  return a / (1 + std::exp(-2 * std::sqrt(2 / pi) * (a + 0.044715L * a * a * a)));
-}
 
 Matrix expected(Activation act, const Matrix& x, int d) {
   Matrix y(x.rows(), d);
   for (int t = 0; t < x.rows(); ++t) {
-    for (int i = 0; i < d; ++i) y.at(t, i) = static_cast<float>(activate(act, x.at(t, i)) * x.at(t, d + i));
+    for (int i = 0; i < d; ++i) y.at(t, i) = static_cast<float>(activated(act, x.at(t, i)) * x.at(t, d + i));
   }
   return y;
 }

@@ -192,11 +192,21 @@ TEST("names") {
   is("gemma3", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight");
   is("gemma3", "model.language_model.layers.3.mlp.up_proj.weight", "blk.3.ffn_up.weight");
   is("gemma3", "language_model.lm_head.weight", "output.weight");
+  is("llama", "language_model.lm_head.weight", "output.weight");
+  is("llama", "language_model.model.layers.3.mlp.up_proj.weight", "blk.3.ffn_up.weight");
+  is("llama", "model.language_model.norm.weight", "output_norm.weight");
+  is("llama", "vision_tower.vision_model.embeddings.class_embedding", "v.class_embd");
+  is("llama", "vision_tower.vision_model.pre_layrnorm.bias", "v.pre_ln.bias");
+  is("llama", "vision_tower.vision_model.encoder.layers.11.mlp.fc1.weight", "v.blk.11.ffn_up.weight");
+  is("llama", "model.vision_tower.encoder.layers.0.self_attn.out_proj.bias", "v.blk.0.attn_out.bias");
+  is("llama", "multi_modal_projector.linear_2.weight", "mm.2.weight");
+  is("llama", "model.image_newline", "model.image_newline");
   for (const char* same :
        {"", "model.layers.", "model.layers.1", "model.layers.1.", "model.layers.x.mlp.up_proj.weight",
         "model.layers.12345.mlp.up_proj.weight", "model.layers.1.mlp.up_proj", "model.layers..weight",
         "model.layers.1.weight", "model.layers.1.self_attn.rotary_emb.inv_freq",
-        "model.layers.1.pre_feedforward_layernorm.weight", "language_model.lm_head.weight"}) {
+        "model.layers.1.pre_feedforward_layernorm.weight", "vision_tower.vision_model.post_layernorm.weight",
+        "vision_tower.vision_model.encoder.layers.0.mlp.fc3.weight", "vision_tower.encoder.layers.0.mlp.fc1"}) {
     is("llama", same, same);
   }
 }

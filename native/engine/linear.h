@@ -1,0 +1,36 @@
+// Packed matrices and what owns them: the parts that models of every kind are made of.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/buffer.h"
+#include "kernels/backend.h"
+
+namespace tokensieve {
+
+// What a model's matrices and vectors point into.
+struct WeightStore {
+  const kernels::Backend* backend = nullptr;
+  int threads = 1;
+  std::vector<Buffer> buffers;
+  size_t weight_bytes = 0;
+  std::string fingerprint;
+};
+
+// One or several matrices with the same input, their outputs side by side; neighbours of one type are packed as one.
+struct Linear {
+  struct Part {
+    kernels::PackedMatrix w;
+    int offset = 0;  // first output column
+    const float* bias = nullptr;
+  };
+  std::vector<Part> parts;
+  int rows = 0;  // all outputs
+};
+
+// out (+)= linear(x) for n rows of `cols` numbers. prepared: scratch.
+void apply_linear(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n, int cols,
+                  bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
+
+}  // namespace tokensieve

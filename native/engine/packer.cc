@@ -1,0 +1,159 @@
+#include "engine/packer.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace tokensieve {
+
+namespace {
+constexpr int kReleaseSteps = 32;  // of 2^18 elements: 4 to 32 MB
+}
+
+Packer::Packer(const Weights& weights, WeightStore& store, const LoadControl& control,
+               bool (*takes)(const std::string& name))
+    : weights_(weights), store_(store), control_(control) {
+  for (const auto& entry : weights.tensors()) total_ += takes(entry.first) ? entry.second.bytes : 0;
+}
+
+// Bytes [from, to) of a tensor have been read and are not needed any more.
+void Packer::advance(const Tensor& t, size_t from, size_t to) {
+  const_cast<Weights&>(weights_).release(t.data + from, to - from);
+  done_ += to - from;
+  if (control_.progress) control_.progress(std::min(done_, total_), total_);
+}
+
+// Zeroed. As few mappings as can be, in huge pages: decoding reads all of them for every token.
+uint8_t* Packer::room(size_t bytes) {
+  bytes = (bytes + 63) / 64 * 64;
+  if (bytes > left_) {
+    const size_t rest = static_cast<size_t>(total_ - std::min(done_, total_));
+    left_ = std::max(bytes, rest + rest / 16);
+    store_.buffers.emplace_back(left_, true);
+    next_ = store_.buffers.back().data();
+  }
+  uint8_t* const place = next_;
+  next_ += bytes, left_ -= bytes;
+  store_.weight_bytes += bytes;
+  return place;
+}
+
+const float* Packer::keep(const std::vector<float>& values) {
+  uint8_t* const place = room(values.size() * sizeof(float));
+  std::memcpy(place, values.data(), values.size() * sizeof(float));
+  return reinterpret_cast<const float*>(place);
+}
+
+std::vector<float> Packer::read(const Tensor& t) {
+  std::vector<float> values(static_cast<size_t>(t.rows() * t.cols()));
+  store_.backend->dequantize(t.type, t.data, values.size(), values.data());
+  advance(t, 0, t.bytes);
+  return values;
+}
+
+const float* Packer::numbers(const Tensor& t) { return keep(read(t)); }
+
+const float* Packer::vector(const std::string& name, int size, bool optional, bool plus_one) {
+  const Tensor* t = optional ? find_tensor(weights_, name, {size}) : &need_tensor(weights_, name, {size});
+  if (t == nullptr) return nullptr;
+  std::vector<float> values = read(*t);
+  for (float& value : values) value += plus_one && weights_.norms_plus_one() ? 1.f : 0.f;
+  return keep(values);
+}
+
+// Packs tensors of one type and input side by side into one matrix; inner tensors have a multiple of 16 rows.
+kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
+                                   const std::vector<const std::vector<int32_t>*>& maps) {
+  kernels::PackedMatrix m;
+  m.type = tensors[0]->type;
+  m.cols = static_cast<int>(tensors[0]->cols());
+  for (const Tensor* t : tensors) m.rows += static_cast<int>(t->rows());
+  const kernels::Backend& backend = *store_.backend;
+  uint8_t* const data = room(backend.packed_bytes(m.type, m.rows, m.cols));
+  Team team(store_.threads, control_.stop);
+  int row = 0;
+  for (size_t i = 0; i < tensors.size(); i++) {
+    const Tensor* t = tensors[i];
+    uint8_t* out = data + backend.packed_bytes(m.type, row, m.cols);
+    pack_rows(*t, maps[i], out, team);
+    row += static_cast<int>(t->rows());
+  }
+  m.data = data;
+  return m;
+}
+
+// A tensor whose rows keep their order leaves our memory as it is packed: of a big one never all is there twice.
+void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, uint8_t* out, Team& team) {
+  const int rows = static_cast<int>(t.rows()), cols = static_cast<int>(t.cols());
+  const int step = std::max(16, (1 << 18) / cols / 16 * 16), reach = map ? rows : std::min(rows, kReleaseSteps * step);
+  const size_t row_bytes = t.bytes / static_cast<size_t>(rows);
+  for (int from = 0; from < rows; from += reach) {
+    const int to = std::min(rows, from + reach);
+    team.each((to - from + step - 1) / step, [&](int part, int) {
+      const int first = from + part * step;
+      store_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first, std::min(to, first + step),
+                           out);
+    });
+    if (team.stopped()) throw Error(Code::aborted, "[load] the load was stopped");
+    advance(t, static_cast<size_t>(from) * row_bytes, static_cast<size_t>(to) * row_bytes);
+  }
+}
+
+kernels::PackedMatrix Packer::matrix(const std::string& name, int rows, int cols) {
+  return pack({&need_tensor(weights_, name, {rows, cols})}, {nullptr});
+}
+
+// In the order of the packed rows; empty where the file has none.
+std::vector<float> Packer::bias(const Source& s) {
+  const Tensor* t = find_tensor(weights_, s.name + ".bias", {s.rows});
+  if (t == nullptr) return {};
+  std::vector<float> raw = read(*t), values(raw.size());
+  for (size_t i = 0; i < raw.size(); i++) values[i] = raw[s.map ? static_cast<size_t>((*s.map)[i]) : i];
+  return values;
+}
+
+Linear Packer::linear(const std::vector<Source>& sources, int cols) {
+  Linear linear;
+  std::vector<const Tensor*> tensors;
+  for (const Source& s : sources) tensors.push_back(&need_tensor(weights_, s.name + ".weight", {s.rows, cols}));
+  for (size_t i = 0; i < sources.size();) {
+    size_t end = i + 1;  // [i, end) share a type: one matrix, one call
+    while (end < sources.size() && tensors[end]->type == tensors[i]->type && sources[end - 1].rows % 16 == 0) end++;
+    std::vector<const std::vector<int32_t>*> maps;
+    std::vector<float> biases;
+    bool biased = false;
+    for (size_t j = i; j < end; j++) {
+      const std::vector<float> own = bias(sources[j]);
+      biased = biased || !own.empty();
+      maps.push_back(sources[j].map);
+      biases.insert(biases.end(), own.begin(), own.end());
+      biases.resize(biases.size() + (own.empty() ? static_cast<size_t>(sources[j].rows) : 0));
+    }
+    Linear::Part part;
+    part.w = pack({tensors.begin() + static_cast<long>(i), tensors.begin() + static_cast<long>(end)}, maps);
+    part.offset = linear.rows;
+    if (biased) part.bias = keep(biases);
+    linear.rows += part.w.rows;
+    linear.parts.push_back(part);
+    i = end;
+  }
+  return linear;
+}
+
+Linear Packer::convolution(const std::string& name, const std::vector<int64_t>& shape) {
+  Tensor flat = need_tensor(weights_, name + ".weight", shape);
+  if (traits(flat.type).block != 1) {
+    throw Error(Code::unsupported,
+                "[weights] expected tensor " + name + ".weight in F32, F16 or BF16, got " + traits(flat.type).name);
+  }
+  const int rows = static_cast<int>(shape[0]);
+  flat.shape = {shape[0], flat.rows() * flat.cols() / shape[0]};
+  const std::vector<float> own = bias({name, rows, nullptr});
+  Linear linear;
+  linear.rows = rows;
+  linear.parts.push_back({pack({&flat}, {nullptr}), 0, own.empty() ? nullptr : keep(own)});
+  return linear;
+}
+
+}  // namespace tokensieve

@@ -1,0 +1,74 @@
+// Crops on their way through a tower. Rows are patches, each crop's class token before them; a crop sees itself alone.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/vision/vision_model.h"
+
+namespace tokensieve {
+
+// What is observed of the attention of one block (VisionLook of lib/native-vision.ts).
+struct VisionLook {
+  enum class What : uint8_t { class_shares, class_logits, received, given, keys, pairs };
+  int layer = 0;
+  What what = What::class_shares;
+};
+
+class Glance {
+ public:
+  // pixels: [crops][3][image][image], normalised. Throws out_of_memory.
+  Glance(std::shared_ptr<const VisionModel> model, const float* pixels, int crops);
+
+  const VisionModel& model() const { return *model_; }
+  std::atomic<bool>& stop() { return stop_; }
+
+  // Places of the work: 2 * layer before a block's attention, 2 * layer + 1 before its MLP, 2 * layers before the projector, 2 * layers + 1 behind it. -1: pixels yet.
+  int place() const { return place_; }
+  int crops() const { return static_cast<int>(begin_.size()) - 1; }
+  int rows() const { return begin_.back(); }  // class tokens among them
+  int begin(int crop) const { return begin_[static_cast<size_t>(crop)]; }
+  int class_rows() const { return class_rows_; }  // of a crop: 1 or 0
+  int width() const { return width_; }
+  bool proportional() const { return proportional_; }
+  float size(int row) const { return size_[static_cast<size_t>(row)]; }
+  int source(int row) const { return source_[static_cast<size_t>(row)]; }
+  float* hidden() { return hidden_.as<float>(); }
+  size_t bytes() const { return pixels_.bytes() + hidden_.bytes(); }
+  const float* pixels() const { return reinterpret_cast<const float*>(pixels_.data()); }
+
+  // Of patches alone.
+  std::vector<int32_t> sources() const;
+  std::vector<float> sizes() const;
+  std::vector<float> patch_rows();
+  std::vector<float> class_tokens();  // [crops][width]; empty where there are none
+  const std::vector<float>& seen(int layer, VisionLook::What what) const;  // throws plan where nobody looked
+
+  // Sources that stay, ascending; or the source that each row folds into (VisionApply of lib/native-vision.ts). Throw plan; nothing has changed then.
+  void drop(const std::vector<int32_t>& kept);
+  void merge(const std::vector<int32_t>& into, const std::vector<float>& weights, bool proportional);
+
+ private:
+  friend class Tower;
+
+  void may_cut() const;
+  std::vector<int32_t> groups(const std::vector<int32_t>& into, std::vector<int32_t>* kept) const;
+  void keep(const std::vector<int32_t>& index);  // rows that stay, all but for their numbers
+  std::vector<float>& look_at(const VisionLook& look) { return seen_[{look.layer, look.what}]; }
+
+  std::shared_ptr<const VisionModel> model_;
+  std::atomic<bool> stop_{false};
+  int place_ = -1, class_rows_ = 0, width_ = 0;
+  bool broken_ = false;  // work was stopped on its way
+  bool proportional_ = false;
+  Buffer pixels_, hidden_;  // hidden [rows][width]
+  std::vector<int32_t> begin_;  // [crops + 1]: the first row of each
+  std::vector<int32_t> source_;  // [rows], -1 for class tokens
+  std::vector<float> size_;  // [rows]
+  std::map<std::pair<int, VisionLook::What>, std::vector<float>> seen_;
+};
+
+}  // namespace tokensieve

@@ -1,0 +1,12 @@
+#include "kernels/reference/activation.h"
+#include "kernels/reference/functions.h"
+
+namespace tokensieve::kernels::reference {
+
+void activate(Activation act, const float* x, size_t ldx, int n, int d, float* y, size_t ldy, Team&) noexcept {
+  for (int t = 0; t < n; ++t) {
+    for (int i = 0; i < d; ++i) y[t * ldy + i] = static_cast<float>(activated(act, x[t * ldx + i]));
+  }
+}
+
+}  // namespace tokensieve::kernels::reference
