@@ -208,29 +208,30 @@ type Entry = readonly [key: string, type: 'u32' | 'f32' | 'string' | 'bool' | 's
 export function writeGguf(path: string, model: TinyModel, changes: readonly Entry[] = []): string {
   const changed = new Set(changes.map(([key]) => key))
   const entries = [...metadata(model.config).filter(([key]) => !changed.has(key)), ...changes]
-  const tensors = [...model.tensors, ...ropeFactors(model.config)]
+  const tensors = [...model.tensors, ...ropeFactors(model.config)].map(([name, tensor]) => {
+    const data = ggufOrder(name, tensor, model.config)
+    return { name, shape: tensor.shape, data, quantized: model.config.type === 'q8_0' && tensor.shape.length === 2 }
+  })
+  writeFileSync(path, ggufBytes(entries, tensors))
+  return path
+}
+
+/** A GGUF file of these values and tensors, in f32 or q8_0. */
+export function ggufBytes(
+  entries: readonly Entry[],
+  tensors: readonly { name: string; shape: readonly number[]; data: Float32Array; quantized?: boolean }[],
+): Buffer {
   const header = [Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(entries.length), ...entries.map(entryBytes)]
-  const data: Buffer[] = []
+  const written: Buffer[] = []
   let offset = 0
-  for (const [name, tensor] of tensors) {
-    const quantized = model.config.type === 'q8_0' && tensor.shape.length === 2
-    const values = ggufOrder(name, tensor, model.config)
-    const bytes = quantized
-      ? q8Bytes(quantizeQ8(values))
-      : Buffer.from(values.buffer, values.byteOffset, values.byteLength)
-    header.push(
-      text(name),
-      u32(tensor.shape.length),
-      ...tensor.shape.toReversed().map(u64),
-      u32(quantized ? 8 : 0),
-      u64(offset),
-    )
-    data.push(bytes, Buffer.alloc(-bytes.length & 31))
+  for (const { data, name, quantized = false, shape } of tensors) {
+    const bytes = quantized ? q8Bytes(quantizeQ8(data)) : Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+    header.push(text(name), u32(shape.length), ...shape.toReversed().map(u64), u32(quantized ? 8 : 0), u64(offset))
+    written.push(bytes, Buffer.alloc(-bytes.length & 31))
     offset += (bytes.length + 31) & ~31
   }
   const start = Buffer.concat(header)
-  writeFileSync(path, Buffer.concat([start, Buffer.alloc(-start.length & 31), ...data]))
-  return path
+  return Buffer.concat([start, Buffer.alloc(-start.length & 31), ...written])
 }
 
 /** GGUF files of llama hold the rows of q and k pair by pair. */
