@@ -1,7 +1,7 @@
 // generate --html: the run as a page, and beside it the same prompt with other budgets.
 import type { Generated } from '../generate.js'
 import { withKeep } from '../lab/contenders.js'
-import type { Method } from '../methods/index.js'
+import { type Method, methods } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
 import { cropsOf } from '../report/crops.js'
@@ -13,13 +13,18 @@ import type { GenerateOptions } from '../sampling.js'
 import type { Session } from '../session.js'
 import type { SessionOptions } from '../settings.js'
 import { checkTarget, writeWhole } from '../text-file.js'
-import { numbersOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
+import { flagOf, numbersOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
 
-export const PAGE_OPTIONS = { html: { type: 'string' }, beside: { type: 'string' } } satisfies Options
+export const PAGE_OPTIONS = {
+  html: { type: 'string' },
+  beside: { type: 'string' },
+  trace: { type: 'boolean' },
+} satisfies Options
 
 export const PAGE_HELP = `
       --html FILE        a page that shows what was dropped where, in one file
-      --beside SHARE,…   on the page too: the same with these budgets; 1 keeps everything`
+      --beside SHARE,…   on the page too: the same with these budgets; 1 keeps everything
+      --trace            with --json: the scores behind decisions too, in the plan`
 
 interface Page {
   readonly html: string | undefined
@@ -39,7 +44,10 @@ export async function pageOptions(parsed: Parsed): Promise<Page> {
   return {
     html,
     beside,
-    session: { ...(html !== undefined && { trace: true }), ...(beside.length > 0 && { reuse: false }) },
+    session: {
+      ...((html !== undefined || flagOf(parsed, 'trace')) && { trace: true }),
+      ...(beside.length > 0 && { reuse: false }),
+    },
   }
 }
 
@@ -67,6 +75,15 @@ function nameOf(methods: readonly Method[]): string {
 function keepSaid(keep: unknown): string {
   if (typeof keep === 'number') return `, keep ${keepText(keep)}`
   return keep === undefined ? '' : `, keep ${JSON.stringify(keep)}`
+}
+
+/** What the first picture of a process takes, loading what decodes it, is no run's own. */
+export async function warmUp({ beside }: Page, model: Model, prompt: Prompt, signal: AbortSignal): Promise<void> {
+  if (beside.length === 0 || model.vision === null) return
+  // Another budget than anyone's, so that no run finds its pictures encoded.
+  const session = model.session({ methods: [methods.random({ acts: 'vision', keep: 0.99 })], reuse: false })
+  await session.forward(prompt, { logits: 'none', signal })
+  await session.close()
 }
 
 export async function writePage(

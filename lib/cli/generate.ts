@@ -8,7 +8,7 @@ import type { Model } from '../model.js'
 import type { Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
 import { flagOf, type Options, type Parsed, parse, textOf, textsOf, UsageError } from './arguments.js'
-import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, writePage } from './generate-page.js'
+import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, warmUp, writePage } from './generate-page.js'
 import type { Command, Io } from './io.js'
 import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
 import {
@@ -67,6 +67,7 @@ ${METHOD_HELP}`,
     const prompt = await promptOf(parsed, io)
     const { model } = await openModel(parsed, io)
     try {
+      await warmUp(page, model, prompt, sampling.signal)
       const session = model.session(options)
       const stream = session.stream(prompt, sampling)
       const json = flagOf(parsed, 'json')

@@ -9,7 +9,7 @@ export function controls(runs: readonly Run[], id: string): Html {
     el(
       'label',
       {},
-      el('input', { type: 'radio', name: `${id}-run`, value: i, ...(i === 0 && { checked: '' }) }),
+      el('input', { type: 'radio', name: `${id}-run`, value: i, ...(i === runs.length - 1 && { checked: '' }) }),
       ' ',
       name,
     ),

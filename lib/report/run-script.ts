@@ -113,7 +113,7 @@ function start(root, data) {
   const texts = data.tokens.map((_, source) => source).filter((source) => !places.has(source))
   const pictures = [...root.querySelectorAll('.picture')]
   const slider = find('input[type=range]')
-  const state = { run: 0, cursor: -1, toggles: {} }
+  const state = { run: data.runs.length - 1, cursor: -1, toggles: {} }
   let view
   const draw = () => {
     const run = data.runs[state.run]
