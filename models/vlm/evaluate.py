@@ -12,7 +12,7 @@ import torch
 
 from batches import by_type, fresh, right
 from checkpoint import from_gguf, from_training
-from questions import TYPES
+from questions import OFFERED, TYPES
 from train_vision import to_pixels
 
 SEED = 777_001  # training draws from small seeds
@@ -32,14 +32,15 @@ def interval(good, n):
 
 
 @torch.no_grad()
-def measure(tower, model, each, most=6, seed=SEED):
+def measure(tower, model, each, types=OFFERED, seed=SEED):
     """{type: [right or not]} with at least `each` questions of every type."""
-    found, rng = {kind: [] for kind in TYPES}, np.random.default_rng(seed)
+    found, rng = {kind: [] for kind in types}, np.random.default_rng(seed)
     while min(map(len, found.values())) < each:
         weights = {kind: float(len(values) < each) + 1e-9 for kind, values in found.items()}
-        batch = fresh(rng, 8, 10, weights, most)
-        for kind, values in by_type(batch, answer(tower, model, batch)).items():
-            found[kind] += values
+        batch = fresh(rng, 8, 10, weights)
+        good = by_type(batch, answer(tower, model, batch))
+        for kind in types:
+            found[kind] += good[kind]
     return found
 
 
@@ -47,12 +48,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--each", type=int, default=400, help="questions of each type")
+    parser.add_argument("--all", action="store_true", help="relations too")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     torch.set_num_threads(1)
     files = not a.model.endswith(".pt")
     tower, model = from_gguf(f"{a.model}.gguf", f"{a.model}.mmproj.gguf") if files else from_training(a.model)[:2]
-    found = measure(tower, model, a.each)
+    found = measure(tower, model, a.each, TYPES if a.all else OFFERED)
     if a.json:
         print(json.dumps({kind: [int(np.sum(v)), len(v)] for kind, v in found.items()}))
         return

@@ -7,6 +7,7 @@ import numpy as np
 from scenes import COLOR_NAMES, LETTERS, SHAPES, SIZE, SIZES, Scene, Thing
 
 TYPES = ("color", "shape", "letter", "where", "at", "count", "exist", "relation")
+OFFERED = TYPES[:-1]  # what the models are good at: relations stayed at chance
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
 SIDES = ("left of", "right of", "above", "below")

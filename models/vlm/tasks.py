@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import words
-from questions import TYPES, questions
+from questions import OFFERED, questions
 from scenes import COLOR_NAMES, GROUNDS, LETTERS, SHAPES, SIZES, SIZE, scene
 
 SEED = 990_017
@@ -32,7 +32,7 @@ def describe(thing):
 def task(s, image, rng):
     owner = s.patches(share=0.25)
     things = [{**describe(t), "patches": np.flatnonzero(owner == i).tolist()} for i, t in enumerate(s.things)]
-    asked = [q for kind in TYPES for q in questions(s, rng, 2, {kind: 1.0})]
+    asked = [q for kind in OFFERED for q in questions(s, rng, 2, {kind: 1.0})]
     return {"image": image, "ground": GROUNDS[s.ground], "things": things, "questions": [listed(s, q) for q in asked]}
 
 
