@@ -1,5 +1,6 @@
 // One call: tokens through the layers of a session, cut where methods look, decisions applied; or nothing at all.
 import { TokensieveError } from './errors.js'
+import { type Embedded, type Known, seenBefore } from './layer-seen.js'
 import {
   type CacheSeen,
   type Decided,
@@ -117,10 +118,12 @@ async function runPrompt(context: CallContext, tokens: Tokens, head: Head): Prom
   let rows = count - context.sight.gone.length
   let from = 0
   let probed: Float32Array | undefined
+  const embedded = schedule.embedded ? await embed(context, rows) : undefined
   for (const to of [...schedule.cuts.filter((layer) => layer < shape.layers), shape.layers]) {
     if (from > 0) {
       const probe = schedule.probes.get(from)
-      if (schedule.decidesBefore(from)) plan.push(...(await decideBefore(context, from, droppable, probed)))
+      if (schedule.decidesBefore(from))
+        plan.push(...(await decideBefore(context, from, droppable, { probed, embedded })))
       rows = native.rows().length
       probed = probe === undefined ? undefined : await context.scheduler.job((m) => m.probe(native, from, probe))
     }
@@ -177,63 +180,25 @@ function joined(pieces: readonly Float32Array[], places: Int32Array | undefined,
 
 // ---- what methods see and what becomes of what they decide
 
+async function embed(context: CallContext, rows: number): Promise<Embedded> {
+  await runStage(context, [0, 0], rows, undefined, { last: {}, pieces: [] })
+  return { sources: context.native.rows(), hidden: context.native.hidden().slice() }
+}
+
 async function decideBefore(
   context: CallContext,
   layer: number,
   droppable: ReadonlySet<number>,
-  probed: Float32Array | undefined,
+  known: Known,
 ): Promise<PlanEntry[]> {
-  const { native, scheduler, schedule, shape, step } = context
+  const { native, scheduler, schedule } = context
   const start = performance.now()
-  const sources = native.rows()
-  let attention = probed
-  const places = Int32Array.from(sources.keys()).filter((place) => droppable.has(sources[place] as number))
-  let keys: Float32Array | undefined
-  let partners: Partners | undefined
-  for (const need of schedule.layerNeeds(layer)) {
-    if (need.what === 'keys') keys = await scheduler.job((m) => m.probeKeys(native, layer))
-    if (need.what === 'partners' && places.length > 1)
-      partners = await scheduler.job((m) => m.probePartners(native, layer, places))
-    if (need.what !== 'attention') continue
-    if (need.of === 'next') attention = await scheduler.job((m) => m.probe(native, layer, need.rows))
-    else attention ??= meanOverHeads(native, layer - 1, shape.kvHeads, sources.length)
-    const looked = Math.min(need.rows, sources.length)
-    attention = attention.map((mass) => mass / looked)
-  }
-  const seen: LayerSeen = {
-    at: 'layer',
-    shape,
-    layer,
-    step,
-    sources,
-    droppable: places,
-    given: droppable.size,
-    ...(context.patch && { patch: context.patch }),
-    attention: () => attention ?? notAsked('attention'),
-    keys: () => keys ?? notAsked('keys'),
-    partners: () => partners ?? notAsked('partners'),
-    hidden: () => native.hidden(),
-  }
+  const seen = await seenBefore(context, layer, droppable, known)
   const decided = schedule.decide(seen, { trace: context.trace })
   const actions = decided.flatMap(({ decision }) => actionOf(decision))
   if (actions.length > 0) await scheduler.job((m) => m.apply(native, actions))
   context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
-}
-
-function notAsked(what: string): never {
-  throw new TypeError(`Expected \`${what}\` among the needs of the look but received a call for it`)
-}
-
-/** Attention of a layer's cache rows that are rows of the call: the newest of each head. */
-function meanOverHeads(native: NativeSession, layer: number, kvHeads: number, rows: number): Float32Array {
-  const mean = new Float32Array(rows)
-  for (let head = 0; head < kvHeads; head++) {
-    const mass = native.attention(layer, head)
-    const first = mass.length - rows
-    for (let i = 0; i < rows; i++) mean[i] = (mean[i] as number) + (mass[first + i] as number) / kvHeads
-  }
-  return mean
 }
 
 /** Decisions on the caches, and the end of the call. All layers decide before the first one is touched: a decision that does not fit changes nothing. count: tokens of the call. */

@@ -18,9 +18,12 @@ import { streamingLlm } from './cache/streaming-llm.js'
 import { tova } from './cache/tova.js'
 import { zipVl } from './cache/zip-vl.js'
 import { type MethodFactory, type MethodLike, originOf } from './define.js'
+import { dyvte } from './layers/dyvte.js'
 import { fastv } from './layers/fastv.js'
+import { llavolta } from './layers/llavolta.js'
 import { llmDrop } from './layers/llm-drop.js'
 import { pyramidDrop } from './layers/pyramid-drop.js'
+import { sparseVlm } from './layers/sparse-vlm.js'
 import { tome } from './layers/tome.js'
 import type { Method, MethodInfo } from './method.js'
 import { type Maker, makerOf, type PackedMethod, unpackMethod } from './pack.js'
@@ -32,6 +35,7 @@ import { fopru } from './vision/fopru.js'
 import { globalCom2 } from './vision/global-com2.js'
 import { grid } from './vision/grid.js'
 import { hot } from './vision/hot.js'
+import { mustDrop } from './vision/must-drop.js'
 import { pitome } from './vision/pitome.js'
 import { quota } from './vision/quota.js'
 import { tokenCorr } from './vision/token-corr.js'
@@ -63,12 +67,16 @@ const named = {
   globalCom2,
   aim,
   vmtcCmai,
+  mustDrop,
   quota,
   hot,
   grid,
   fastv,
   pyramidDrop,
   tome,
+  sparseVlm,
+  dyvte,
+  llavolta,
   llmDrop,
   streamingLlm,
   snapkv,

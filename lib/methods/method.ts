@@ -81,13 +81,16 @@ export interface Crop {
 
 /**
  * attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run
- * next. partners: of the droppable rows, by those keys.
+ * next. partners: of the droppable rows, by those keys. question: what each row behind the last droppable one looks at in the layer that would run next. embedded: rows as they
+ * entered the first layer.
  */
 export type LayerNeed =
   | { what: 'attention'; rows: number; of: 'before' | 'next' }
   | { what: 'keys' }
   | { what: 'partners' }
   | { what: 'hidden' }
+  | { what: 'question' }
+  | { what: 'embedded' }
 
 /**
  * A bipartite match: of the droppable rows the even ones (the first, the third, …) are A, the odd ones B. Row i of A finds row partner[i] of B with the most similar key
@@ -96,6 +99,12 @@ export type LayerNeed =
 export interface Partners {
   readonly partner: Int32Array
   readonly similarity: Float32Array
+}
+
+/** The text that follows what may go: places of its newest rows, 64 at most, ascending, and what they look at, [asking × rows of the call], mean over heads. */
+export interface Question {
+  readonly asking: Int32Array
+  readonly attention: Float32Array
 }
 
 /**
@@ -151,6 +160,9 @@ export interface LayerSeen {
   partners(): Partners
   /** [rows × hiddenSize]. */
   hidden(): Float32Array
+  question(): Question
+  /** [rows × hiddenSize], before the first layer; of rows that others have folded into, their own. */
+  embedded(): Float32Array
 }
 
 /** Where a patch of a prompt comes from: its picture's crop, and its place there. */

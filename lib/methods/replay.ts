@@ -2,6 +2,7 @@
 import { TokensieveError } from '../errors.js'
 import { type PlanEntry, parsePlan } from '../plan.js'
 import { makeMethod } from './define.js'
+import { patchesOf } from './gather.js'
 import type { Decision, Look, Method, Seen, Shape, VisionPart, VisionSeen } from './method.js'
 import { after } from './seen.js'
 import { visionPlace } from './tower.js'
@@ -104,8 +105,10 @@ function isAt({ layer, part, step }: PatchEntry, seen: VisionSeen): boolean {
 }
 
 /** Place in session.ids -> source in the tower. */
-function sourcesByPlace({ given, place }: VisionSeen): Map<number, number> {
-  return new Map(Array.from({ length: given }, (_, source) => [place?.(source) ?? source, source]))
+function sourcesByPlace({ crops, place }: VisionSeen): Map<number, number> {
+  return new Map(
+    Array.from({ length: crops.length * patchesOf(crops) }, (_, source) => [place?.(source) ?? source, source]),
+  )
 }
 
 function patchDecisionOf(

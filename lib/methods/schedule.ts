@@ -35,6 +35,8 @@ export interface Schedule {
   decidesBefore(layer: number): boolean
   /** What the methods that decide before a layer need, each kind once. */
   layerNeeds(layer: number): readonly LayerNeed[]
+  /** Whether somebody asks for rows as they enter the first layer. */
+  readonly embedded: boolean
   /** What native is to observe in a call; `step`: calls before this one. */
   observations(at: 'prompt' | 'decode', step: number): Observation[]
   /** Layers whose caches are shown to the methods after a call, ascending; mostly none after a decode step. */
@@ -63,6 +65,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
     probes: needs.probes,
     decidesBefore: (layer: number) => needs.layers.has(layer),
     layerNeeds: (layer: number) => needs.layers.get(layer) ?? [],
+    embedded: [...needs.layers.values()].flat().some(({ what }) => what === 'embedded'),
     observations(at: 'prompt' | 'decode', step: number) {
       const due = at === 'decode' ? new Set(cacheLayers(at, step)) : undefined
       return allLayers(shape).flatMap((layer) => {

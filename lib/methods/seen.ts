@@ -1,6 +1,6 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
 import { gather, ofPatches, placesOf } from './gather.js'
-import type { CacheSeen, Decision, LayerSeen, Seen, VisionSeen, VisionWhat } from './method.js'
+import type { CacheSeen, Decision, LayerSeen, Question, Seen, VisionSeen, VisionWhat } from './method.js'
 import { partnersOf } from './partners.js'
 
 /** Each observation is fetched at most once, whoever asks how often. */
@@ -17,6 +17,8 @@ export function remembered(seen: Seen): Seen {
       keys: once(() => seen.keys()),
       partners: once(() => seen.partners()),
       hidden: once(() => seen.hidden()),
+      question: once(() => seen.question()),
+      embedded: once(() => seen.embedded()),
     }
     return { at, droppable, given, layer, shape, sources, step, ...known, ...reads }
   }
@@ -65,7 +67,18 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
     keys,
     partners: once(() => partnersOf(keys(), droppable, shape.headSize)),
     hidden: once(() => gather(seen.hidden(), places, rows)),
+    question: once(() => questionOf(seen.question(), places, rows)),
+    embedded: once(() => gather(seen.embedded(), places, rows)),
   }
+}
+
+/** What is asked, of the rows in `places` alone; those that ask are among them. */
+function questionOf({ asking, attention }: Question, places: Int32Array, rows: number): Question {
+  const left = new Float32Array(asking.length * places.length)
+  for (let line = 0; line < asking.length; line++)
+    left.set(gather(attention.subarray(line * rows, (line + 1) * rows), places, rows), line * places.length)
+  const placeOf = new Map(Array.from(places, (place, i) => [place, i]))
+  return { asking: asking.map((place) => placeOf.get(place) as number), attention: left }
 }
 
 /** Rows that hold themselves once `into` is carried out. */

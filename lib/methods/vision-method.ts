@@ -58,12 +58,12 @@ export function dropPatches(
   return { action: 'dropPatches', layer: seen.layer, kept: bestOfCrops(seen, counts, scores), scores }
 }
 
-/** `target` rows spread over the crops, each no more than it has left. */
+/** `target` rows spread over the crops, as many as each has left. */
 export function evenly({ crops, sources }: VisionSeen, target: number): number[] {
   const starts = cropStarts(sources, crops)
   const left = crops.map((_, crop) => (starts[crop + 1] as number) - (starts[crop] as number))
   return apportion(
-    left.map(() => target / crops.length),
+    left.map((rows) => (target * rows) / sources.length),
     target,
     left,
   )

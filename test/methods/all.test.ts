@@ -67,6 +67,12 @@ const visionMethods = {
 }
 const frames = { hot: (keep: number) => methods.hot({ keep }) }
 const byThresholds = { tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }) }
+const layersOfPictures = {
+  sparseVlm: (ratio: number) => methods.sparseVlm({ layers: [2], ratios: [ratio] }),
+  mustDrop: (share: number) => methods.mustDrop({ layers: [2], gamma: share / 20, alpha: 1 }),
+  llavolta: (share: number) => methods.llavolta({ stride: Math.round(1 / share) }),
+  dyvte: () => methods.dyvte({ layer: 2 }),
+}
 /** What has no budget. */
 const unbudgeted = ['llmDrop', 'outputAware', 'zipVl']
 const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
@@ -85,7 +91,14 @@ test('every method of the list is under test here', async (t) => {
   t.same(
     [
       ...new Set([
-        ...Object.keys({ ...cacheMethods, ...layerMethods, ...visionMethods, ...frames, ...byThresholds }),
+        ...Object.keys({
+          ...cacheMethods,
+          ...layerMethods,
+          ...layersOfPictures,
+          ...visionMethods,
+          ...frames,
+          ...byThresholds,
+        }),
         ...unbudgeted,
       ]),
     ].sort(),
@@ -274,7 +287,9 @@ function record(schedule: Schedule, seen: readonly Seen[]): PlanEntry[] {
 }
 
 test('plans survive JSON, and given back decide the same', async (t) => {
-  const makers = [cacheMethods, layerMethods, visionMethods, frames, byThresholds].flatMap((all) => Object.values(all))
+  const makers = [cacheMethods, layerMethods, layersOfPictures, visionMethods, frames, byThresholds].flatMap((all) =>
+    Object.values(all),
+  )
   for (const make of [...makers, () => methods.llmDrop()]) {
     const method = make(0.5)
     const { vision } = makeSchedule([method], pictured)

@@ -106,6 +106,10 @@ interface LayerGiven {
   sources?: Int32Array
   attention?: ArrayLike<number>
   keys?: ArrayLike<number>
+  hidden?: ArrayLike<number>
+  embedded?: ArrayLike<number>
+  question?: { asking: ArrayLike<number>; attention: ArrayLike<number> }
+  patch?: NonNullable<LayerSeen['patch']>
 }
 
 export function layerSeen(given: LayerGiven): LayerSeen {
@@ -124,7 +128,23 @@ export function layerSeen(given: LayerGiven): LayerSeen {
     attention: read(given.attention, 'attention'),
     keys: read(given.keys, 'keys'),
     partners: () => partnersOf(read(given.keys, 'keys')(), given.droppable, (given.shape ?? shape).headSize),
-    hidden: read(undefined, 'hidden'),
+    hidden: read(given.hidden, 'hidden'),
+    embedded: read(given.embedded, 'embedded'),
+    question: () => ({
+      asking: Int32Array.from(given.question?.asking ?? []),
+      attention: read(given.question?.attention, 'question')(),
+    }),
+    ...(given.patch && { patch: given.patch }),
+  }
+}
+
+/** Hidden rows, and a question of the rows behind the last droppable one. */
+function beside(rows: number, droppable: Int32Array, next: () => number) {
+  const asking = span((droppable[droppable.length - 1] ?? -1) + 1, rows)
+  return {
+    hidden: floats(rows * shape.hiddenSize, () => next() - 0.5),
+    embedded: floats(rows * shape.hiddenSize, () => next() - 0.5),
+    question: { asking, attention: floats(asking.length * rows, () => next() / rows) },
   }
 }
 
@@ -137,6 +157,7 @@ export function randomLayer(layer: number, rows: number, droppable: Int32Array, 
     droppable,
     attention: floats(rows, draw),
     keys: floats(rows * shape.headSize, () => draw() - 0.4),
+    ...beside(rows, droppable, next),
   })
 }
 

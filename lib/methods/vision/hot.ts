@@ -1,6 +1,7 @@
 // HoT: frames that stand for the others. Of arXiv 2311.12028, a transformer for poses, the selection; its recovery is learned and not here
 import { keepsAll } from '../../budget.js'
 import { defineMethod } from '../define.js'
+import { distances, peaks } from '../density.js'
 import { cropStarts } from '../gather.js'
 import type { VisionSeen } from '../method.js'
 import { keep, whole } from '../options.js'
@@ -27,7 +28,7 @@ export const hot = defineMethod({
     const count = Math.ceil((grant.rows(seen) * frames) / seen.given - 1e-9)
     if (count >= frames) return null
     const starts = cropStarts(seen.sources, seen.crops)
-    const scores = standing(distances(means(seen, starts)), neighbours)
+    const scores = peaks(distances(means(seen, starts), seen.hidden().length / seen.sources.length), neighbours)
     const best = scores.some((score) => score > 0) ? topK(scores, count) : evenFrames(frames, count)
     const kept = [...best].flatMap((crop) => [...seen.sources.subarray(starts[crop], starts[crop + 1])])
     return kept.length > 0 ? { action: 'dropPatches', layer: seen.layer, kept } : null
@@ -39,39 +40,16 @@ function evenFrames(frames: number, count: number): Int32Array {
   return range(0, count).map((i) => Math.floor((i * frames) / count))
 }
 
-function means(seen: VisionSeen, starts: Int32Array): Float64Array[] {
+/** [crops × size]. */
+function means(seen: VisionSeen, starts: Int32Array): Float64Array {
   const hidden = seen.hidden()
   const size = hidden.length / seen.sources.length
-  return seen.crops.map((_, crop) => {
-    const mean = new Float64Array(size)
+  const all = new Float64Array(seen.crops.length * size)
+  for (let crop = 0; crop < seen.crops.length; crop++) {
     const [from, to] = [starts[crop] as number, starts[crop + 1] as number]
+    const mean = all.subarray(crop * size, (crop + 1) * size)
     for (let place = from; place < to; place++)
       for (let c = 0; c < size; c++) mean[c] = (mean[c] as number) + (hidden[place * size + c] as number) / (to - from)
-    return mean
-  })
-}
-
-/** [points × points], over the root of the number of components. */
-function distances(points: readonly Float64Array[]): number[][] {
-  const size = points[0]?.length ?? 1
-  return points.map((a) =>
-    points.map((b) => Math.sqrt(a.reduce((sum, value, c) => sum + (value - (b[c] as number)) ** 2, 0) / size)),
-  )
-}
-
-/** Density times the distance to the nearest denser point, or, for the densest, the largest distance of all. */
-function standing(all: readonly number[][], neighbours: number): Float64Array {
-  const density = all.map((row) => {
-    const nearest = [...row].sort((a, b) => a - b).slice(0, neighbours)
-    return Math.exp(-nearest.reduce((sum, distance) => sum + distance ** 2, 0) / nearest.length)
-  })
-  const farthest = Math.max(...all.flat())
-  const denser = (j: number, i: number) => {
-    const [a, b] = [density[j] as number, density[i] as number]
-    return a > b || (a === b && j < i)
   }
-  return Float64Array.from(all, (row, i) => {
-    const above = row.filter((_, j) => denser(j, i))
-    return (density[i] as number) * (above.length > 0 ? Math.min(...above) : farthest)
-  })
+  return all
 }

@@ -1,0 +1,157 @@
+// Methods between layers of the decoder that were made for pictures. Numbers of the cards, worked by hand.
+import { test } from 'tap'
+import { type Crop, type Method, makeSchedule, methods, type Seen, type Shape } from '../../lib/methods/index.js'
+import type { PlanEntry } from '../../lib/plan.js'
+import { crop, floats, generator, layerSeen, pictured, shape, span, throughTower, visionSeen } from './seen.js'
+
+const entries = (method: Method, seen: Seen): PlanEntry[] =>
+  makeSchedule([method], pictured)
+    .decide(seen)
+    .map(({ entry }) => entry)
+const wide = { ...pictured, layers: 32, windows: Array(32).fill(0) }
+const layersOf = (method: Method, of: Shape = wide) =>
+  method.looks(of).flatMap((look) => (look.at === 'layer' ? [look.layer] : []))
+
+test('sparseVlm: words that the picture has to do with are asked', async (t) => {
+  // rows: two patches, then the words (2,0), (0,1), (0,0): m = .4995, .3413, .1592, so the first two are raters
+  const question = { asking: [2, 3, 4], attention: [0.1, 0.5, 0, 0, 0, 0.5, 0.3, 0, 0, 0, 0.9, 0, 0, 0, 0] }
+  const seen = layerSeen({
+    layer: 2,
+    rows: 5,
+    droppable: span(0, 2),
+    embedded: [1, 0, 0, 1, 2, 0, 0, 1, 0, 0],
+    question,
+  })
+  const method = methods.sparseVlm({ layers: [2], ratios: [0.5], recycle: 0 })
+  const kept = (now: Seen) => entries(method, now)[0]?.kept
+  t.same(kept(seen), [1, 2, 3, 4], 'mean .3 and .4; with the last word .5 and .27')
+  t.same(layersOf(methods.sparseVlm()), [2, 6, 15])
+  t.same(methods.sparseVlm({ layers: [2], ratios: [1] }).looks(wide), [])
+  t.throws(() => methods.sparseVlm({ ratios: [0.5] }), { name: 'RangeError' })
+})
+
+test('sparseVlm: counts of the paper, clusters of what goes', async (t) => {
+  const next = generator(4)
+  const rows = 586
+  const given = {
+    rows,
+    droppable: span(5, 581),
+    embedded: floats(rows * 4, () => next() - 0.5),
+    hidden: floats(rows * 4, () => next() - 0.5),
+    question: { asking: span(581, 586), attention: floats(5 * rows, next) },
+  }
+  const method = methods.sparseVlm({ layers: [2, 3, 4] })
+  const [merge, drop] = entries(method, layerSeen({ layer: 2, ...given }))
+  t.match(merge, { action: 'merge', before: 586, after: 586 - 83 + 9 }, '83 of the 276 that go become nine')
+  t.match(drop, { action: 'drop', after: 309 + 10 })
+  const kept = drop?.kept?.filter((source) => source >= 5 && source < 581) ?? []
+  const again = layerSeen({
+    layer: 3,
+    rows: 319,
+    sources: Int32Array.from(drop?.kept ?? []),
+    droppable: span(5, 314),
+    given: 576,
+    embedded: floats(319 * 4, () => next() - 0.5),
+    hidden: floats(319 * 4, () => next() - 0.5),
+    question: { asking: span(314, 319), attention: floats(5 * 319, next) },
+  })
+  t.equal(kept.length, 309)
+  t.equal(entries(method, again)[1]?.after, 204 + 10)
+})
+
+test('sparseVlm: a cluster is the mean of rows that are near each other', async (t) => {
+  const hidden = [...Array(4).fill([0, 0]), [5, 5], [5.1, 5], [5, 5.1], [9, 9]].flat()
+  const attention = [...Array(4).fill(0.2), 0.01, 0.02, 0.03, 0.04]
+  const seen = layerSeen({
+    layer: 2,
+    rows: 8,
+    droppable: span(0, 7),
+    hidden,
+    embedded: Array(16).fill(0),
+    question: { asking: [7], attention },
+  })
+  const [merge, drop] = entries(methods.sparseVlm({ layers: [2], ratios: [0.6], recycle: 0.9 }), seen)
+  t.same(merge?.into, [0, 1, 2, 3, 4, 4, 4, 7])
+  t.same(drop, undefined, 'nothing else goes')
+})
+
+test('mustDrop: patches that no word looks at', async (t) => {
+  const question = {
+    asking: [4, 5],
+    attention: [0.01, 0.001, 0, 0.02, 0, 0, 0.002, 0.001, 0.003, 0.01, 0, 0],
+  }
+  const seen = layerSeen({ layer: 2, rows: 6, droppable: span(0, 4), question })
+  const kept = (alpha: number, gamma = 0.1) => entries(methods.mustDrop({ layers: [2], gamma, alpha }), seen)[0]?.kept
+  t.same(
+    kept(0.002),
+    [0, 2, 3, 4, 5],
+    'of .047 in all, .002 and .003 are less than a tenth; row 2 has .003 from one word',
+  )
+  t.same(kept(0.004), [0, 3, 4, 5])
+  t.same(layersOf(methods.mustDrop()), [2, 6, 10, 14])
+  t.same(methods.mustDrop({ gamma: 0, similar: 1.5 }).looks(wide), [])
+})
+
+test('mustDrop: plain windows become one row, noise none', async (t) => {
+  const at = { layer: 1, part: 'attention', crops: [crop(24, 24)] } as const
+  const flat = throughTower(
+    methods.mustDrop({ gamma: 0 }),
+    visionSeen({ ...at, vision: { width: 2 }, hidden: Array(1152).fill(1) }),
+  )
+  t.equal(flat.sources.length, 64)
+  t.same([...flat.sources.slice(0, 9)], [0, 3, 6, 9, 12, 15, 18, 21, 72])
+  t.ok(flat.sizes().every((size) => size === 9))
+  const next = generator(2)
+  const noise = floats(576 * 8, () => next() - 0.5)
+  const left = throughTower(methods.mustDrop({ gamma: 0 }), visionSeen({ ...at, vision: { width: 8 }, hidden: noise }))
+  t.equal(left.sources.length, 576)
+  const small = visionSeen({ ...at, crops: [crop(4, 5)], vision: { width: 1 }, hidden: Array(20).fill(1) })
+  t.equal(throughTower(methods.mustDrop({ gamma: 0 }), small).sources.length, 12, 'what fills no window stays')
+})
+
+test('dyvte: all patches leave where the last row looks at them no more', async (t) => {
+  const seen = (layer: number, attention: number[]) => layerSeen({ layer, rows: 6, droppable: span(1, 4), attention })
+  const method = methods.dyvte({ least: 0.1 })
+  t.same(method.decide(seen(3, [0.5, 0.05, 0.05, 0.01, 0.1, 0.29])), [], '.11 of its attention')
+  t.match(method.decide(seen(3, [0.5, 0.05, 0.03, 0.01, 0.1, 0.31])), [
+    { action: 'drop', layer: 3, kept: Int32Array.of(0, 4, 5), positions: 'keep' },
+  ])
+  t.same(layersOf(method, pictured), [2, 3, 4, 5, 6, 7])
+  t.same(layersOf(methods.dyvte({ layer: 3 }), pictured), [3])
+  t.equal(entries(methods.dyvte({ layer: 3 }), seen(3, []))[0]?.after, 3)
+  t.same(methods.dyvte({ layer: 3 }).decide(layerSeen({ layer: 3, rows: 3, droppable: span(0, 0) })), [])
+  const patch = (source: number) => (source === 2 ? { crop: crop(1, 1), row: 0, column: 0 } : undefined)
+  const mixed = layerSeen({ layer: 3, rows: 6, droppable: span(1, 4), patch })
+  t.same(entries(methods.dyvte({ layer: 3 }), mixed)[0]?.kept, [0, 1, 3, 4, 5], 'text that may go stays')
+  t.throws(() => methods.dyvte({ layer: 0 }), { name: 'RangeError' })
+})
+
+test('llavolta: eight become one, at the place of the middle', async (t) => {
+  const seen = layerSeen({ layer: 2, rows: 580, droppable: span(2, 578), sources: span(100, 680) })
+  const [entry] = entries(methods.llavolta(), seen)
+  t.match(entry, { action: 'merge', before: 580, after: 76, positions: 'keep' })
+  t.same(
+    entry?.into?.slice(0, 19),
+    [100, 101, ...Array(8).fill(105), ...Array(8).fill(113), 121],
+    '102 … 109 have the mean 105.5',
+  )
+  t.same(methods.llavolta({ stride: 1 }).looks(shape), [])
+  const parts = layerSeen({ layer: 2, rows: 9, droppable: Int32Array.of(0, 1, 2, 4, 5, 7) })
+  t.same(entries(methods.llavolta({ stride: 2 }), parts)[0]?.into, [0, 0, 2, 3, 4, 4, 6, 7, 8])
+})
+
+test('llavolta: pictures apart, newlines as they are', async (t) => {
+  const at = (image: number, more: Partial<Crop> = {}) => ({ crop: crop(1, 2, { image, ...more }), row: 0, column: 0 })
+  const known = [
+    at(0),
+    at(0),
+    undefined,
+    at(0),
+    at(1),
+    at(1),
+    at(2, { kind: 'frame', row: 0 }),
+    at(2, { kind: 'frame', row: 1 }),
+  ]
+  const seen = layerSeen({ layer: 2, rows: 9, droppable: span(0, 8), patch: (source) => known[source] })
+  t.same(entries(methods.llavolta({ stride: 4 }), seen)[0]?.into, [1, 1, 2, 1, 4, 4, 6, 7, 8])
+})
