@@ -105,5 +105,5 @@ t.test('compare --pictures', async (t) => {
     ],
   )
   t.ok(rows.every(({ vision }) => vision > 0))
-  t.match((await cli(words)).out, /\| method +\| +keep[\s\S]*\| vtcCls +\| +0.25 [\s\S]*of ideal:/)
+  t.match((await cli(words)).out, /\| method +\| +keep[\s\S]*\| vtcCls +\| +0.25 [\s\S]*of\s+ideal:/)
 })

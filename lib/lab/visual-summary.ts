@@ -1,7 +1,7 @@
 // Answers about pictures become rows: one for each method and budget.
 import { CHANCE, FULL } from './contenders.js'
 import { groupsOf } from './groups.js'
-import { bootstrap, type Estimate, meanOf } from './statistics.js'
+import { bootstrap, type Estimate, meanOf, quantile } from './statistics.js'
 import type { VisualCase } from './visual.js'
 
 export interface VisualRow {
@@ -17,7 +17,7 @@ export interface VisualRow {
   readonly visual: number
   readonly share: number
   readonly bytes: number
-  /** Milliseconds, means. */
+  /** Milliseconds, medians. */
   readonly vision: number
   readonly prefill: number
   readonly decode: number
@@ -60,19 +60,25 @@ function rowOf(
     share: patches > 0 ? visual / patches : 1,
     bytes: Math.round(mean((one) => one.bytes)),
     vision: visionOf(group) ?? visionOf(full) ?? Number.NaN,
-    prefill: mean((one) => one.prefill),
-    decode: mean((one) => one.decode),
+    prefill: middle(group.map((one) => one.prefill)),
+    decode: middle(group.map((one) => one.decode)),
     speedup: {
-      measured: mean((one) => one.prefill, full) / mean((one) => one.prefill),
+      measured: middle(full.map((one) => one.prefill)) / middle(group.map((one) => one.prefill)),
       ideal: mean((one) => one.seen, full) / mean((one) => one.seen),
     },
   }
 }
 
+const middle = (values: readonly number[]): number =>
+  quantile(
+    values.toSorted((a, b) => a - b),
+    0.5,
+  )
+
 /** Where pictures were new; undefined where none was, as they were encoded for all patches before. */
 function visionOf(group: readonly VisualCase[]): number | undefined {
   const times = group.flatMap(({ vision }) => (vision === null ? [] : [vision]))
-  return times.length > 0 ? meanOf(times) : undefined
+  return times.length > 0 ? middle(times) : undefined
 }
 
 function overChance(group: readonly VisualCase[], chance: readonly VisualCase[] | undefined): Estimate | undefined {

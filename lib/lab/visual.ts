@@ -68,20 +68,19 @@ export async function compareVisual(model: Model, options: CompareVisualOptions)
   // What the first picture of a process takes, loading what decodes it, is nobody's. No other budget is the same, so no one finds it encoded.
   const first = { method: '', keep: null, methods: [all.random({ acts: 'vision', keep: 0.99 })] }
   await runOne(model, tasks[0] as VisualTask, 0, { contender: first, fresh: true, signal })
-  for (const [i, contender] of contenders.entries()) {
-    // Without a method in the tower, pictures are encoded as they were for the first contender.
-    const encodes = i === 0 || contender.methods.some(({ acts }) => acts === 'vision')
-    const met = new Set<string>()
-    for (const [place, task] of tasks.entries()) {
+  const met = new Set<string>()
+  // Question by question, so that whatever else the machine does falls on all of them.
+  for (const [place, task] of tasks.entries()) {
+    const known = met.has(task.image)
+    met.add(task.image)
+    for (const [i, contender] of contenders.entries()) {
       signal?.throwIfAborted()
-      const { keep, method } = contender
-      onProgress?.({
-        done: i * tasks.length + place,
-        total,
-        what: `${method}${keep === null || method === FULL ? '' : ` keep ${keep}`}`,
-      })
-      cases.push(await runOne(model, task, place, { contender, fresh: encodes && !met.has(task.image), signal }))
-      met.add(task.image)
+      const { keep, method, methods } = contender
+      const said = keep === null || method === FULL ? method : `${method} keep ${keep}`
+      onProgress?.({ done: place * contenders.length + i, total, what: said })
+      // Without a method in the tower, pictures are encoded as they were for all patches.
+      const encodes = i === 0 || methods.some(({ acts }) => acts === 'vision')
+      cases.push(await runOne(model, task, place, { contender, fresh: encodes && !known, signal }))
     }
   }
   onProgress?.({ done: total, total, what: '' })

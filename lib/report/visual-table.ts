@@ -42,7 +42,7 @@ export const VISUAL_LEGEND: readonly (readonly [word: string, meaning: string])[
   ['patches a layer', 'patches that run in a layer of the decoder, a mean over its layers; and their share'],
   [
     'vision, prompt, answer ms',
-    'time of the tower (where the picture was new), of the prompt and of the answer in the decoder',
+    'medians: the tower (where the picture was new), the prompt and the answer in the decoder',
   ],
   ['faster', 'time of the prompt with all patches over that of this row'],
   ['of ideal', 'the same against rows saved: 100 % if all else were free'],
