@@ -12,7 +12,7 @@ export {
   type Rate,
   type RopeOptions,
 } from './kernels.js'
-export type { KvOptions, KvTypes } from './kv.js'
+export type { KvException, KvOptions, KvTypes } from './kv.js'
 export {
   type CalibrateOptions,
   type Calibration,
@@ -40,6 +40,7 @@ export {
   type Method,
   type MethodInfo,
   methods,
+  type Preset,
   type Seen,
   type Shape,
 } from './methods/index.js'

@@ -4,7 +4,7 @@ import { TokensieveError } from '../errors.js'
 import type { KvTypes } from '../kv.js'
 import { parseKvText } from '../kv-text.js'
 import type { Calibration } from '../lab/index.js'
-import { asMethod, type Method } from '../methods/index.js'
+import { asMethod, type Method, methods } from '../methods/index.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { SessionOptions } from '../settings.js'
 import { numberOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
@@ -14,12 +14,14 @@ export const SESSION_OPTIONS = {
   method: { type: 'string', multiple: true },
   kv: { type: 'string' },
   quality: { type: 'string' },
+  preset: { type: 'string' },
   context: { type: 'string' },
 } satisfies Options
 
 export const SESSION_HELP = `
       --method METHOD    thins tokens or cache rows; may be repeated
       --quality FILE     what "calibrate" found, instead of methods
+      --preset NAME      light, balanced or small, instead of methods and --kv
       --kv TYPE          how the cache is stored: f32 f16 bf16 q8_0 q4_0 kivi4 kivi2, or
                          KEYS/VALUES such as q8_0/q4_0; default f16. Options follow a colon,
                          layers that are stored otherwise an @: q4_0:recent=64@0..2=q8_0
@@ -31,10 +33,13 @@ export function sessionOptions(parsed: Parsed): SessionOptions {
   const contextLength = numberOf(parsed, 'context', { min: 1, whole: true })
   const room = contextLength === undefined ? {} : { contextLength }
   const file = textOf(parsed, 'quality')
-  if (file === undefined) return { methods: methodsOf(parsed), kv: kvOf(parsed), ...room }
-  if (textsOf(parsed, 'method').length > 0) throw new UsageError('Expected --quality or --method, not both')
+  const preset = textOf(parsed, 'preset')
+  if (file === undefined && preset === undefined) return { methods: methodsOf(parsed), kv: kvOf(parsed), ...room }
+  if (textsOf(parsed, 'method').length > 0 || (file !== undefined && preset !== undefined))
+    throw new UsageError('Expected --preset, --quality or --method, not both of them')
   const kv = textOf(parsed, 'kv') === undefined ? {} : { kv: kvOf(parsed) }
-  return { quality: readCalibration(file), ...kv, ...room }
+  const given = file === undefined ? methods.preset(preset as 'balanced') : { quality: readCalibration(file) }
+  return { ...given, ...kv, ...room }
 }
 
 function readCalibration(path: string): Calibration {

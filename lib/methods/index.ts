@@ -4,6 +4,7 @@ import { camOver } from './cache/cam.js'
 import { chunkKvOver } from './cache/chunk-kv.js'
 import { reweavingOver } from './cache/contextual-memory-reweaving.js'
 import { ems } from './cache/ems.js'
+import { evenShare } from './cache/even-share.js'
 import { expectedAttention } from './cache/expected-attention.js'
 import { h2o } from './cache/h2o.js'
 import { keyDiff } from './cache/key-diff.js'
@@ -27,6 +28,7 @@ import { sparseVlm } from './layers/sparse-vlm.js'
 import { tome } from './layers/tome.js'
 import type { Method, MethodInfo } from './method.js'
 import { type Maker, makerOf, type PackedMethod, unpackMethod } from './pack.js'
+import { type Preset, preset } from './presets.js'
 import { methodFromPlan } from './replay.js'
 import { everyMethod } from './same.js'
 import { aim } from './vision/aim.js'
@@ -86,6 +88,7 @@ const named = {
   adaKv,
   chunkKv,
   expectedAttention,
+  evenShare,
   ems,
   cam,
   razorAttention,
@@ -104,6 +107,7 @@ const wrappers = { perLayer, perHead, onLayers, chain, every, guard, protect }
 export const methods = Object.freeze({
   ...named,
   ...wrappers,
+  preset,
   list: (): MethodInfo[] => Object.values(named).map(({ info }) => info),
 })
 
@@ -145,6 +149,7 @@ export {
 export { foldOfMatch } from './matches.js'
 export type * from './method.js'
 export { type PackedMethod, packMethod } from './pack.js'
+export type { Preset }
 export { methodFromPlan } from './replay.js'
 export { sameMethods } from './same.js'
 export { type Decided, makeSchedule, type Observation, type Schedule } from './schedule.js'

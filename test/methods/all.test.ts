@@ -74,7 +74,7 @@ const layersOfPictures = {
   dyvte: () => methods.dyvte({ layer: 2 }),
 }
 /** What has no budget. */
-const unbudgeted = ['llmDrop', 'outputAware', 'zipVl']
+const unbudgeted = ['llmDrop', 'outputAware', 'evenShare', 'zipVl']
 const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
 
 /** Sources that go on as rows of their own. */
