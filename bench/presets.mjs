@@ -1,5 +1,6 @@
 // How much smaller the presets make the cache of a model, and what they lose: on texts that they were not chosen by.
-//   node bench/presets.mjs --model FILE [--prompt 1024,2048] [--next 96] [--chosen] [--text FILE]… [--write]
+//   node bench/presets.mjs --model FILE [--prompt 1024,2048] [--next 96] [--chosen] [--text FILE]… [--out FILE] [--write]
+//   node bench/presets.mjs --model FILE --from OUT [--from OUT]… --write     what was measured before
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { basename } from 'node:path'
@@ -16,6 +17,7 @@ const { values } = parseArgs({
     chosen: { type: 'boolean', default: false },
     threads: { type: 'string', default: '2' },
     out: { type: 'string' },
+    from: { type: 'string', multiple: true, default: [] },
     write: { type: 'boolean', default: false },
   },
 })
@@ -23,7 +25,7 @@ const { values } = parseArgs({
 const MIXES = [
   ...['light', 'balanced', 'small'].map((name) => ({ name: `\`${name}\``, options: methods.preset(name) })),
   { name: "`kv: 'q4_0'` alone", options: { kv: 'q4_0' } },
-  { name: "`q4_0`, `h2o({ keep: 0.5, every: 0 })`", options: { kv: 'q4_0', methods: [methods.h2o({ every: 0 })] } },
+  { name: '`q4_0`, `h2o({ keep: 0.5, every: 0 })`', options: { kv: 'q4_0', methods: [methods.h2o({ every: 0 })] } },
 ]
 
 const mean = (all) => all.reduce((sum, value) => sum + value, 0) / all.length
@@ -50,6 +52,7 @@ async function measure() {
       if (ids.length <= prompt + 16) continue
       const rows = await compareMixes(model, MIXES, { ids, prompt })
       for (const row of rows) found.push({ text: name, prompt, ...row })
+      if (values.out) writeFileSync(values.out, JSON.stringify(found))
       console.error(prompt, name, rows.map(({ kl, smaller }) => `${kl.toFixed(4)} ${smaller.toFixed(2)}`).join('  '))
     }
   }
@@ -78,8 +81,8 @@ function table(found, prompt) {
 const short = (kl) => kl.toFixed(4).replace(/^0/, '')
 
 if (!values.model) throw new TypeError('Expected --model FILE')
-const found = await measure()
-if (values.out) writeFileSync(values.out, JSON.stringify(found))
+const stored = values.from.flatMap((path) => JSON.parse(readFileSync(path, 'utf8')))
+const found = stored.length > 0 ? stored : await measure()
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 const head = `${basename(values.model)}, tokensieve ${version}, ${cpus()[0].model.trim()}, ${values.next} tokens given one by one:`
 const tables = [...new Set(found.map(({ prompt }) => prompt))].map((prompt) => table(found, prompt))

@@ -127,8 +127,22 @@ if (values.speed) {
           exact: exact[i].made[name][tokens].answer,
           fast: fast[i].made[name][tokens].answer,
         }
-        const rows = { kept: there.flat().reduce((sum, head) => sum + head.length, 0), exact: agreement(exact), fast: agreement(fast) }
-        return { task: one.task, query: one.query, seed: one.seed, length: one.first.length, method: name, share: SHARES[b], tokens, rows, ...(answers && { answers }) }
+        const rows = {
+          kept: there.flat().reduce((sum, head) => sum + head.length, 0),
+          exact: agreement(exact),
+          fast: agreement(fast),
+        }
+        return {
+          task: one.task,
+          query: one.query,
+          seed: one.seed,
+          length: one.first.length,
+          method: name,
+          share: SHARES[b],
+          tokens,
+          rows,
+          ...(answers && { answers }),
+        }
       }),
     ),
   )

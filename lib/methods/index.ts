@@ -149,7 +149,7 @@ export {
 export { foldOfMatch } from './matches.js'
 export type * from './method.js'
 export { type PackedMethod, packMethod } from './pack.js'
-export type { Preset }
 export { methodFromPlan } from './replay.js'
 export { sameMethods } from './same.js'
 export { type Decided, makeSchedule, type Observation, type Schedule } from './schedule.js'
+export type { Preset }

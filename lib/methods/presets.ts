@@ -16,9 +16,9 @@ const presets: Readonly<Record<'light' | 'balanced' | 'small', () => Preset>> = 
   light: () => ({ kv: { keys: 'kivi4', values: 'q4_0' }, methods: [] }),
   balanced: () => ({
     kv: { keys: 'kivi4', values: 'q4_0', recent: RECENT },
-    methods: [evenShare({ under: 0.3 })],
+    methods: [evenShare({ under: 0.25 })],
   }),
-  small: () => ({ kv: { keys: 'q4_0', values: 'q4_0', recent: RECENT }, methods: [evenShare({ under: 0.65 })] }),
+  small: () => ({ kv: { keys: 'kivi4', values: 'q4_0', recent: RECENT }, methods: [evenShare({ under: 0.75 })] }),
 }
 
 /**

@@ -13,13 +13,16 @@ const values = [[...[1, 0, 0, 0], ...[0, 1, 0, 0], ...long, ...[0, 0, 0, 1], ...
 const seen = cacheSeen({ tokens: 5, shape: single, columnSums, attention, values })
 const plain = { sinks: 0, recent: 1 }
 
-t.test('a weight: the mean of the queries that saw the row and the last ones, times the length of its value', async (t) => {
-  const expected = [0.6 + 0.6, 0.05 + 0.05, 2 * (0.2 + 0.05), 0.35 + 0.1, 0.5 + 0.2]
-  for (const [row, weight] of weightsOf(seen, 0).entries())
-    t.ok(Math.abs(weight - (expected[row] as number)) < 1e-6, `${row}: ${weight}`)
-  const narrow = cacheSeen({ tokens: 5, shape: { ...single, windows: [2] }, columnSums, attention, values })
-  t.ok(Math.abs((weightsOf(narrow, 0)[0] as number) - (1.5 + 0.6)) < 1e-6, 'two queries saw it, in a window of two')
-})
+t.test(
+  'a weight: the mean of the queries that saw the row and the last ones, times the length of its value',
+  async (t) => {
+    const expected = [0.6 + 0.6, 0.05 + 0.05, 2 * (0.2 + 0.05), 0.35 + 0.1, 0.5 + 0.2]
+    for (const [row, weight] of weightsOf(seen, 0).entries())
+      t.ok(Math.abs(weight - (expected[row] as number)) < 1e-6, `${row}: ${weight}`)
+    const narrow = cacheSeen({ tokens: 5, shape: { ...single, windows: [2] }, columnSums, attention, values })
+    t.ok(Math.abs((weightsOf(narrow, 0)[0] as number) - (1.5 + 0.6)) < 1e-6, 'two queries saw it, in a window of two')
+  },
+)
 
 t.test('rows under a share of the mean weight go', async (t) => {
   t.same(keptRows(methods.evenShare({ ...plain, under: 0.8 }), seen), [[0, 2, 4]], 'of .59: those under .472')
@@ -32,30 +35,33 @@ t.test('rows under a share of the mean weight go', async (t) => {
   t.throws(() => methods.evenShare({ under: 1.1 }), { name: 'RangeError', message: /`under`/ })
 })
 
-t.test('heads keep unlike numbers of rows, none loses more than its share, and nothing more goes the second time', async (t) => {
-  for (const seed of [1, 2, 3]) {
-    const many = randomCache(200, seed)
-    const method = methods.evenShare({ under: 0.6, recent: 8 })
-    const kept = keptRows(method, many)
-    for (const [head, rows] of kept.entries()) {
-      const weights = weightsOf(many, head)
-      const all = weights.reduce((sum, weight) => sum + weight, 0)
-      const lost = all - Array.from(rows).reduce((sum, row) => sum + (weights[row] as number), 0)
-      t.ok(rows.length < 200 && lost <= 0.6 * all, `${rows.length} rows, ${lost / all} of the attention gone`)
+t.test(
+  'heads keep unlike numbers of rows, none loses more than its share, and nothing more goes the second time',
+  async (t) => {
+    for (const seed of [1, 2, 3]) {
+      const many = randomCache(200, seed)
+      const method = methods.evenShare({ under: 0.6, recent: 8 })
+      const kept = keptRows(method, many)
+      for (const [head, rows] of kept.entries()) {
+        const weights = weightsOf(many, head)
+        const all = weights.reduce((sum, weight) => sum + weight, 0)
+        const lost = all - Array.from(rows).reduce((sum, row) => sum + (weights[row] as number), 0)
+        t.ok(rows.length < 200 && lost <= 0.6 * all, `${rows.length} rows, ${lost / all} of the attention gone`)
+      }
+      t.not(kept[0]?.length, kept[1]?.length)
+      const of = (rows: Float32Array, head: number, wide: number) =>
+        Array.from(kept[head] ?? []).flatMap((row) => [...rows.subarray(row * wide, (row + 1) * wide)])
+      const again = cacheSeen({
+        tokens: 200,
+        sources: kept,
+        columnSums: kept.map((_, head) => of(many.columnSums(head), head, 1)),
+        attention: kept.map((_, head) => of(many.attention(head), head, 1)),
+        values: kept.map((_, head) => of(many.values(head), head, shape.headSize)),
+      })
+      t.same(keptRows(method, again), kept)
     }
-    t.not(kept[0]?.length, kept[1]?.length)
-    const of = (rows: Float32Array, head: number, wide: number) =>
-      Array.from(kept[head] ?? []).flatMap((row) => [...rows.subarray(row * wide, (row + 1) * wide)])
-    const again = cacheSeen({
-      tokens: 200,
-      sources: kept,
-      columnSums: kept.map((_, head) => of(many.columnSums(head), head, 1)),
-      attention: kept.map((_, head) => of(many.attention(head), head, 1)),
-      values: kept.map((_, head) => of(many.values(head), head, shape.headSize)),
-    })
-    t.same(keptRows(method, again), kept)
-  }
-})
+  },
+)
 
 t.test('presets are options of a session', async (t) => {
   const { model } = await loadTiny(t, { headSize: 32 })
@@ -67,6 +73,9 @@ t.test('presets are options of a session', async (t) => {
     const plan = JSON.parse(JSON.stringify(session.plan))
     t.equal(plan.length > 0, name !== 'light')
   }
-  t.ok(bytes[0] as number > (bytes[1] as number) && (bytes[1] as number) > (bytes[2] as number), String(bytes))
-  t.throws(() => methods.preset('tiny' as 'small'), { name: 'TypeError', message: /light, balanced, small for `preset`/ })
+  t.ok((bytes[0] as number) > (bytes[1] as number) && (bytes[1] as number) > (bytes[2] as number), String(bytes))
+  t.throws(() => methods.preset('tiny' as 'small'), {
+    name: 'TypeError',
+    message: /light, balanced, small for `preset`/,
+  })
 })
