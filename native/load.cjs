@@ -2,4 +2,7 @@
 'use strict'
 const { join } = require('node:path')
 
+/** The folder of the package. */
+exports.packageRoot = () => join(__dirname, '..')
+
 exports.loadAddon = () => require('node-gyp-build')(join(__dirname, '..'))

@@ -1,2 +1,3 @@
 // lib/native.ts gives the addon its type.
+export function packageRoot(): string
 export function loadAddon(): unknown

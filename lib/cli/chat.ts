@@ -1,11 +1,13 @@
 // tokensieve chat: a conversation whose cache goes on from turn to turn.
 import { createInterface, type Interface } from 'node:readline'
+import type { Model } from '../model.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { Session } from '../session.js'
 import type { ChatMessage } from '../tokenizer/index.js'
-import { type Options, parse, textOf } from './arguments.js'
+import { openImage } from '../vision/decode.js'
+import { type Options, parse, textOf, textsOf } from './arguments.js'
 import { type Command, type Io, painter } from './io.js'
-import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
+import { DEFAULT_MODEL, MODEL_HELP, MODEL_OPTIONS, openModel, PICTURE_MODEL } from './open-model.js'
 import {
   METHOD_HELP,
   SAMPLING_HELP,
@@ -22,19 +24,23 @@ const OPTIONS = {
   ...SESSION_OPTIONS,
   ...SAMPLING_OPTIONS,
   system: { type: 'string' },
+  image: { type: 'string', multiple: true },
 } satisfies Options
 
 const COMMANDS = '/reset forgets the conversation, /stats tells what it costs, /exit or Ctrl-D ends'
+const SHOW = '/image FILE shows a picture with the next message'
 
 export const command: Command = {
   help: `
 A conversation in the terminal. Ctrl-C stops an answer;
-${COMMANDS}.
+${COMMANDS};
+${SHOW}.
 Lines that are piped in are answered one after another.
 
 Usage: tokensieve chat [options]
 
       --system TEXT      how the model should behave
+      --image FILE       a picture with the first message; may be repeated
 ${MODEL_HELP.slice(1)}
 ${SESSION_HELP.slice(1)}
 ${SAMPLING_HELP.slice(1).replace('default 128', 'default 512')}
@@ -47,14 +53,16 @@ ${METHOD_HELP}`,
       ...samplingOptions(parsed),
       ...(textOf(parsed, 'max-tokens') === undefined && { maxTokens: 512 }),
     }
-    const { model, path } = await openModel(parsed, io)
+    const pictures = textsOf(parsed, 'image')
+    const { model, path } = await openModel(parsed, io, pictures.length > 0 ? PICTURE_MODEL : DEFAULT_MODEL)
     try {
       const session = model.session(options)
       if (io.in.isTTY)
         io.err.write(
-          `${painter(io.err)('dim', `${model.config.name ?? path}. Ctrl-C stops an answer; ${COMMANDS}.`)}\n`,
+          `${painter(io.err)('dim', `${model.config.name ?? path}. Ctrl-C stops an answer; ${commandsOf(model)}.`)}\n`,
         )
-      await converse(session, sampling, textOf(parsed, 'system'), io)
+      const talk = { system: textOf(parsed, 'system'), pictures, commands: commandsOf(model) }
+      await converse(session, sampling, talk, io)
     } finally {
       await model.close()
     }
@@ -62,13 +70,25 @@ ${METHOD_HELP}`,
   },
 }
 
+function commandsOf({ vision }: Model): string {
+  return vision ? `${COMMANDS}; ${SHOW}` : COMMANDS
+}
+
+interface Talk {
+  readonly system: string | undefined
+  /** Shown with the first message. */
+  readonly pictures: readonly string[]
+  readonly commands: string
+}
+
 async function converse(
   session: Session,
   sampling: GenerateOptions,
-  system: string | undefined,
+  { commands, pictures, system }: Talk,
   io: Io,
 ): Promise<void> {
   const { signal } = io.interrupts
+  let shown = pictures
   const lines = linesOf(io)
   try {
     for await (const line of lines) {
@@ -76,10 +96,13 @@ async function converse(
       if (text === '/exit') break
       if (text === '/reset') await session.reset()
       else if (text === '/stats') io.err.write(`${statsLines(session.stats).join('\n')}\n`)
-      else if (text.startsWith('/')) io.err.write(`${COMMANDS}\n`)
+      else if (/^\/image\s/.test(text)) shown = await withPicture(shown, text.slice(6).trim(), io)
+      else if (text.startsWith('/')) io.err.write(`${commands}\n`)
       else if (text !== '') {
         const first = session.ids.length === 0 && system !== undefined
-        const messages: ChatMessage[] = [{ role: 'user', content: text }]
+        const content = shown.length === 0 ? text : [...shown.map((image) => ({ image })), { text }]
+        shown = []
+        const messages: ChatMessage[] = [{ role: 'user', content }]
         await answer(session, first ? [{ role: 'system', content: system }, ...messages] : messages, sampling, io)
       }
       if (signal.aborted) throw signal.reason
@@ -87,6 +110,17 @@ async function converse(
     signal.throwIfAborted()
   } finally {
     await lines.return()
+  }
+}
+
+/** One more picture, or a sentence where it is none. */
+async function withPicture(shown: readonly string[], path: string, io: Io): Promise<readonly string[]> {
+  try {
+    await openImage(path)
+    return [...shown, path]
+  } catch (error) {
+    io.err.write(`${(error as Error).message}\n`)
+    return shown
   }
 }
 

@@ -10,7 +10,7 @@ import type { Session } from '../session.js'
 import { flagOf, type Options, type Parsed, parse, textOf, textsOf, UsageError } from './arguments.js'
 import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, warmUp, writePage } from './generate-page.js'
 import type { Command, Io } from './io.js'
-import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
+import { DEFAULT_MODEL, MODEL_HELP, MODEL_OPTIONS, openModel, PICTURE_MODEL } from './open-model.js'
 import {
   METHOD_HELP,
   methodsOf,
@@ -47,8 +47,9 @@ Usage: tokensieve generate -p PROMPT [options]
       --chat             the prompt is a user's message: the model's chat template is applied
       --system TEXT      a system message in front of it
       --document FILE    a text in front of the prompt; methods that act in layers drop tokens of
-                         it and no others
-      --image FILE       a picture in front of the prompt, for a model that sees; may be repeated
+                         it and of pictures, and no others
+      --image FILE       a picture in front of the prompt, which makes it a user's message (--chat);
+                         may be repeated
       --json             one object { text, ids, finishReason, stats, plan, … } instead of text,
                          which "report" draws
       --stats            what it cost, to stderr
@@ -65,7 +66,8 @@ ${METHOD_HELP}`,
     const options = { ...sessionOptions(parsed), ...page.session }
     const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
     const prompt = await promptOf(parsed, io)
-    const { model } = await openModel(parsed, io)
+    const pictures = textsOf(parsed, 'image').length > 0
+    const { model } = await openModel(parsed, io, pictures ? PICTURE_MODEL : DEFAULT_MODEL)
     try {
       await warmUp(page, model, prompt, sampling.signal)
       const session = model.session(options)
@@ -120,7 +122,7 @@ async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
   const images = textsOf(parsed, 'image').map((image) => ({ image }))
   const document = path === undefined ? [] : [{ text: `${(await readDocument(path)).trim()}\n\n`, droppable: true }]
   const parts = images.length + document.length === 0 ? undefined : [...images, ...document, { text }]
-  if (!flagOf(parsed, 'chat')) {
+  if (!flagOf(parsed, 'chat') && images.length === 0) {
     if (textOf(parsed, 'system') !== undefined) throw new UsageError('Expected --chat together with --system')
     return parts ?? text
   }

@@ -1,11 +1,14 @@
 // tokensieve inspect: what a model file holds, and what a context would take.
+import { statSync } from 'node:fs'
 import { fromNative } from '../errors.js'
 import { type NativeFile, native } from '../native.js'
-import { flagOf, numbersOf, parse } from './arguments.js'
+import { findTower } from '../vision/find.js'
+import { flagOf, numbersOf, parse, textOf } from './arguments.js'
 import { bytes, number, plainTable } from './format.js'
 import { type Command, type Io, painter } from './io.js'
 import { type CacheSizes, cacheBytes, KV_TYPES, readSizes, storedBytes } from './model-sizes.js'
 import { findModel } from './open-model.js'
+import { folderTowerSizes, type TowerSizes, towerSizes } from './tower-sizes.js'
 
 interface TypeRow {
   readonly type: string
@@ -16,25 +19,49 @@ interface TypeRow {
 
 export const command: Command = {
   help: `
-What a model file holds, without loading its weights.
+What a model file holds, without loading its weights; its vision tower too, or a tower alone.
 
-Usage: tokensieve inspect MODEL [--context 2048,8192] [--json]
+Usage: tokensieve inspect MODEL [--vision FILE] [--context 2048,8192] [--json]
 
+      --vision FILE      its vision tower (an "mmproj"); default: the one beside it
       --context N,…      contexts to tell the memory of; default: 2048 and the model's own
       --json             one object { path, name, architecture, …, types, kv }`,
 
   async run(args, io) {
-    const parsed = parse(args, { context: { type: 'string' }, json: { type: 'boolean' } }, ['MODEL'])
+    const options = { context: { type: 'string' }, vision: { type: 'string' }, json: { type: 'boolean' } } as const
+    const parsed = parse(args, options, ['MODEL'])
     const contexts = numbersOf(parsed, 'context', { min: 1, whole: true })
     const path = await findModel(parsed.positionals[0] ?? '', io)
-    const found = await look(path, contexts)
-    if (flagOf(parsed, 'json')) io.out.write(`${JSON.stringify(found)}\n`)
+    const json = flagOf(parsed, 'json')
+    const alone = await towerAlone(path)
+    if (alone) {
+      if (json) io.out.write(`${JSON.stringify({ architecture: 'clip', ...alone })}\n`)
+      else printTower(alone, io)
+      return 0
+    }
+    const found = { ...(await look(path, contexts)), vision: await towerOf(path, textOf(parsed, 'vision')) }
+    if (json) io.out.write(`${JSON.stringify(found)}\n`)
     else print(found, io)
     return 0
   },
 }
 
-type Found = Awaited<ReturnType<typeof look>>
+type Found = Awaited<ReturnType<typeof look>> & { readonly vision: TowerSizes | undefined }
+
+async function towerAlone(path: string): Promise<TowerSizes | undefined> {
+  const file = await openFile(path)
+  try {
+    return file.metadata('general.architecture') === 'clip' ? towerSizes(path, file) : undefined
+  } finally {
+    file.close()
+  }
+}
+
+async function towerOf(path: string, given: string | undefined): Promise<TowerSizes | undefined> {
+  const found = given ?? (await findTower(path, statSync(path).isDirectory()))
+  if (found === undefined) return undefined
+  return found === path ? folderTowerSizes(path) : towerAlone(found)
+}
 
 async function look(path: string, contexts: readonly number[] | undefined) {
   const file = await openFile(path)
@@ -95,6 +122,7 @@ function print(found: Found, io: Io): void {
   line('attention', attention(found))
   line('vocabulary', `${number(found.vocabularySize)} tokens${found.tokenizer ? ` (${found.tokenizer})` : ''}`)
   line('context', `${number(found.contextLength)} tokens`)
+  if (found.vision) line('vision', towerText(found.vision))
   const right = (title: string) => ({ title, right: true })
   const types = found.types.map((row) => [row.type, number(row.tensors), millions(row.parameters), bytes(row.bytes)])
   table(io, [{ title: 'weights' }, right('tensors'), right('parameters'), right('size')], types)
@@ -111,6 +139,18 @@ function print(found: Found, io: Io): void {
     `${number(cacheBytes({ ...found, windows: found.windows.map(() => 0) }, type, 1) / 1024)} KiB`,
   ])
   table(io, columns, rows)
+}
+
+function printTower(tower: TowerSizes, io: Io): void {
+  const paint = painter(io.out)
+  io.out.write(`${paint('bold', tower.name ?? tower.path)}\n`)
+  io.out.write(`${paint('dim', 'vision'.padEnd(14))}${towerText(tower)}\n`)
+}
+
+function towerText({ bytes: size, heads, imageSize, layers, patchSize, patches, projector, rows, width }: TowerSizes) {
+  const pixels = `${imageSize} × ${imageSize} pixels in ${number(patches)} patches of ${patchSize}`
+  const given = `${number(rows)} rows a crop${projector ? ` by ${projector}` : ''}`
+  return `${pixels}, ${layers} layers, width ${number(width)}, ${heads} heads; ${given}${size > 0 ? `; ${bytes(size)}` : ''}`
 }
 
 function millions(count: number): string {

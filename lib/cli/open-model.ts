@@ -10,6 +10,8 @@ import { bytes, wrap } from './format.js'
 import { type Io, painter, widthOf } from './io.js'
 
 export const DEFAULT_MODEL = 'smollm2'
+/** Where there are pictures: it comes with the package. */
+export const PICTURE_MODEL = 'vlm'
 
 export const MODEL_OPTIONS = {
   model: { type: 'string', short: 'm' },
@@ -19,13 +21,17 @@ export const MODEL_OPTIONS = {
 
 export const MODEL_HELP = `
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows;
-                         default ${DEFAULT_MODEL}, pulled on first use
+                         default ${DEFAULT_MODEL}, pulled on first use; ${PICTURE_MODEL} where pictures are given
       --vision FILE      its vision tower; default: the one beside it, where there is one
       --threads N        default: physical cores; results do not depend on it`
 
-export async function openModel(parsed: Parsed, io: Io): Promise<{ model: Model; path: string }> {
+export async function openModel(
+  parsed: Parsed,
+  io: Io,
+  otherwise = DEFAULT_MODEL,
+): Promise<{ model: Model; path: string }> {
   const threads = numberOf(parsed, 'threads', { min: 1, max: 1024, whole: true })
-  const path = await findModel(textOf(parsed, 'model') ?? DEFAULT_MODEL, io)
+  const path = await findModel(textOf(parsed, 'model') ?? otherwise, io)
   const vision = textOf(parsed, 'vision')
   const { signal } = io.interrupts
   const bar = new Bar(io, 'loading')
