@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { native } from '../lib/native.js'
 import { bestResolution } from '../lib/vision/anyres.js'
 import { allRows, type Grid, type Layout, NEWLINE } from '../lib/vision/layout.js'
 import { normalise, resizer } from '../lib/vision/pixels.js'
@@ -40,14 +41,13 @@ const processors: Record<string, Processor> = {
 }
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-t.test('resizing is that of Pillow', async (t) => {
+t.test('resizing is that of Pillow, in plain loops and native', async (t) => {
   for (const { filter, height, seed, sha256: expected, to, width } of fixture.resized) {
-    const made = await resample(picture(width, height, seed).data, width, height, {
-      width: to[0],
-      height: to[1],
-      filter,
-    })
-    t.equal(sha256(made), expected, `${filter}: ${width} × ${height} to ${to}`)
+    const size = { width: to[0], height: to[1], filter }
+    const { data } = picture(width, height, seed)
+    const said = `${filter}: ${width} × ${height} to ${to}`
+    t.equal(sha256(await resample(data, width, height, size)), expected, said)
+    t.equal(sha256(await native().resample(data, width, height, size)), expected, said)
   }
 })
 
@@ -55,7 +55,7 @@ for (const kind of Object.keys(processors)) {
   t.test(`${kind}: the pixels of the reference`, async (t) => {
     const processor = processors[kind] as Processor
     const { image } = plansOf(processor, grid)
-    const resize = resizer(resample, processor.filter)
+    const resize = resizer((...given) => native().resample(...given), processor.filter)
     for (const one of fixture.cases.filter((each) => each.kind === kind)) {
       const { crops, first, height, seed, width } = one
       const bytes = await image.draw(picture(width, height, seed), resize)
