@@ -107,7 +107,7 @@ function pathOf(name: unknown, folder: string | undefined): string | undefined {
 }
 
 function unknownName(name: unknown): TypeError {
-  return typeError(`vlm, ${Object.keys(NAMED_MODELS).join(', ')} or hf:owner/repo/file`, 'name', name)
+  return typeError(`${Object.keys(NAMED_MODELS).join(', ')}, vlm or hf:owner/repo/file`, 'name', name)
 }
 
 /** A model in pieces from pip, to `path`. */
