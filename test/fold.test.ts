@@ -152,3 +152,39 @@ t.test('razorAttention: the row of the middle counts as all that it holds, also 
   }
   t.same(session.stats.kv.layers[0]?.rows, [14, 52], 'twelve and two decode steps; everything')
 })
+
+t.test('cam: what leaves at a decode step is in the rows after it at the next', async (t) => {
+  const { model, tiny } = await loadTiny(t, { headSize: 32 }, { isa: 'reference' })
+  const size = tiny.config.headSize
+  const found: Seen[][] = []
+  const watch = defineMethod({
+    name: 'watch',
+    acts: 'probe',
+    looks: { at: 'decode', every: 1, layers: [2] },
+    decide(seen) {
+      const { keys, sources, values } = seen as CacheSeen
+      found.push(range(0, 2).map((head) => ({ sources: [...sources(head)], keys: keys(head), values: values(head) })))
+      return null
+    },
+  })()
+  const cam = methods.cam({ of: methods.recent({ sinks: 2 }), keep: { tokens: 12 }, window: 3, every: 1 })
+  const session = model.session({ kv: 'f32', methods: [watch, cam] })
+  await session.forward(randomIds(20, 6), { logits: 'none' })
+  for (const seed of [7, 8, 9]) await session.forward(randomIds(1, seed), { logits: 'none' })
+  const entries = session.plan.filter(({ layer, phase }) => layer === 2 && phase === 'decode')
+  t.equal(entries.length, 3)
+  for (const [step, entry] of entries.slice(0, 2).entries()) {
+    for (const [head, { from, into, weights }] of (entry.folds ?? []).entries()) {
+      const [before, after] = [found[step]?.[head] as Seen, found[step + 1]?.[head] as Seen]
+      t.same([...new Set(from)], [before.sources[2]], 'the first row behind the sinks')
+      for (const [place, source] of (entry.keptPerHead?.[head] ?? []).entries()) {
+        const added = range(0, from.length).filter((i) => into[i] === source)
+        const row = (seen: Seen, at: number) => seen.values.subarray(at * size, (at + 1) * size)
+        const expected = Array.from(row(before, before.sources.indexOf(source)), (value, d) =>
+          added.reduce((sum, i) => sum + (weights[i] as number) * (row(before, 2)[d] as number), value),
+        )
+        t.ok(apart(row(after, place), expected) < 1e-6, `row ${source}`)
+      }
+    }
+  }
+})

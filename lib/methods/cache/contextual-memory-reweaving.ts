@@ -5,6 +5,7 @@ import type { CacheSeen, Method } from '../method.js'
 import { keep, real, whole } from '../options.js'
 import { ranked, rankingOf } from '../ranked.js'
 import { range, selectRows, topK } from '../select.js'
+import { cosines, variances } from '../states.js'
 
 interface Options {
   readonly of: Method
@@ -34,11 +35,11 @@ export function reweavingOver(preset: Method) {
       of: ranked(preset),
       window: whole(32, 'newest rows of a prompt that call rows back', 1),
       entries: whole(1000, 'rows of a head that are set aside at most'),
-      capture: real(0.5, 'variance of a row, by the largest, from which it is set aside', 0, 1),
+      capture: real(0, 'variance of a row, by the largest, from which it is set aside', 0, 1),
       retrieve: real(0.3, 'cosine from which a row comes back', -1, 1),
       most: whole(50, 'rows of a head that come back at once, and never more than half of its budget'),
       phrase: whole(4, 'rows in a row whose mean cosine counts, so that no common word calls back alone', 1),
-      span: whole(4, 'neighbours on each side that come back with a row'),
+      span: whole(8, 'neighbours on each side that come back with a row'),
       every: whole(16, 'decode steps between looks; 0: after prompts alone'),
     },
     ranking: ({ of }) => rankingOf(of),
@@ -52,9 +53,10 @@ export function reweavingOver(preset: Method) {
     },
     decide(seen, options, grant) {
       if (seen.at !== 'prompt' && seen.at !== 'decode') return null
+      const alike = alikeTokens(seen, options)
       const heads = Array.from(range(0, seen.shape.kvHeads), (head) => {
         const all = grant.keep(seen.shape, seen.layer, head) === 1
-        return chooseRows(seen, head, all ? Number.MAX_SAFE_INTEGER : grant.rows(seen, head), options)
+        return chooseRows(seen, head, all ? Number.MAX_SAFE_INTEGER : grant.rows(seen, head), alike, options)
       })
       if (heads.every(({ back, kept }, head) => back === 0 && kept.length === seen.sources(head).length)) return null
       const keptPerHead = heads.map(({ kept }) => kept)
@@ -63,42 +65,50 @@ export function reweavingOver(preset: Method) {
   })
 }
 
-function chooseRows(seen: CacheSeen, head: number, budget: number, options: Options) {
+function chooseRows(seen: CacheSeen, head: number, budget: number, alike: readonly number[], options: Options) {
   const { protect, score } = rankingOf(options.of)
   const sources = seen.sources(head)
-  const back = recalled(seen, head, Math.min(options.most, budget >> 1), options)
+  const back = recalled(seen.stored(head), alike, Math.min(options.most, budget >> 1), options.span)
   const room = Math.min(budget, Math.max(1, budget - back.length))
   const places = selectRows(sources.length, room, protect(sources.length, room), () => score(seen, head, room))
   const kept = Int32Array.from([...Array.from(places, (place) => sources[place] as number), ...back]).sort()
   const stays = new Set(kept)
   const { headSize } = seen.shape
   const rows = [...sources, ...seen.stored(head)]
-  const variances = [...spread(seen.values(head), headSize), ...spread(seen.storedValues(head), headSize)]
-  const least = options.capture * variances.reduce((most, value) => Math.max(most, value), 0)
-  const held = range(0, rows.length).filter((i) => !stays.has(rows[i] as number) && (variances[i] as number) >= least)
+  const spread = [...variances(seen.values(head), headSize), ...variances(seen.storedValues(head), headSize)]
+  const least = options.capture * spread.reduce((most, value) => Math.max(most, value), 0)
+  const held = range(0, rows.length).filter((i) => !stays.has(rows[i] as number) && (spread[i] as number) >= least)
   const best = topK(
-    Float64Array.from(held, (i) => variances[i] as number),
+    Float64Array.from(held, (i) => spread[i] as number),
     options.entries,
   )
   return { back: back.length, kept, stored: Int32Array.from(best, (i) => rows[held[i] as number] as number).sort() }
 }
 
-/** Sources of rows set aside that come back: the most alike first, each with its neighbours, until there are `most`. */
-function recalled(seen: CacheSeen, head: number, most: number, { phrase, retrieve, span, window }: Options): number[] {
-  const aside = seen.stored(head)
-  if (aside.length === 0 || most === 0) return []
+/** Tokens with rows set aside that are like what was read now, the most alike first: a mean over the heads that have them. */
+function alikeTokens(seen: CacheSeen, { phrase, retrieve, window }: Options): number[] {
   const size = seen.shape.headSize
-  const values = seen.values(head)
-  const now = values.subarray(Math.max(0, values.length - size * (seen.at === 'prompt' ? window : phrase)))
-  const alike = likeness(aside, cosines(seen.storedValues(head), now, size), phrase, seen.at === 'prompt')
-  const found = Array.from(alike.keys()).filter((i) => (alike[i] as number) >= retrieve)
-  found.sort((a, b) => (alike[b] as number) - (alike[a] as number) || a - b)
+  const found = new Map<number, number[]>()
+  for (let head = 0; head < seen.shape.kvHeads; head++) {
+    const aside = seen.stored(head)
+    if (aside.length === 0) continue
+    const values = seen.values(head)
+    const now = values.subarray(Math.max(0, values.length - size * (seen.at === 'prompt' ? window : phrase)))
+    const alike = likeness(aside, cosines(seen.storedValues(head), now, size), phrase, seen.at === 'prompt')
+    for (const [i, token] of aside.entries()) found.set(token, [...(found.get(token) ?? []), alike[i] as number])
+  }
+  const mean = (all: readonly number[]) => all.reduce((sum, value) => sum + value, 0) / all.length
+  const means = [...found].map(([token, all]) => [token, mean(all)] as const).filter(([, value]) => value >= retrieve)
+  return means.sort((a, b) => b[1] - a[1] || a[0] - b[0]).map(([token]) => token)
+}
+
+/** Sources of rows that come back: of these tokens, each with its neighbours, until there are `most`. */
+function recalled(aside: Int32Array, tokens: readonly number[], most: number, span: number): number[] {
   const back = new Set<number>()
   const there = new Set(aside)
-  for (const i of found) {
+  for (const token of tokens) {
     if (back.size >= most) break
-    const source = aside[i] as number
-    for (const near of range(source - span, source + span + 1)) if (there.has(near) && back.size < most) back.add(near)
+    for (const near of range(token - span, token + span + 1)) if (there.has(near) && back.size < most) back.add(near)
   }
   return [...back]
 }
@@ -116,34 +126,4 @@ function likeness(sources: Int32Array, cosines: Float64Array, phrase: number, al
     }
     return most
   })
-}
-
-/** [rows × others] */
-function cosines(rows: Float32Array, others: Float32Array, size: number): Float64Array {
-  const n = others.length / size
-  const all = new Float64Array((rows.length / size) * n)
-  const [own, their] = [lengths(rows, size), lengths(others, size)]
-  for (let i = 0; i < own.length; i++) {
-    for (let j = 0; j < n; j++) {
-      let dot = 0
-      for (let c = 0; c < size; c++) dot += (rows[i * size + c] as number) * (others[j * size + c] as number)
-      all[i * n + j] = dot / ((own[i] as number) * (their[j] as number) || 1)
-    }
-  }
-  return all
-}
-
-function lengths(rows: Float32Array, size: number): Float64Array {
-  const squares = new Float64Array(rows.length / size)
-  for (let i = 0; i < squares.length; i++)
-    for (let c = i * size; c < (i + 1) * size; c++) squares[i] = (squares[i] as number) + (rows[c] as number) ** 2
-  return squares.map(Math.sqrt)
-}
-
-/** [rows]: variance over the channels. */
-function spread(rows: Float32Array, size: number): Float64Array {
-  const sums = new Float64Array(rows.length / size)
-  for (let i = 0; i < sums.length; i++)
-    for (let c = i * size; c < (i + 1) * size; c++) sums[i] = (sums[i] as number) + (rows[c] as number)
-  return lengths(rows, size).map((norm, i) => norm ** 2 / size - ((sums[i] as number) / size) ** 2)
 }
