@@ -87,6 +87,27 @@ t.test('what caches hold', async (t) => {
   t.match(late.notes, { 2: 'rows are evicted at every decode step too' })
 })
 
+t.test('what else happens in a layer', async (t) => {
+  const kv = { keys: 'q8_0', values: 'q4_0', sinks: 4, recent: 32, residual: 0, rotate: true } as const
+  const plan = [
+    entry({ action: 'skip', layer: 0, what: 'block' }),
+    entry({ action: 'quantize', layer: 0, kv, heads: [1] }),
+    entry({ action: 'evict', layer: 1, keptPerHead: [[0, 5], [5]], storedPerHead: [[1], []], folds: [] }),
+    entry({
+      action: 'restore',
+      layer: 1,
+      phase: 'decode',
+      step: 2,
+      keptPerHead: [[0, 1, 5], [5]],
+      storedPerHead: [[], []],
+    }),
+  ]
+  const { held, notes } = fatesOf(textRun(plan))
+  t.equal(notes[0], 'its whole block is skipped; KV heads 1 store keys in q8_0, values in q4_0')
+  t.equal(notes[1], 'rows that go fold into rows that stay; rows that go are set aside, and may come back')
+  t.equal(held[1], '110002', 'what was called back is held again')
+})
+
 t.test('what became of patches', async (t) => {
   const run = filmRun()
   const fates = fatesOf(run)

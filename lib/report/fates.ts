@@ -176,12 +176,23 @@ function ranks(scores: readonly number[], rows: readonly number[], tokens: numbe
   return letters.join('')
 }
 
-function note({ action, layer, rule, what }: PlanEntry, { notes }: Made): void {
-  const said =
-    action === 'skip'
-      ? `its ${what === 'block' ? 'whole block' : what} is skipped`
-      : rule && 'rows are evicted at every decode step too'
-  if (said) notes[layer] = notes[layer] ? `${notes[layer]}; ${said}` : said
+function note(entry: PlanEntry, { notes }: Made): void {
+  const { layer } = entry
+  if (entry.phase === 'vision') return
+  for (const said of saidOf(entry))
+    if (!notes[layer]?.includes(said)) notes[layer] = notes[layer] ? `${notes[layer]}; ${said}` : said
+}
+
+/** What happens in a layer beside rows that go. */
+function* saidOf({ action, folds, heads, kv, rule, storedPerHead, what }: PlanEntry): Generator<string> {
+  if (action === 'skip') yield `its ${what === 'block' ? 'whole block' : what} is skipped`
+  if (action === 'sparse') yield 'its attention leaves some rows out'
+  if (action === 'exit') yield 'layers from here on are left out'
+  if (rule) yield 'rows are evicted at every decode step too'
+  if (folds) yield 'rows that go fold into rows that stay'
+  if (storedPerHead) yield 'rows that go are set aside, and may come back'
+  if (kv)
+    yield `${heads ? `KV heads ${heads.join(', ')} store` : 'it stores'} keys in ${kv.keys}, values in ${kv.values}`
 }
 
 /** Tokens of the prompt that run as rows of their own at a stop. */
