@@ -5,19 +5,30 @@ import { parseVisualTasks } from '../lab/visual-set.js'
 import { visualPage } from '../report/visual-page.js'
 import { VISUAL_LEGEND, visualTable } from '../report/visual-table.js'
 import { checkTarget, readText, writeWhole } from '../text-file.js'
-import { flagOf, numberOf, numbersOf, type Parsed, textOf, UsageError } from './arguments.js'
+import { flagOf, numberOf, numbersOf, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
 import { mixesOf, progress } from './compare.js'
 import { markdownTable, wrap } from './format.js'
 import { type Io, widthOf } from './io.js'
 import { openModel } from './open-model.js'
+import { packagePath } from './package-file.js'
 
 /** Options of the other tasks, which say nothing about pictures. */
-const OTHERS = ['task', 'tasks', 'kv', 'lengths', 'depths', 'seeds', 'question', 'text', 'prompts']
+const OTHERS = ['tasks', 'kv', 'lengths', 'depths', 'seeds', 'question', 'text', 'prompts']
+
+/** The questions that come with the package. */
+const TASK = 'pictures'
+const SHIPPED = 'models/vlm/tasks/tasks.json'
+
+export function asksForPictures(parsed: Parsed): boolean {
+  return textOf(parsed, 'pictures') !== undefined || textsOf(parsed, 'task').includes(TASK)
+}
 
 export async function runVisual(parsed: Parsed, io: Io): Promise<number> {
   const other = OTHERS.find((name) => parsed.values[name] !== undefined)
-  if (other !== undefined) throw new UsageError(`Expected --pictures without --${other}`)
-  const file = textOf(parsed, 'pictures') as string
+  if (other !== undefined) throw new UsageError(`Expected questions about pictures without --${other}`)
+  const task = textsOf(parsed, 'task').find((name) => name !== TASK)
+  if (task !== undefined) throw new UsageError(`Expected questions about pictures without --task ${task}`)
+  const file = textOf(parsed, 'pictures') ?? packagePath(SHIPPED)
   const each = numberOf(parsed, 'each', { min: 1, whole: true })
   const keep = numbersOf(parsed, 'keep', { min: 0.0001, max: 0.9999 })
   const methods = mixesOf(parsed)?.filter(({ name }) => name !== 'grid') // always there

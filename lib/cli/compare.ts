@@ -18,7 +18,7 @@ import {
   textsOf,
   UsageError,
 } from './arguments.js'
-import { runVisual } from './compare-visual.js'
+import { asksForPictures, runVisual } from './compare-visual.js'
 import { markdownTable, wrap } from './format.js'
 import { type Command, type Io, painter, widthOf } from './io.js'
 import { METHOD_HELP, parseMethod } from './method-option.js'
@@ -69,7 +69,8 @@ Usage: tokensieve compare [options]
       --prompts FILE     your own: a JSON object a line, { prompt, question?, answer? }, or text
                          with --- between prompts; without an answer the full cache's own is taken
       --pictures FILE    questions about pictures instead: a JSON list of { image, question, answer,
-                         type }; right answers against the patches that are kept
+                         type }; right answers against the patches that are kept. --task pictures
+                         asks those that come with the package
       --each N           of each type of question at most; default all
       --json             all of it as one object, which "report" draws
       --html FILE        a page with pictures, in one file
@@ -78,7 +79,7 @@ ${METHOD_HELP}`,
 
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
-    if (textOf(parsed, 'pictures') !== undefined) return runVisual(parsed, io)
+    if (asksForPictures(parsed)) return runVisual(parsed, io)
     const options = await optionsOf(parsed)
     await checkTarget(textOf(parsed, 'html'))
     const { model } = await openModel(parsed, io)

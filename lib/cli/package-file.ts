@@ -2,7 +2,11 @@
 import { readFileSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-/** Text of a file by its path in the package: the program is dist/cli/main.js. */
+/** Where a file of the package lies: the program is dist/cli/main.js. */
+export function packagePath(path: string): string {
+  return join(dirname(realpathSync(process.argv[1] ?? '.')), '..', '..', path)
+}
+
 export function readPackageFile(path: string): string {
-  return readFileSync(join(dirname(realpathSync(process.argv[1] ?? '.')), '..', '..', path), 'utf8')
+  return readFileSync(packagePath(path), 'utf8')
 }
