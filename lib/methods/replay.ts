@@ -116,7 +116,8 @@ function patchDecisionOf(
   sourceOf: Map<number, number>,
 ): Decision {
   const named = (places: readonly number[]) => places.map((place) => sourceOf.get(place) ?? -1)
-  if (into === undefined) return { action: 'dropPatches', layer, kept: named(kept ?? []), method }
+  // Places go line by line over all tiles of a picture, sources tile by tile.
+  if (into === undefined) return { action: 'dropPatches', layer, kept: named(kept ?? []).sort((a, b) => a - b), method }
   const decision = { action: 'mergePatches', layer, into: named(into), method } as const
   return { ...decision, ...(weights && { weights }), ...(sizes && { proportional: true }) }
 }
