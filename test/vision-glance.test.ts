@@ -177,6 +177,23 @@ t.test('patches that are joined go behind the projector alone', async (t) => {
   t.same([...glance.sizes()], [2, 1, 1, 1, 2, 1])
 })
 
+t.test('weights of 8 bits: near, and exact with exact products', async (t) => {
+  const shape = { quantized: true, width: 64, hidden: 96, output: 32, image: 18, layers: 4 }
+  const results: Float32Array[] = []
+  for (const isa of ['auto', 'reference']) {
+    const { glance, oracle, vision } = await both(t, shape, 2, isa)
+    await vision.advance(glance, 9, [])
+    for (const layer of [0, 1, 2, 3]) {
+      oracle.attention(layer)
+      oracle.mlp(layer)
+    }
+    const apart = off(glance.hidden(), flat(oracle.project()))
+    t.ok(apart < (isa === 'auto' ? 0.05 : NEAR), `${isa}: ${apart}`)
+    results.push(glance.hidden())
+  }
+  t.notOk(same(results[0] as Float32Array, results[1] as Float32Array))
+})
+
 t.test('a crop does not depend on those beside it, nor rows on how far a call goes', async (t) => {
   const { glance, pixels, vision } = await both(t, { image: 30 }, 30) // more rows than a batch
   await vision.advance(glance, 5, [])

@@ -1,7 +1,7 @@
 // Tiny towers with random weights as GGUF files, and their forward pass in plain float64 loops. Patches that were dropped are gone; patches that folded are one row.
 import { writeFileSync } from 'node:fs'
 import { ggufBytes } from './model-fixture.js'
-import { generator, normals } from './numbers.js'
+import { dequantizeQ8, generator, normals, quantizeQ8 } from './numbers.js'
 
 export interface TowerOptions {
   readonly image?: number
@@ -17,6 +17,8 @@ export interface TowerOptions {
   readonly output?: number
   /** Patches of a side that the projector joins. */
   readonly pool?: number
+  /** Matrices are stored in blocks of 8 bits. */
+  readonly quantized?: boolean
   readonly seed?: number
 }
 
@@ -43,6 +45,7 @@ const USUAL: Config = {
   activation: 'quick',
   output: 20,
   pool: 1,
+  quantized: false,
   seed: 1,
 }
 
@@ -52,7 +55,8 @@ export function tinyTower(options: TowerOptions = {}): TinyTower {
   const tensors: Tensors = new Map()
   const add = (name: string, shape: readonly number[], spread: number, middle = 0) => {
     const count = shape.reduce((a, b) => a * b)
-    tensors.set(name, { shape, data: normals(count, next, spread, middle) })
+    const data = normals(count, next, spread, middle)
+    tensors.set(name, { shape, data: c.quantized && shape.length === 2 ? dequantizeQ8(quantizeQ8(data)) : data })
   }
   const linear = (name: string, rows: number, cols: number, gain = 1) => {
     add(`${name}.weight`, [rows, cols], gain / Math.sqrt(cols))
@@ -115,7 +119,9 @@ export function writeTower(
     ['clip.vision.attention.layer_norm_epsilon', 'f32', 1e-5],
   ]
   const changed = new Set(changes.map(([key]) => key))
-  const named = [...tensors].map(([name, tensor]) => ({ name: rename(name), ...tensor })).filter(({ name }) => name)
+  const named = [...tensors]
+    .map(([name, tensor]) => ({ name: rename(name), ...tensor, quantized: c.quantized && tensor.shape.length === 2 }))
+    .filter(({ name }) => name)
   writeFileSync(path, ggufBytes([...entries.filter(([key]) => !changed.has(key)), ...changes], named))
   return path
 }
@@ -295,9 +301,10 @@ export class ReferenceTower {
   }
 }
 
-/** The exact GELU, its error function summed as a series. */
+/** The exact GELU, its error function summed as a series; far out, where that would cancel, it is 1 to eight digits. */
 function gelu(a: number): number {
   const z = a / Math.SQRT2
+  if (Math.abs(z) > 4) return a > 0 ? a : 0
   let term = z
   let total = z
   for (let n = 1; Math.abs(term) > 1e-17 && n < 400; n++) {

@@ -42,8 +42,8 @@ const float* Tower::query(const Batch& b, int row) const {
 // Views of every crop and head, and the rows themselves.
 void Tower::page(const Batch& b, Team& team) {
   const kernels::Backend& backend = *model_->backend;
-  const size_t bytes[2] = {backend.page_bytes(Side::keys, DType::f32, head_),
-                           backend.page_bytes(Side::values, DType::f32, head_)};
+  const size_t bytes[2] = {backend.page_bytes(Side::keys, stored_, head_),
+                           backend.page_bytes(Side::values, stored_, head_)};
   const int heads = shape_.heads, crops = b.crop_end - b.crop;
   size_t pages = 0;
   std::vector<size_t> first_page;  // [crops]
@@ -78,10 +78,10 @@ void Tower::page(const Batch& b, Team& team) {
       const float* k = query(b, begin + done) + static_cast<size_t>((shape_.heads + head) * head_);
       const float* v = k + static_cast<size_t>(shape_.heads * head_);
       uint8_t* key_page = pages_.data() + at * (bytes[0] + bytes[1]);
-      backend.store_rows(Side::keys, DType::f32, head_, k, ld_, n, key_page, 0);
-      backend.store_rows(Side::values, DType::f32, head_, v, ld_, n, key_page + bytes[0], 0);
-      keys_[at] = {key_page, 0, static_cast<int16_t>(n), DType::f32};
-      values_[at] = {key_page + bytes[0], 0, static_cast<int16_t>(n), DType::f32};
+      backend.store_rows(Side::keys, stored_, head_, k, ld_, n, key_page, 0);
+      backend.store_rows(Side::values, stored_, head_, v, ld_, n, key_page + bytes[0], 0);
+      keys_[at] = {key_page, 0, static_cast<int16_t>(n), stored_};
+      values_[at] = {key_page + bytes[0], 0, static_cast<int16_t>(n), stored_};
     }
   });
 }

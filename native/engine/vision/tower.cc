@@ -12,13 +12,25 @@
 namespace tokensieve {
 
 namespace {
+
 constexpr int kBatchRows = 2048;
+
+// Attention is exact where the products are. Where they round anyway and the machine has dots of bf16, so do its keys
+// and values.
+DType type_of_pages(const VisionModel& model) {
+  const auto kind = [&](DType type) { return model.backend->activation_kind(type); };
+  if (kind(DType::bf16) != kernels::Kind::bf16) return DType::f32;
+  const bool exact = kind(model.blocks[0].qkv.parts[0].w.type) == kernels::Kind::f32;
+  return exact ? DType::f32 : DType::bf16;
 }
+
+}  // namespace
 
 Tower::Tower(std::shared_ptr<const VisionModel> model) : model_(std::move(model)) {
   const VisionConfig& c = model_->config;
   head_ = (c.head_size + 15) / 16 * 16;
   ld_ = static_cast<size_t>(3 * c.heads * head_);
+  stored_ = type_of_pages(*model_);
   shape_.heads = shape_.kv_heads = c.heads;
   shape_.head_size = head_;
   shape_.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_size)));

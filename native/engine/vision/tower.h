@@ -52,6 +52,7 @@ class Tower {
   std::shared_ptr<const VisionModel> model_;
   int head_ = 0;  // head size, up to a multiple of 16: what attention reads
   size_t ld_ = 0;  // of rows of q, k, v as attention reads them
+  DType stored_ = DType::f32;  // keys and values in pages
   kernels::AttentionShape shape_;
   Buffer normed_, wide_, padded_, attended_, inner_, pages_, prepared_, scratch_;
 
