@@ -53,9 +53,14 @@ function linesOf<R extends Spot>(rows: readonly R[]): Line<R>[] {
   return names.map((name) => {
     const quiet = FLOORS[name] ?? -1
     const colour = quiet >= 0 ? quiet : next < COLOURS ? next++ : 2 + ((next++ - 2) % (COLOURS - 2))
-    const own = rows.filter((row) => lineName(row) === name).sort((a, b) => b.share - a.share)
+    const own = rows.filter((row) => lineName(row) === name).sort(byBudget)
     return { name, colour, rows: own }
   })
+}
+
+/** From much to little. */
+function byBudget(a: Spot, b: Spot): number {
+  return (b.keep ?? b.share) - (a.keep ?? a.share) || b.share - a.share
 }
 
 function lineName({ kv, method }: Spot): string {
