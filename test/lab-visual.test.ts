@@ -1,9 +1,10 @@
 // Questions about pictures: the file, the runs with a model that answers by what it was told to keep, and the page.
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Method, Model, Prompt } from '../lib/index.js'
 import { methods } from '../lib/index.js'
+import { groupsOf } from '../lib/lab/groups.js'
 import { compareVisual } from '../lib/lab/visual.js'
 import { parseVisualTasks } from '../lib/lab/visual-set.js'
 import { visualPage } from '../lib/report/visual-page.js'
@@ -29,6 +30,15 @@ t.test('files of tasks', async (t) => {
   ])
   for (const bad of ['{', '[]', '{}', '[{}]', '[{"image":"a","question":"b","answer":"","type":"c"}]'])
     t.throws(() => parseVisualTasks(bad, 'x.json'), { code: 'ERR_FILE_FORMAT', message: /x\.json/ }, bad)
+})
+
+t.test('the questions that come with the package', async (t) => {
+  const file = 'models/vlm/tasks/tasks.json'
+  const all = parseVisualTasks(readFileSync(file, 'utf8'), file)
+  t.ok(all.length > 400, `${all.length} questions`)
+  for (const image of new Set(all.map(({ image }) => image))) t.ok(existsSync(image), image)
+  const some = parseVisualTasks(readFileSync(file, 'utf8'), file, 5)
+  t.ok([...groupsOf(some, ({ type }) => type).values()].every(({ length }) => length === 5))
 })
 
 const tasks = [0, 1, 2, 3].map((i) => ({
