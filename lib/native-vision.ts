@@ -78,6 +78,8 @@ export interface NativeVision {
     glance: NativeGlance,
     action: { drop: Int32Array } | { merge: Int32Array; weights?: Float32Array; proportional?: boolean },
   ): Promise<void>
+  /** Cosines of the patches as they stand, each crop's [its rows × its rows] one after another; 0 with a row of zeros. */
+  cosines(glance: NativeGlance): Promise<Float32Array>
   close(): void
 }
 

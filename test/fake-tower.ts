@@ -67,6 +67,17 @@ export class FakeGlance implements NativeGlance {
   hidden() {
     return Float32Array.from(this.all.flatMap(({ hidden }) => [...hidden]))
   }
+  /** Crop by crop, as its rows stand. */
+  cosines(): Float32Array {
+    const { layers, pool, side } = this.config
+    const patches = (this.at > 2 * layers ? side / pool : side) ** 2
+    const crops = Array.from({ length: this.crops }, (_, crop) =>
+      this.all.filter(({ source }) => Math.floor(source / patches) === crop).map(({ hidden }) => hidden),
+    )
+    const cosine = (a: Float32Array, b: Float32Array) =>
+      a.reduce((sum, x, c) => sum + x * (b[c] as number), 0) / (Math.hypot(...a) * Math.hypot(...b) || 1)
+    return Float32Array.from(crops.flatMap((rows) => rows.flatMap((a) => rows.map((b) => cosine(a, b)))))
+  }
   classHidden() {
     return new Float32Array(0)
   }
@@ -174,6 +185,7 @@ function makeTower(config: VisionConfig): FakeTower {
       }
       merge(glance, action.merge)
     },
+    cosines: async (given) => (given as FakeGlance).cosines(),
     close() {},
   }
 }

@@ -47,12 +47,15 @@ export type Look =
 /** What of a tower comes next. */
 export type VisionPart = 'attention' | 'mlp' | 'projector' | 'decoder'
 
-/** What is observed of the attention of one block (see VisionLook of native-vision.ts). Before an MLP that is mostly its own block's; hidden rows can always be read. */
+/**
+ * What is observed of the attention of one block (see VisionLook of native-vision.ts). Before an MLP that is mostly its own block's; hidden rows can always be read. cosines: of the
+ * hidden rows as they stand, [its rows × its rows] for each crop; `layer` is the look's own.
+ */
 export interface VisionNeed {
   readonly what: VisionWhat
   readonly layer: number
 }
-export type VisionWhat = 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'pairs'
+export type VisionWhat = 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'pairs' | 'cosines'
 
 /** The sizes of a vision tower that a method may want to know. */
 export interface VisionShape {

@@ -74,6 +74,17 @@ export function cosines(values: Float32Array, size: number, { from, to }: CropRo
   return products(units, units, size)
 }
 
+/** [rows × rows] cosines of the hidden rows of one crop, where they were asked for. */
+export function cosinesOf(seen: VisionSeen, rows: CropRows): Float32Array {
+  const all = seen.seen('cosines', seen.layer)
+  let at = 0
+  for (const { crop, from, to } of cropRows(seen)) {
+    if (crop === rows.crop) return all.subarray(at, at + (to - from) ** 2)
+    at += (to - from) ** 2
+  }
+  return all.subarray(0, 0)
+}
+
 /** Where the rows of the tower are compared: keys of a block, or hidden rows as they stand. */
 export function lines(
   seen: VisionSeen,

@@ -3,7 +3,7 @@ import { rangeError, typeError } from '../errors.js'
 import type { Shape, VisionNeed, VisionPart, VisionShape, VisionWhat } from './method.js'
 
 const PARTS: readonly VisionPart[] = ['attention', 'mlp', 'projector', 'decoder']
-const WHATS: readonly VisionWhat[] = ['class', 'classLogits', 'received', 'given', 'keys', 'pairs']
+const WHATS: readonly VisionWhat[] = ['class', 'classLogits', 'received', 'given', 'keys', 'pairs', 'cosines']
 
 /** A place of the tower where the work stops: `part` comes next. */
 export interface VisionStop {
@@ -35,7 +35,7 @@ export function completeStop(
   const [from, to] = behind ? [tower.layers, tower.layers] : [0, tower.layers - 1]
   const stop = { layer: layer ?? (behind ? tower.layers : Number.NaN), part, needs }
   checkBlock(stop.layer, from, to, name)
-  if (tower.pool > 1 && (part !== 'decoder' || needs.length > 0)) {
+  if (tower.pool > 1 && (part !== 'decoder' || needs.some(({ what }) => what !== 'cosines'))) {
     const joined = `one that joins ${tower.pool} × ${tower.pool} patches: only what stands behind it can go`
     throw new RangeError(`Expected a projector of single patches for \`${name}\` but received ${joined}`)
   }
@@ -52,7 +52,8 @@ function checkNeed({ layer, what }: VisionNeed, stop: VisionStop, tower: VisionS
   if (!WHATS.includes(what)) throw typeError(`one of ${WHATS.join(', ')}`, `needs of ${name}`, what)
   // What comes before an MLP has seen the attention of its own block.
   const last = Math.min(tower.layers - 1, (visionPlace(stop) - 1) >> 1)
-  if (!(Number.isInteger(layer) && layer >= 0 && layer <= last))
+  const known = what === 'cosines' ? layer === stop.layer : layer >= 0 && layer <= last
+  if (!(Number.isInteger(layer) && known))
     throw rangeError(`a block that has run before ${partName(stop)}`, `needs of ${name}`, layer)
   if ((what === 'class' || what === 'classLogits') && !tower.classToken)
     throw new RangeError(`Expected a tower with a class token for \`${name}\` but received one without`)

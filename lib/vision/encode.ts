@@ -5,7 +5,7 @@ import { ofPatches } from '../methods/gather.js'
 import type { Decided, Schedule, Shape } from '../methods/index.js'
 import type { Crop, Method, VisionNeed, VisionSeen, VisionWhat } from '../methods/method.js'
 import { type VisionStop, visionPlace } from '../methods/tower.js'
-import type { NativeGlance, NativeVision } from '../native-vision.js'
+import type { NativeGlance, NativeVision, VisionLook } from '../native-vision.js'
 import type { PlanEntry } from '../plan.js'
 import type { Scheduler } from '../scheduler.js'
 import type { Encoded } from './cache.js'
@@ -201,7 +201,8 @@ function checkMemory(crops: number, { config }: Tower): void {
 /** What later stops need of blocks that run now is observed. */
 async function runTo({ glance, had, work }: Watched, from: number, to: number): Promise<void> {
   if (to <= from) return
-  const now = ({ layer }: VisionNeed) => 2 * layer >= from && 2 * layer < to
+  const now = (need: VisionNeed): need is VisionNeed & VisionLook =>
+    need.what !== 'cosines' && 2 * need.layer >= from && 2 * need.layer < to
   const wanted = (work.schedule as Schedule).vision.flatMap(({ needs }) => needs.filter(now))
   const looks = wanted.filter(
     (need, i) => wanted.findIndex(({ layer, what }) => layer === need.layer && what === need.what) === i,
@@ -216,7 +217,9 @@ async function decideAt(watched: Watched, stop: VisionStop): Promise<PlanEntry[]
   const { scheduler, schedule, tower, trace } = work
   if (behindBlocks(stop, tower)) await dropPadding(watched)
   const start = performance.now()
-  const decided = (schedule as Schedule).decide(seenAt(watched, stop), { trace })
+  const compares = stop.needs.some(({ what }) => what === 'cosines')
+  const cosines = compares ? await scheduler.job(() => tower.native.cosines(glance)) : undefined
+  const decided = (schedule as Schedule).decide(seenAt(watched, stop, cosines), { trace })
   for (const { decision } of decided) {
     const action = actionOf(decision)
     if (action) await scheduler.job(() => tower.native.apply(glance, action))
@@ -249,7 +252,11 @@ function actionOf(decision: Decided['decision']): Parameters<NativeVision['apply
   }
 }
 
-function seenAt({ crops, glance, had, rowOf, work }: Watched, { layer, part }: VisionStop): VisionSeen {
+function seenAt(
+  { crops, glance, had, rowOf, work }: Watched,
+  { layer, part }: VisionStop,
+  cosines: Float32Array | undefined,
+): VisionSeen {
   const { grid, shape: vision } = work.tower
   const side = part === 'decoder' ? grid.rows : grid.side
   const sized = crops.map((crop) => ({ ...crop, rows: side, columns: side }))
@@ -270,8 +277,13 @@ function seenAt({ crops, glance, had, rowOf, work }: Watched, { layer, part }: V
       return (row === undefined ? undefined : work.place(row)) ?? -1 - source
     },
     sizes: () => glance.sizes(),
-    seen: (what: VisionWhat, block: number) =>
-      ofPatches(what, glance.seen(block, what), { had: before(block), left: sources, crops: sized }),
+    seen(what: VisionWhat, block: number) {
+      if (what !== 'cosines')
+        return ofPatches(what, glance.seen(block, what), { had: before(block), left: sources, crops: sized })
+      if (cosines === undefined)
+        throw new TypeError('Expected `cosines` among the needs of the look but received a call for it')
+      return cosines
+    },
     hidden: () => glance.hidden(),
   }
 }

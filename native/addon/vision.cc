@@ -44,6 +44,7 @@ Napi::Function JsVision::define(Napi::Env env) {
                          InstanceMethod<&JsVision::open>("open"),
                          InstanceMethod<&JsVision::advance>("advance"),
                          InstanceMethod<&JsVision::apply>("apply"),
+                         InstanceMethod<&JsVision::cosines>("cosines"),
                          InstanceMethod<&JsVision::close>("close"),
                      });
 }
@@ -108,7 +109,8 @@ Napi::Value JsVision::open(const Napi::CallbackInfo& info) {
                         guarded(info.Env(), [&] { return std::make_unique<Glance>(model_, pixels.Data(), crops); }));
 }
 
-Napi::Value JsVision::work_on(const Napi::CallbackInfo& info, std::function<void(Tower&, Glance&)> work) {
+Napi::Value JsVision::work_on(const Napi::CallbackInfo& info, std::function<void(Tower&, Glance&)> work,
+                              std::function<Napi::Value(Napi::Env)> result) {
   const Napi::Env env = info.Env();
   if (*busy_) throw to_js(env, Code::internal, "[vision] expected one piece of work at a time");
   const Napi::Object object = need_object(info[0], "glance");
@@ -126,7 +128,7 @@ Napi::Value JsVision::work_on(const Napi::CallbackInfo& info, std::function<void
         const trace::Span span(trace::Kind::call, "vision");
         return work(*tower, *glance), 0;
       },
-      [](Napi::Env e, int&) { return e.Undefined(); }, {object, info.This().As<Napi::Object>()},
+      [result = std::move(result)](Napi::Env e, int&) { return result(e); }, {object, info.This().As<Napi::Object>()},
       [running, glance, js, busy = busy_] {
         running->stops.erase(&glance->stop());
         *busy = false;
@@ -159,6 +161,18 @@ Napi::Value JsVision::apply(const Napi::CallbackInfo& info) {
     if (g.place() < 0) tower.advance(g, 0, {});
     cut(g);
   });
+}
+
+Napi::Value JsVision::cosines(const Napi::CallbackInfo& info) {
+  get(info.Env());
+  auto found = std::make_shared<std::vector<float>>();
+  return work_on(
+      info,
+      [found](Tower& tower, Glance& g) {
+        if (g.place() < 0) tower.advance(g, 0, {});
+        *found = tower.cosines(g);
+      },
+      [found](Napi::Env env) { return copy_array(env, *found); });
 }
 
 void JsVision::close(const Napi::CallbackInfo& info) {

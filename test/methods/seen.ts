@@ -1,5 +1,6 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
 
+import { cropStarts } from '../../lib/methods/gather.js'
 import type {
   CacheSeen,
   Crop,
@@ -14,6 +15,7 @@ import type {
 import { partnersOf } from '../../lib/methods/partners.js'
 import { makeSchedule } from '../../lib/methods/schedule.js'
 import { after } from '../../lib/methods/seen.js'
+import { cosines } from '../../lib/methods/similar.js'
 import { generator } from '../numbers.js'
 
 export const shape: Shape = {
@@ -193,6 +195,16 @@ interface VisionGiven {
   hidden?: ArrayLike<number>
 }
 
+/** Crop by crop. */
+function cosinesOf(hidden: Float32Array, sources: Int32Array, crops: readonly Crop[]): Float32Array {
+  const starts = [...cropStarts(sources, crops)]
+  const size = hidden.length / sources.length
+  const all = starts
+    .slice(1)
+    .flatMap((to, crop) => [...cosines(hidden, size, { crop, from: starts[crop] as number, to })])
+  return Float32Array.from(all)
+}
+
 /** One crop of 4 × 4 before the projector where nothing else is given; what is not given may not be read. */
 export function visionSeen(given: VisionGiven): VisionSeen {
   const vision = { ...tower, ...given.vision }
@@ -215,7 +227,10 @@ export function visionSeen(given: VisionGiven): VisionSeen {
     given: given.given ?? all,
     ...(given.place && { place: given.place }),
     sizes: () => read(given.sizes ?? Array(sources.length).fill(1), 'sizes'),
-    seen: (what, layer) => read(given.seen?.[`${what} ${layer}`] ?? given.seen?.[what], `${what} of block ${layer}`),
+    seen(what, layer) {
+      if (what === 'cosines') return cosinesOf(read(given.hidden, 'hidden'), sources, crops)
+      return read(given.seen?.[`${what} ${layer}`] ?? given.seen?.[what], `${what} of block ${layer}`)
+    },
     hidden: () => read(given.hidden, 'hidden'),
   }
 }

@@ -2,10 +2,11 @@
 
 import { keepsAll } from '../../budget.js'
 import { defineMethod } from '../define.js'
-import { type Folder, matchRows, mergeTo } from '../fold-patches.js'
+import { type Folder, mergeTo } from '../fold-patches.js'
+import type { VisionSeen } from '../method.js'
 import { keep } from '../options.js'
 import { topK } from '../select.js'
-import { lines } from '../similar.js'
+import { type CropRows, cosinesOf, largest } from '../similar.js'
 import { anyPlace } from '../vision-method.js'
 
 /**
@@ -20,56 +21,88 @@ export const aim = defineMethod({
   options: { keep },
   looks(shape, _, grant) {
     const { vision } = shape
-    return vision === undefined || keepsAll(grant.keep(shape, vision.layers)) ? [] : anyPlace(vision)
+    if (vision === undefined || keepsAll(grant.keep(shape, vision.layers))) return []
+    return { ...anyPlace(vision), needs: [{ what: 'cosines', layer: vision.layers }] }
   },
   decide(seen, _, grant) {
     if (seen.at !== 'vision') return null
-    const { size, values } = lines(seen, 'hidden', 0)
     const weights = new Float64Array(seen.sources.length).fill(1)
-    const fold: Folder = ({ from, to }, remove, into) => {
-      let rows = Array.from({ length: to - from }, (_, i) => [from + i])
-      let at: Float32Array = values.slice(from * size, to * size)
+    const fold: Folder = (crop, remove, into) => {
+      let rows: Rows = {
+        patches: Array.from({ length: crop.to - crop.from }, (_, i) => [crop.from + i]),
+        products: productsOf(seen, crop),
+      }
       for (let left = remove; left > 0; ) {
-        const count = Math.min(left, rows.length >> 1)
-        ;({ rows, at } = round(rows, at, size, count, weights))
+        const count = Math.min(left, rows.patches.length >> 1)
+        rows = round(rows, count, weights)
         left -= count
       }
-      for (const [holder, ...others] of rows)
+      for (const [holder, ...others] of rows.patches)
         for (const place of others) into[place] = seen.sources[holder as number] as number
     }
     return mergeTo(seen, grant.rows(seen), fold, { weights })
   },
 })
 
-/** One round. rows: the patches of each row, the one that holds them first; at [rows × size]; weights: of patches, in the means so far. */
-function round(
-  rows: readonly number[][],
-  at: Float32Array,
-  size: number,
-  count: number,
-  weights: Float64Array,
-): { rows: number[][]; at: Float32Array } {
-  const places = [...rows.keys()]
-  const halves = matchRows(
-    at,
-    size,
-    places.filter((i) => i % 2 === 0),
-    places.filter((i) => i % 2 === 1),
-  )
-  const groups = new Map(places.map((place) => [place, [place]]))
-  for (const i of topK(halves.similarity, count)) {
-    const from = halves.a[i] as number
-    groups.delete(from)
-    groups.get(halves.b[halves.partner[i] as number] as number)?.push(from)
-  }
-  const out = new Float32Array(groups.size * size)
-  const next = [...groups.values()].map((members, row) => {
-    for (const member of members)
-      for (let c = 0; c < size; c++)
-        out[row * size + c] = (out[row * size + c] as number) + (at[member * size + c] as number) / members.length
-    const patches = members.flatMap((member) => rows[member] as number[])
-    for (const patch of patches) weights[patch] = (weights[patch] as number) / members.length
-    return patches
+/** patches: of each row, the one that holds it first; products: [rows × rows] of the means that rows are. */
+interface Rows {
+  readonly patches: readonly (readonly number[])[]
+  readonly products: Float32Array
+}
+
+function productsOf(seen: VisionSeen, crop: CropRows): Float32Array {
+  const hidden = seen.hidden()
+  const [n, size] = [crop.to - crop.from, hidden.length / seen.sources.length]
+  const lengths = Float64Array.from({ length: n }, (_, i) => {
+    const row = hidden.subarray((crop.from + i) * size, (crop.from + i + 1) * size)
+    return Math.sqrt(row.reduce((sum, value) => sum + value * value, 0))
   })
-  return { rows: next, at: out }
+  return cosinesOf(seen, crop).map(
+    (cosine, at) => cosine * (lengths[Math.floor(at / n)] as number) * (lengths[at % n] as number),
+  )
+}
+
+/** `count` rows less. weights: of patches, in the means so far. */
+function round({ patches, products }: Rows, count: number, weights: Float64Array): Rows {
+  const n = patches.length
+  const { partner, similarity } = matches(products, n)
+  const groups = new Map(patches.flatMap((_, i) => (i % 2 === 1 ? [[i, [i]] as [number, number[]]] : [])))
+  const folding = new Set(topK(similarity, count))
+  for (const a of folding) groups.get(2 * (partner[a] as number) + 1)?.push(2 * a)
+  for (let a = 0; 2 * a < n; a++) if (!folding.has(a)) groups.set(2 * a, [2 * a])
+  const members = [...groups].sort(([a], [b]) => a - b).map(([, group]) => group)
+  for (const group of members)
+    for (const patch of group.flatMap((row) => patches[row] as number[]))
+      weights[patch] = (weights[patch] as number) / group.length
+  return {
+    patches: members.map((group) => group.flatMap((row) => patches[row] as number[])),
+    products: means(products, n, members),
+  }
+}
+
+/** Of each even row the odd one most like it. */
+function matches(products: Float32Array, n: number): { partner: Int32Array; similarity: Float32Array } {
+  const [evens, odds] = [(n + 1) >> 1, n >> 1]
+  const alike = Float32Array.from({ length: evens * odds }, (_, at) => {
+    const [a, b] = [2 * Math.floor(at / odds), 2 * (at % odds) + 1]
+    return (
+      (products[a * n + b] as number) /
+      (Math.sqrt((products[a * n + a] as number) * (products[b * n + b] as number)) || 1)
+    )
+  })
+  return largest(alike, odds)
+}
+
+/** Products of the means of groups of rows, of those of n rows. */
+function means(products: Float32Array, n: number, groups: readonly number[][]): Float32Array {
+  const m = groups.length
+  const groupOf = new Int32Array(n)
+  for (const [g, group] of groups.entries()) for (const row of group) groupOf[row] = g
+  const sums = new Float64Array(m * m)
+  for (let i = 0; i < n; i++) {
+    const line = (groupOf[i] as number) * m
+    for (let j = 0; j < n; j++) sums[line + (groupOf[j] as number)]! += products[i * n + j] as number
+  }
+  const size = (g: number) => groups[g]?.length ?? 1
+  return Float32Array.from(sums, (sum, at) => sum / size(Math.floor(at / m)) / size(at % m))
 }

@@ -1,5 +1,5 @@
 // DivPrune: patches as far from each other as can be. arXiv 2503.02175
-import { cosines, cropRows, lines } from '../similar.js'
+import { cosinesOf, cropRows } from '../similar.js'
 import { visionMethod } from '../vision-method.js'
 
 /**
@@ -12,11 +12,11 @@ export const divPrune = visionMethod({
   paper: '2503.02175',
   options: {},
   place: (_, { layers }) => ({ layer: layers, part: 'decoder' }),
+  needs: (_, { layers }) => [{ what: 'cosines', layer: layers }],
   score(seen, _, counts) {
     const scores = new Float64Array(seen.sources.length)
-    const { size, values } = lines(seen, 'hidden', 0)
     for (const rows of cropRows(seen))
-      scores.set(farthestFirst(cosines(values, size, rows), rows.to - rows.from, counts[rows.crop] ?? 0), rows.from)
+      scores.set(farthestFirst(cosinesOf(seen, rows), rows.to - rows.from, counts[rows.crop] ?? 0), rows.from)
     return scores
   },
 })

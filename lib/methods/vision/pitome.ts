@@ -4,7 +4,7 @@ import { defineMethod } from '../define.js'
 import { type Folder, foldBest, geometricSteps, inTurn, matchRows, mergeTo } from '../fold-patches.js'
 import { keep, real, word } from '../options.js'
 import { topK } from '../select.js'
-import { cosines, lines } from '../similar.js'
+import { type CropRows, cosines, cosinesOf, lines } from '../similar.js'
 
 /**
  * In every block, between attention and MLP, which leaves the same share each time. A patch's energy is the mean over the patches of its crop of how alike they are, as far as that
@@ -28,13 +28,19 @@ export const pitome = defineMethod({
     const blocks = Array.from({ length: shape.vision?.layers ?? 0 }, (_, layer) => layer)
     return blocks
       .filter((layer) => !keepsAll(grant.keep(shape, layer)))
-      .map((layer) => ({ at: 'vision', layer, part: 'mlp', needs: metric === 'keys' ? [{ what: 'keys', layer }] : [] }))
+      .map((layer) => ({
+        at: 'vision',
+        layer,
+        part: 'mlp',
+        needs: [{ what: metric === 'keys' ? 'keys' : 'cosines', layer }],
+      }))
   },
   decide(seen, { alpha, margin, metric, plain }, grant) {
     if (seen.at !== 'vision') return null
     const { layer, sources, vision } = seen
     const target = geometricSteps(vision.layers, seen.given, grant.rows(seen))[layer] as number
     const { size, values } = lines(seen, metric, layer)
+    const alike = (rows: CropRows) => (metric === 'keys' ? cosines(values, size, rows) : cosinesOf(seen, rows))
     const least = margin * (1 - layer / vision.layers)
     const fold: Folder = (rows, remove, into) => {
       if (layer < Math.ceil(plain * vision.layers)) {
@@ -42,7 +48,7 @@ export const pitome = defineMethod({
         return foldBest(halves, topK(halves.similarity, remove), into, sources)
       }
       const pairs = Math.min(remove, (rows.to - rows.from) >> 1)
-      const order = byEnergy(cosines(values, size, rows), rows.to - rows.from, least, alpha).slice(0, 2 * pairs)
+      const order = byEnergy(alike(rows), rows.to - rows.from, least, alpha).slice(0, 2 * pairs)
       const places = order.map((row) => rows.from + row)
       const [a, b] = [places.filter((_, i) => i % 2 === 0), places.filter((_, i) => i % 2 === 1)]
       foldBest(matchRows(values, size, a, b), a.keys(), into, sources)

@@ -4,7 +4,7 @@ import { defineMethod } from '../define.js'
 import { type Folder, mergeTo } from '../fold-patches.js'
 import { keep, real, whole } from '../options.js'
 import { topK } from '../select.js'
-import { cosines, lines } from '../similar.js'
+import { cosinesOf } from '../similar.js'
 import { attended } from '../vision-method.js'
 
 /**
@@ -25,21 +25,24 @@ export const vmtcCmai = defineMethod({
   looks(shape, _, grant) {
     const { vision } = shape
     if (vision === undefined || keepsAll(grant.keep(shape, vision.layers))) return []
-    return { at: 'vision', part: 'projector', needs: [attended(vision, vision.layers - 1)] }
+    return {
+      at: 'vision',
+      part: 'projector',
+      needs: [attended(vision, vision.layers - 1), { what: 'cosines', layer: vision.layers }],
+    }
   },
   decide(seen, { primary, rounds }, grant) {
     if (seen.at !== 'vision') return null
     const block = seen.vision.layers - 1
     const scores = seen.seen(attended(seen.vision, block).what, block)
     const weights = Float64Array.from(scores, (score) => Math.max(score, 1e-9))
-    const { size, values } = lines(seen, 'hidden', block)
     const fold: Folder = (rows, remove, into) => {
       const { from, to } = rows
       const stay = to - from - remove
       const whole = new Set(topK(scores, Math.min(stay - 1, Math.floor(primary * stay + 1e-9)), from, to))
       const rest = Array.from({ length: to - from }, (_, i) => i).filter((i) => !whole.has(from + i))
       const own = rest.map((i) => weights[from + i] as number)
-      const groups = clusters(cosines(values, size, rows), to - from, { rest, own, count: stay - whole.size, rounds })
+      const groups = clusters(cosinesOf(seen, rows), to - from, { rest, own, count: stay - whole.size, rounds })
       for (const group of groups) {
         const head = group.reduce((best, i) => ((own[i] as number) > (own[best] as number) ? i : best))
         for (const i of group) into[from + (rest[i] as number)] = seen.sources[from + (rest[head] as number)] as number
@@ -57,27 +60,52 @@ interface Clustering {
   readonly rounds: number
 }
 
-/** Groups of numbers in `rest`, none of them empty. A row's likeness to a group is its mean cosine with the members over the length of their mean. */
+/** Groups of numbers in `rest`, none of them empty. A row's likeness to a group is the sum of its cosines with the members over the length of their sum. */
 function clusters(alike: Float32Array, n: number, { count, own, rest, rounds }: Clustering): number[][] {
   const between = (a: number, b: number) => alike[(rest[a] as number) * n + (rest[b] as number)] as number
   const heads = firstHeads(between, own, count)
-  let groups = heads.map((head) => [head])
-  let before = ''
+  let groupOf = new Int32Array(rest.length).fill(-1)
+  for (const [group, head] of heads.entries()) groupOf[head] = group
   for (let round = 0; round < rounds; round++) {
-    const next: number[][] = groups.map(() => [])
-    const lengths = groups.map((group) => Math.sqrt(sum(group, (a) => sum(group, (b) => between(a, b)))) || 1)
-    for (let i = 0; i < rest.length; i++) {
-      const likes = groups.map((group, g) => sum(group, (j) => between(i, j)) / (lengths[g] as number))
-      next[likes.indexOf(Math.max(...likes))]?.push(i)
-    }
-    // A group that nobody is nearest to keeps its head, whom the others give up.
-    for (const [g, group] of next.entries()) if (group.length === 0) take(next, g, heads[g] as number)
-    groups = next
-    const said = JSON.stringify(groups)
-    if (said === before) break
-    before = said
+    const next = nearestGroups(alike, n, rest, groupOf, count)
+    // A group that nobody is nearest to gets its head back, which may leave another one without.
+    const empty = () => heads.findIndex((_, group) => !next.includes(group))
+    for (let group = empty(); group >= 0; group = empty()) next[heads[group] as number] = group
+    if (next.every((group, i) => group === groupOf[i])) break
+    groupOf = next
   }
-  return groups
+  return heads
+    .map((_, group) => [...groupOf.keys()].filter((i) => groupOf[i] === group))
+    .filter((group) => group.length > 0)
+}
+
+function nearestGroups(
+  alike: Float32Array,
+  n: number,
+  rest: readonly number[],
+  groupOf: Int32Array,
+  count: number,
+): Int32Array<ArrayBuffer> {
+  const sums = new Float64Array(rest.length * count)
+  for (let i = 0; i < rest.length; i++) {
+    const line = (rest[i] as number) * n
+    for (let j = 0; j < rest.length; j++)
+      if ((groupOf[j] as number) >= 0)
+        sums[i * count + (groupOf[j] as number)]! += alike[line + (rest[j] as number)] as number
+  }
+  const lengths = new Float64Array(count)
+  for (const [i, group] of groupOf.entries()) if (group >= 0) lengths[group]! += sums[i * count + group] as number
+  return Int32Array.from(rest, (_, i) => {
+    let best = 0
+    let most = Number.NEGATIVE_INFINITY
+    for (let group = 0; group < count; group++) {
+      const likeness = (sums[i * count + group] as number) / (Math.sqrt(Math.max(0, lengths[group] as number)) || 1)
+      if (likeness <= most) continue
+      best = group
+      most = likeness
+    }
+    return best
+  })
 }
 
 function firstHeads(between: (a: number, b: number) => number, own: readonly number[], count: number): number[] {
@@ -91,14 +119,4 @@ function firstHeads(between: (a: number, b: number) => number, own: readonly num
     for (let i = 0; i < most.length; i++) most[i] = Math.max(most[i] as number, between(i, next))
   }
   return heads
-}
-
-function take(groups: number[][], to: number, row: number): void {
-  for (const [g, group] of groups.entries())
-    if (g !== to && group.length > 1) groups[g] = group.filter((i) => i !== row)
-  groups[to] = [row]
-}
-
-function sum(rows: readonly number[], of: (row: number) => number): number {
-  return rows.reduce((total, row) => total + of(row), 0)
 }

@@ -15,6 +15,9 @@ class Tower {
   // To a place behind the glance's own (Glance::place), or embeds only. Of looks those count whose attention runs. Throws aborted, out_of_memory: the glance is lost then.
   void advance(Glance& glance, int to, const std::vector<VisionLook>& looks);
 
+  // Cosines of the patches as they stand, each crop's [its rows][its rows]; 0 with a row of zeros. Throws aborted, out_of_memory.
+  std::vector<float> cosines(Glance& glance);
+
  private:
   // Crops [crop, crop_end) of a glance: rows [row, row + rows).
   struct Batch {
@@ -38,6 +41,8 @@ class Tower {
   int gather_patches(const Batch& b, float* out, Team& team) const;
   void norm(const VisionNorm& norm, const float* x, int rows, int width, float* y, Team& team) const;
   void apply(const Linear& linear, const float* x, int rows, int cols, bool accumulate, float* out, Team& team);
+
+  void compare(const float* units, int rows, int width, float* out, Team& team);
 
   // observe.cc
   void observe(const Batch& b, const VisionLook& look, Team& team);
