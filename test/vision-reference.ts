@@ -304,7 +304,7 @@ export class ReferenceTower {
 /** The exact GELU, its error function summed as a series; far out, where that would cancel, it is 1 to eight digits. */
 function gelu(a: number): number {
   const z = a / Math.SQRT2
-  if (Math.abs(z) > 4) return a > 0 ? a : 0
+  if (Math.abs(z) > 4) return Math.max(a, 0)
   let term = z
   let total = z
   for (let n = 1; Math.abs(term) > 1e-17 && n < 400; n++) {

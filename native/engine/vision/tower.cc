@@ -156,6 +156,7 @@ void Tower::attention(const Batch& b, int layer, const std::vector<VisionLook>& 
   apply(block.qkv, normed_.as<float>(), b.rows, c.width, false, wide_.as<float>(), team);
   if (head_ != c.head_size) spread(b.rows, team);
   page(b, team);
+  if (team.stopped()) return;  // some pages and views are not there
   attend(b, team);
   for (const VisionLook& look : looks) {
     if (look.layer == layer && !team.stopped()) observe(b, look, team);
