@@ -68,5 +68,7 @@ test('methods that were made for pictures thin text that may go', async (t) => {
     53,
     13 + 19 + 1,
   ])
+  const some = await rows({ methods: [methods.atpLlava({ layers: [1], redundant: 0.9 })] })
+  t.ok(some[0] === 90 && (some[1] as number) > 13 && (some[1] as number) < 60, `atpLlava leaves ${some}`)
   t.same((await rows({ methods: [methods.mustDrop({ layers: [2], gamma: 1, alpha: 1 })] })).slice(0, 2), [90, 90])
 })

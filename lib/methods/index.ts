@@ -19,6 +19,7 @@ import { streamingLlm } from './cache/streaming-llm.js'
 import { tova } from './cache/tova.js'
 import { zipVl } from './cache/zip-vl.js'
 import { type MethodFactory, type MethodLike, originOf } from './define.js'
+import { atpLlava } from './layers/atp-llava.js'
 import { dyvte } from './layers/dyvte.js'
 import { fastv } from './layers/fastv.js'
 import { llavolta } from './layers/llavolta.js'
@@ -77,6 +78,7 @@ const named = {
   pyramidDrop,
   tome,
   sparseVlm,
+  atpLlava,
   dyvte,
   llavolta,
   llmDrop,

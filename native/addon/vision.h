@@ -26,8 +26,9 @@ class JsVision : public Napi::ObjectWrap<JsVision> {
   Napi::Value apply(const Napi::CallbackInfo& info);
   Napi::Value cosines(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
-  Napi::Value work_on(const Napi::CallbackInfo& info, std::function<void(Tower&, Glance&)> work,
-                      std::function<Napi::Value(Napi::Env)> result = [](Napi::Env env) { return env.Undefined(); });
+  Napi::Value work_on(
+      const Napi::CallbackInfo& info, std::function<void(Tower&, Glance&)> work,
+      std::function<Napi::Value(Napi::Env)> result = [](Napi::Env env) { return env.Undefined(); });
 
   std::shared_ptr<const VisionModel> model_;
   std::shared_ptr<Tower> tower_;

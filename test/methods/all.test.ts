@@ -72,6 +72,7 @@ const layersOfPictures = {
   mustDrop: (share: number) => methods.mustDrop({ layers: [2], gamma: share / 20, alpha: 1 }),
   llavolta: (share: number) => methods.llavolta({ stride: Math.round(1 / share) }),
   dyvte: () => methods.dyvte({ layer: 2 }),
+  atpLlava: (share: number) => methods.atpLlava({ layers: [2], redundant: share }),
 }
 /** What has no budget. */
 const unbudgeted = ['llmDrop', 'outputAware', 'evenShare', 'zipVl']

@@ -155,3 +155,29 @@ test('llavolta: pictures apart, newlines as they are', async (t) => {
   const seen = layerSeen({ layer: 2, rows: 9, droppable: span(0, 8), patch: (source) => known[source] })
   t.same(entries(methods.llavolta({ stride: 4 }), seen)[0]?.into, [1, 1, 2, 1, 4, 4, 6, 7, 8])
 })
+
+test('atpLlava: what is looked at, and a sparse grid', async (t) => {
+  // 8 patches and two words; all rows give 10 times the mean, of which words give what the question says
+  const words = [0.2, 0, 0, 0, 0, 0, 0.1, 0, 0, 0]
+  const patches = [0.8, 0.7, 0.06, 0.05, 0, 0, 0, 0, 0, 0]
+  const attention = patches.map((sum, i) => (sum + 2 * (words[i] as number)) / 10)
+  const given = {
+    layer: 2,
+    rows: 10,
+    droppable: span(0, 8),
+    attention,
+    question: { asking: [8, 9], attention: [...words, ...words] },
+  }
+  const kept = (options: object, more: object = {}) =>
+    entries(methods.atpLlava({ layers: [2], ...options }), layerSeen({ ...given, ...more }))[0]?.kept
+  // (.8 / 8 + .2) / 2 = .15, (.7 / 7) / 2 = .05, .005, .005, 0, 0, .05, 0
+  t.same(kept({ redundant: 0.1 }), [0, 1, 6, 8, 9])
+  t.same(kept({ redundant: 0.4 }), [0, 8, 9])
+  t.same(kept({ redundant: 0.02 }), [0, 1, 2, 3, 6, 8, 9])
+  const patch = (source: number) => ({ crop: crop(1, 8), row: 0, column: source })
+  t.same(kept({ redundant: 0.4 }, { patch }), [0, 4, 8, 9], 'every fourth has .8125')
+  t.same(kept({ redundant: 0.4, spatial: 0.6 }, { patch }), [0, 3, 4, 6, 8, 9], 'every third .67')
+  t.same(kept({ redundant: 0.4, spatial: 0.2 }, { patch }), [0, 2, 3, 4, 6, 8, 9], 'every second .25')
+  t.same(layersOf(methods.atpLlava()), [4, 14, 24])
+  t.same(methods.atpLlava({ redundant: 0 }).looks(wide), [])
+})
