@@ -43,6 +43,7 @@ export {
   type Preset,
   type Seen,
   type Shape,
+  type VisionSeen,
 } from './methods/index.js'
 export { type LoadOptions, type LoadProgress, load, type Model } from './model.js'
 export type { DType, ModelConfig } from './native.js'

@@ -367,8 +367,11 @@ export class SessionCore {
 
 /** Rows of a prompt that any prompt would have: those before the first patch, where methods have decided on patches. */
 function plainRows(ids: Int32Array, plan: readonly PlanEntry[]): number {
-  const patch = plan.some(({ phase }) => phase === 'vision') ? ids.findIndex((id) => id < 0) : -1
-  return patch < 0 ? ids.length : patch
+  const seen = plan.filter(({ phase }) => phase === 'vision')
+  if (seen.length === 0) return ids.length
+  const left = ids.length - seen.reduce((sum, { after, before }) => sum + before - after, 0)
+  // Few rows take the attention path of decode steps.
+  return left < PROMPT_ROWS ? 0 : ids.findIndex((id) => id < 0)
 }
 
 function placedFrom({ picture, places }: Placed, begin: number): Placed {

@@ -1,4 +1,5 @@
 // Files to pixels: upright, RGB; what is no picture is one sentence. The pictures are drawn by formula and written by sharp.
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -123,6 +124,22 @@ t.test('what is no picture is one sentence', async (t) => {
   await refused(jpeg.subarray(0, jpeg.length / 2), 'ERR_FILE_FORMAT', /a picture \(JPEG/)
   const bomb = await sharp({ create: { width: 16_000, height: 9000, channels: 3, background: 'red' }, limitInputPixels: false }).png().toBuffer() // biome-ignore format: one line
   await refused(bomb, 'ERR_FILE_FORMAT', /at most 134217728 pixels/)
+})
+
+t.test('without sharp files are one sentence, pixels are pictures', async (t) => {
+  const hook = `export const resolve = async (name, context, next) => {
+    if (name === 'sharp') throw new Error('Cannot find package sharp')
+    return next(name, context)
+  }`
+  const program = `
+    import { register } from 'node:module'
+    register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)})
+    const { openImage } = (await import('./dist/vision/decode.js')).default
+    const raw = await openImage({ data: Uint8Array.of(1, 2, 3), width: 1, height: 1, channels: 3 })
+    console.log((await raw.pixels()).data.length)
+    await openImage('package.json').catch(({ code, message }) => console.log(code, message))`
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
+  t.match(stdout, /^3\nERR_UNSUPPORTED \[image\] expected the package sharp.*cannot be loaded.*npm install sharp/)
 })
 
 t.test('damaged files: a sentence or pixels, whatever byte it is', async (t) => {

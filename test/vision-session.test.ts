@@ -290,6 +290,14 @@ t.test('a conversation with pictures', async (t) => {
     const twin = await session.fork()
     await twin.generate([{ role: 'user', content: 'more' }], { maxTokens: 2, ignoreEnd: true })
     t.equal(towers.at(-1)?.opened.length, 2)
+    const file = join(scratch(t), 'talk.bin')
+    await session.save(file)
+    const restored = await model.restore(file)
+    const more = [{ role: 'user', content: [{ image: dog }, { text: 'more' }] }]
+    const [one, other] = [session, restored].map((each) => each.generate(more, { maxTokens: 2, ignoreEnd: true }))
+    t.same((await one)?.ids, (await other)?.ids)
+    t.same(restored.ids, session.ids)
+    t.equal(restored.ids.filter((id) => id < 0).length, 48)
     await model.close()
   }
 })
