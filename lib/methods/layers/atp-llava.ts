@@ -18,7 +18,7 @@ export const atpLlava = defineMethod({
   acts: 'layers',
   options: {
     layers: layerList(null, 'drops before these layers; null: at 4, 14 and 24 32nds of the depth', 1),
-    redundant: real(0.1, 'threshold of the score, over the largest; 0: all stay', 0, 1),
+    redundant: real(0.3, 'threshold of the score, over the largest; 0: all stay', 0, 1),
     spatial: real(0.8, 'threshold of the place; 1: places say nothing', 0, 1),
     lambda: real(3, 'how much a dense grid counts against its patches', 0, 100),
     positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays'),
