@@ -188,3 +188,45 @@ t.test('cam: what leaves at a decode step is in the rows after it at the next', 
     }
   }
 })
+
+t.test('ems: native finds the row most like each that folds', async (t) => {
+  const { model, tiny } = await loadTiny(t, { headSize: 32 })
+  const size = tiny.config.headSize
+  const found: Seen[][] = []
+  const watch = defineMethod({
+    name: 'watch',
+    acts: 'probe',
+    looks: { at: 'prompt', layers: [2] },
+    decide(seen) {
+      const { keys, sources, values } = seen as CacheSeen
+      found.push(range(0, 2).map((head) => ({ sources: [...sources(head)], keys: keys(head), values: values(head) })))
+      return null
+    },
+  })()
+  const ems = methods.ems({ keep: 0.3, window: 4, relevant: 1, similar: 0.05 })
+  const session = model.session({ kv: 'f32', methods: [watch, ems] })
+  await session.forward(randomIds(90, 8), { logits: 'none' })
+  const entry = session.plan.find(({ layer }) => layer === 2)
+  let folded = 0
+  for (const [head, { from, into }] of (entry?.folds ?? []).entries()) {
+    const seen = found[0]?.[head] as Seen
+    const cosine = (side: 'keys' | 'values', a: number, b: number) => {
+      const [x, y] = [a, b].map((row) => seen[side].subarray(row * size, (row + 1) * size)) as unknown as [
+        Float32Array,
+        Float32Array,
+      ]
+      const dot = (one: Float32Array, two: Float32Array) =>
+        one.reduce((sum, value, d) => sum + value * (two[d] as number), 0)
+      return Math.max(0, dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y)))
+    }
+    const alike = (a: number, b: number) => cosine('keys', a, b) * cosine('values', a, b)
+    const centres = (entry?.keptPerHead?.[head] ?? []).filter((source) => source !== 0)
+    for (const [i, row] of from.entries()) {
+      if (row === into[i]) continue
+      const most = Math.max(...centres.map((centre) => alike(row, centre)))
+      t.ok(Math.abs(alike(row, into[i] as number) - most) < 1e-6 && most >= 0.05, `${row} into ${into[i]}`)
+      folded++
+    }
+  }
+  t.ok(folded > 20, `${folded} rows`)
+})

@@ -2,13 +2,12 @@
 import { test } from 'tap'
 import { methods } from '../../lib/methods/index.js'
 import type { CacheSeen, Fold } from '../../lib/methods/method.js'
-import { cacheSeen, keptRows, randomCache, single } from './seen.js'
+import { cacheSeen, keptRows, randomCache, shape, single } from './seen.js'
 
-// Row 1 leaves; the attention of a row that n queries saw is its sum by n: .06 and .10, .06, .08 of the card.
+// Row 1 leaves, with .06 of the attention; .10, .06 and .08 of the card are those after it.
 const tokens = 5
-const seenBy = (attention: number[]) => attention.map((value, source) => value * (tokens - source))
 const toy = (attention = [0.5, 0.06, 0.1, 0.06, 0.08], at: 'prompt' | 'decode' = 'decode') =>
-  cacheSeen({ at, shape: single, step: 1, tokens, columnSums: [seenBy(attention)] })
+  cacheSeen({ at, shape: single, step: 1, tokens, attention: [attention] })
 
 function foldOf(seen: CacheSeen, options: object): Fold | undefined {
   const of = methods.recent({ sinks: 1 })
@@ -68,14 +67,15 @@ test('cam: of the rows that leave at once so many fold as steps have passed, tho
   const seen = randomCache(40, 3, { at: 'decode', step: 8, shape: single })
   const options = { keep: { tokens: 30 }, window: 2, of: methods.recent({ sinks: 2 }) }
   const fold = foldOf(seen, { ...options, every: 8 })
-  const mean = Array.from(seen.columnSums(0), (sum, j) => sum / (40 - j))
+  const attention = seen.attention(0)
   const gone = [...Array(10).keys()].map((i) => i + 2)
-  const best = gone.sort((a, b) => (mean[b] as number) - (mean[a] as number)).slice(0, 8)
+  const best = gone.sort((a, b) => (attention[b] as number) - (attention[a] as number)).slice(0, 8)
   t.same(
     [...new Set(Array.from(fold?.from ?? []))],
     best.sort((a, b) => a - b),
   )
   t.same([...new Set(Array.from(fold?.into ?? []))], [12, 13], 'the window begins at the next row that stays')
+  t.same(methods.cam({ of: methods.snapkv() }).looks(shape)[1]?.at, 'decode')
   const [decision] = methods.cam({ of: methods.h2o(), keep: 0.5 }).decide(seen)
   t.same(decision?.action === 'evict' && decision.folds?.length, 1)
 })

@@ -1,7 +1,7 @@
 // CaM: a row that leaves while text is generated spreads its value over the rows after it, the more of it the more it was looked at. Zhang et al., ICML 2024
 import { cacheMethod, type HeadKept } from '../cache-method.js'
 import { lots } from '../lots.js'
-import type { CacheSeen, Fold, Method } from '../method.js'
+import type { CacheNeed, CacheSeen, Fold, Method } from '../method.js'
 import { whole, word } from '../options.js'
 import { ranked, rankingOf } from '../ranked.js'
 import { topK } from '../select.js'
@@ -15,9 +15,10 @@ interface Options {
 
 /**
  * CaM over a method that chooses who leaves. A row folds into the `window` kept rows after it with probability p, its attention by the mean of theirs, 1 at most; each of them
- * then holds an equal part of its value more. Instead of drawing lots, the default adds p of the value, which is what drawing comes to on average. Attention is the mean of all
- * queries that saw a row, so that rows of any age compare. Of the rows that leave at once so many fold as steps have passed. Prompts are compressed without folding, as the paper
- * compresses none: where hundreds of rows leave at once, those after them would hold hundreds of values.
+ * then holds an equal part of its value more. Instead of drawing lots, the default adds p of the value, which is what drawing comes to on average. Attention is that of
+ * the newest row. Of the rows that leave at once so many fold as steps have passed. Prompts are compressed without folding, as the paper
+ * compresses none: where hundreds of rows leave at once, those after them would hold hundreds of
+ * values. Nothing takes back what was added: values grow while text goes on, and on running text plain eviction may lose less (docs/quality.md).
  */
 export function camOver(preset: Method) {
   return cacheMethod({
@@ -35,25 +36,30 @@ export function camOver(preset: Method) {
       seed: whole(1, 'another seed, other draws', 0, 0xffffffff),
       every: whole(16, 'decode steps between evictions; 0: once, after the prompt'),
     },
-    needs: ({ of }) => [...rankingOf(of).needs.filter(({ what }) => what !== 'columnSums'), { what: 'columnSums' }],
+    needs: ({ of }) => withAttention(rankingOf(of).needs),
     score: (seen, head, { of }, budget) => rankingOf(of).score(seen, head, budget),
     protect: ({ of }, budget, rows) => rankingOf(of).protect(rows, budget),
     folding: { fold: spreadLeavers },
   })
 }
 
+/** At a decode step the newest rows of the call are one, however many were asked for. */
+function withAttention(needs: readonly CacheNeed[]): CacheNeed[] {
+  return needs.some(({ what }) => what === 'attention') ? [...needs] : [...needs, { what: 'attention', rows: 1 }]
+}
+
 function spreadLeavers(seen: CacheSeen, { head, kept, rows }: HeadKept, options: Options): Fold {
   const fold = { from: [] as number[], into: [] as number[], weights: [] as number[] }
   if (seen.at !== 'decode') return fold
   const sources = seen.sources(head)
-  const mean = seen.columnSums(head).map((sum, j) => sum / Math.max(1, seen.tokens - (sources[j] as number)))
+  const attention = seen.attention(head)
   const luck = options.draw === 'chance' ? lots(options.seed, seen.layer, head, sources) : undefined
-  for (const leaver of leavers(kept, rows, mean, options.every)) {
+  for (const leaver of leavers(kept, rows, attention, options.every)) {
     const next = kept.findIndex((place) => place > leaver)
     const window = next < 0 ? [] : Array.from(kept.subarray(next, next + options.window))
     const p = probability(
-      mean[leaver] as number,
-      window.map((place) => mean[place] as number),
+      attention[leaver] as number,
+      window.map((place) => attention[place] as number),
     )
     const share = luck ? Number((luck[leaver] as number) < p) : p
     if (share === 0) continue
