@@ -25,6 +25,7 @@ const small: Record<string, object> = {
   lagKv: { lag: 16 },
   random: { recent: 8 },
   tome: { layers: [1] },
+  dyvte: { layer: 2 },
   pyramidDrop: { layers: [1, 2], ratios: [0.5, 0.25] },
   llmDrop: { layers: [1] },
   outputAware: { from: 0 },
