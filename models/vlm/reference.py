@@ -45,7 +45,8 @@ def describe(tower, model, folder, task):
         "projected": {str(i): rounded(projected[0, i]) for i in ROWS},
         "classAttention": rounded(trace["attention"][-1][0, :, 0, 1:].mean(0)),
         "questions": [
-            {"text": q.text, "best": int(scores.argmax()), "logits": rounded(scores)} for q, scores in zip(asked, logits)
+            {"text": q.text, "best": int(scores.argmax()), "logits": rounded(scores)}
+            for q, scores in zip(asked, logits)
         ],
     }
 

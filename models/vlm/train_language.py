@@ -1,6 +1,6 @@
 """Stage 2: projector and decoder learn to answer; the tower is that of stage 1 and stays as it is.
 
-    python train_language.py --tower STAGE1/last.pt --out FOLDER [--steps 3000] [--ground 1]
+    python train_language.py --tower STAGE1/last.pt|NAME --out FOLDER [--steps 3000] [--ground 1]
 
 Goes on where FOLDER/last.pt left off. `--ground 0`: no layer is ever told where to look.
 """
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from align import alignment
 from batches import by_type, fresh, right
+from checkpoint import from_gguf
 from decoder import Decoder
 from muon import Optimizer
 from questions import TYPES
@@ -26,6 +27,10 @@ GROUNDED = (1, 2)  # layers, from 0
 
 
 def load_tower(path):
+    """The tower, and the norm of its patches: of stage 1, or as an exported NAME (NAME.mmproj.gguf) holds them."""
+    if not path.endswith(".pt"):
+        tower, model = from_gguf(f"{path}.gguf", f"{path}.mmproj.gguf")
+        return tower.requires_grad_(False), model["projector"].input_norm.state_dict()
     state = torch.load(path, weights_only=False)["model"]
     part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
     tower = Tower(TowerShape())
@@ -97,7 +102,8 @@ def train(run, a):
     while step < a.steps:
         rng = np.random.default_rng((a.seed, 1000 + run.rank, step))
         aligning = step < a.align_steps
-        losses = align_step(a, rng, tower, model, run) if aligning else step_of(a, rng, step, tower, model, run, weights)
+        parts = (a, rng, tower, model, run)
+        losses = align_step(*parts) if aligning else step_of(*parts, step, weights)
         sum(losses["sum"]).backward()
         now = 2.5 * rate(step, 10**9, 0) if aligning else rate(step - a.align_steps, a.steps - a.align_steps, a.flat)
         optimizer.step(a.muon * now, a.adam * now)
@@ -116,7 +122,7 @@ def align_step(a, rng, tower, model, run):
     return {"sum": [loss], "aligned": [good], "align": [float(loss.detach())]}
 
 
-def step_of(a, rng, step, tower, model, run, weights):
+def step_of(a, rng, tower, model, run, step, weights):
     """The losses of one batch, and by type which questions were answered right."""
     most = min(6, 2 + int(5 * (step - a.align_steps) / max(1, a.ramp)))
     batch = fresh(rng, a.pictures // run.world, a.questions, weights.now(a.relation), most)
