@@ -10,7 +10,7 @@ const SOURCES = [
   ['Apache licence', licence('Apache-2.0'), true],
   ['guide', new URL('docs/guide.md', root).pathname, true],
   ['Python: special method names', 'specialnames', true],
-  ['MPL licence', licence('MPL-2.0'), false],
+  ['MPL licence', licence('MPL-2.0'), true],
   ['GFDL licence', licence('GFDL-1.3'), false],
   ['contributing', new URL('CONTRIBUTING.md', root).pathname, false],
   ['Python: string formatting', 'formatstrings', false],

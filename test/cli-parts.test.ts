@@ -4,6 +4,7 @@ import { bytes, markdownTable, median, number, plainTable, Wrapper, wrap } from 
 import { Interrupts, painter, widthOf } from '../lib/cli/io.js'
 import { fill } from '../lib/cli/markdown.js'
 import { parseMethod } from '../lib/cli/method-option.js'
+import { sessionOptions } from '../lib/cli/session-options.js'
 import { divergence, logSoftmax } from '../lib/lab/divergence.js'
 
 t.test('--method texts', async (t) => {
@@ -118,4 +119,13 @@ t.test('divergence of two distributions', async (t) => {
 t.test('a part of a text is replaced between its marks', async (t) => {
   t.equal(fill('a <!-- x --> old <!-- /x --> b', 'x', 'new'), 'a <!-- x -->\n\nnew\n\n<!-- /x --> b')
   t.throws(() => fill('a', 'x', 'new'), /<!-- x -->/)
+})
+
+t.test('a preset is a cache and its methods, --kv instead of its cache', async (t) => {
+  const of = (values: { [name: string]: string | string[] }) => sessionOptions({ values, positionals: [] })
+  t.match(of({ preset: 'balanced' }), { kv: { keys: 'kivi4', recent: 16 }, methods: [{ name: 'evenShare' }] })
+  t.match(of({ preset: 'small', kv: 'q4_0@0=q8_0' }).kv, { keys: 'q4_0', except: [{ layers: [0, 1], keys: 'q8_0' }] })
+  t.throws(() => of({ preset: 'tiny' }), { name: 'TypeError', message: /`preset`/ })
+  t.throws(() => of({ preset: 'small', method: ['h2o'] }), /not both/)
+  t.throws(() => of({ preset: 'small', quality: 'quality.json' }), /not both/)
 })

@@ -105,7 +105,7 @@ for (const [name, options] of Object.entries(kinds)) {
     ],
     chain: [methods.chain(knorm({ keep: 0.7 }), methods.h2o({ keep: 0.3, every: 0 }))],
     'layers and cache': [methods.fastv({ keep: 0.5 }), methods.snapkv({ window: 4, keep: 0.4 })],
-    evenShare: [methods.evenShare({ under: 0.9, window: 4, recent: 4 })],
+    evenShare: [methods.evenShare({ under: 0.9, window: 4, recent: 0.05 })],
     outputAware: [
       methods.pyramidDrop({ layers: [1, 2, 3], ratios: [0.6, 0.4, 0.2], positions: 'keep' }),
       methods.outputAware({ from: 1 }),

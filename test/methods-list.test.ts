@@ -30,7 +30,7 @@ const small: Record<string, object> = {
   llmDrop: { layers: [1] },
   outputAware: { from: 0 },
   zipVl: { tau: 0.8, every: 8 },
-  evenShare: { under: 0.8, window: 8, recent: 8 },
+  evenShare: { under: 0.8, window: 8, recent: 0.1 },
 }
 
 function make(name: string, budgeted: boolean): Method[] {

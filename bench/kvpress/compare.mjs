@@ -16,6 +16,8 @@ const { values } = parseArgs({
     venv: { type: 'string' },
     tokens: { type: 'string', default: '450' },
     seeds: { type: 'string', default: '2' },
+    tasks: { type: 'string', default: 'needle,multikey,copy' },
+    keep: { type: 'string', default: '0.5,0.25,0.125' },
     text: { type: 'string', default: '800' },
     threads: { type: 'string', default: '1' },
     steps: { type: 'string', default: '64' },
@@ -27,7 +29,7 @@ const { values } = parseArgs({
 const here = fileURLToPath(new URL('./', import.meta.url))
 const folder = `${here}.cache/`
 const names = values.methods.split(',')
-const SHARES = [0.5, 0.25, 0.125]
+const SHARES = values.keep.split(',').map(Number)
 
 function wanted() {
   if (!values.model) throw new TypeError('Expected --model FILE.gguf')
@@ -42,14 +44,14 @@ function wanted() {
 function theirs(python3, asked) {
   const [input, output] = [`${folder}cases.json`, `${folder}found.json`]
   writeFileSync(input, JSON.stringify({ threads: Number(values.threads), methods: names, ...asked }))
-  const env = { ...process.env, OMP_NUM_THREADS: values.threads, TRANSFORMERS_OFFLINE: '1' }
+  const env = { ...process.env, OMP_NUM_THREADS: values.threads, TRANSFORMERS_OFFLINE: '1', TQDM_DISABLE: '1' }
   run(python3, [`${here}run.py`, values.model, input, output], { env })
   return JSON.parse(readFileSync(output, 'utf8'))
 }
 
 async function casesOf(model) {
   const cases = []
-  for (const name of ['needle', 'multikey', 'copy']) {
+  for (const name of values.tasks.split(',')) {
     for (let seed = 1; seed <= Number(values.seeds); seed++) {
       for (const query of ['before', 'after']) {
         const place = { length: Number(values.tokens), depth: seed % 2 ? 0.25 : 0.75, seed }

@@ -18,7 +18,10 @@ const presets: Readonly<Record<'light' | 'balanced' | 'small', () => Preset>> = 
     kv: { keys: 'kivi4', values: 'q4_0', recent: RECENT },
     methods: [evenShare({ under: 0.25 })],
   }),
-  small: () => ({ kv: { keys: 'kivi4', values: 'q4_0', recent: RECENT }, methods: [evenShare({ under: 0.75 })] }),
+  small: () => ({
+    kv: { keys: 'kivi4', values: 'q4_0', recent: RECENT },
+    methods: [evenShare({ under: 0.75, recent: 0.125 })],
+  }),
 }
 
 /**

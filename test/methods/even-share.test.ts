@@ -11,7 +11,7 @@ const attention = [[1.2, 0.1, 0.1, 0.2, 0.4]] // of two queries
 const long = [0, 0, 2, 0]
 const values = [[...[1, 0, 0, 0], ...[0, 1, 0, 0], ...long, ...[0, 0, 0, 1], ...[0.6, 0.8, 0, 0]]]
 const seen = cacheSeen({ tokens: 5, shape: single, columnSums, attention, values })
-const plain = { sinks: 0, recent: 1 }
+const plain = { sinks: 0, recent: 0 }
 
 t.test(
   'a weight: the mean of the queries that saw the row and the last ones, times the length of its value',
@@ -27,8 +27,8 @@ t.test(
 t.test('rows under a share of the mean weight go', async (t) => {
   t.same(keptRows(methods.evenShare({ ...plain, under: 0.8 }), seen), [[0, 2, 4]], 'of .59: those under .472')
   t.same(keptRows(methods.evenShare({ ...plain, under: 1 }), seen), [[0, 4]])
-  t.same(keptRows(methods.evenShare({ under: 1, sinks: 2, recent: 1 }), seen), [[0, 1, 4]])
-  t.same(keptRows(methods.evenShare({ under: 1, sinks: 0, recent: 2 }), seen), [[0, 3, 4]])
+  t.same(keptRows(methods.evenShare({ under: 1, sinks: 2, recent: 0.2 }), seen), [[0, 1, 4]])
+  t.same(keptRows(methods.evenShare({ under: 1, sinks: 0, recent: 0.3 }), seen), [[0, 3, 4]], 'the newest, rounded up')
   const safe = cacheSeen({ tokens: 5, shape: single, columnSums, attention, values, safe: new Set([1]) })
   t.same(keptRows(methods.evenShare({ ...plain, under: 1 }), safe), [[0, 1, 4]], 'what is safe stays')
   t.same(methods.evenShare({ under: 0 }).looks(shape), [], 'nothing is looked at where nothing can go')
@@ -40,7 +40,7 @@ t.test(
   async (t) => {
     for (const seed of [1, 2, 3]) {
       const many = randomCache(200, seed)
-      const method = methods.evenShare({ under: 0.6, recent: 8 })
+      const method = methods.evenShare({ under: 0.6, recent: 0.04 })
       const kept = keptRows(method, many)
       for (const [head, rows] of kept.entries()) {
         const weights = weightsOf(many, head)

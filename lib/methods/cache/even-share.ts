@@ -18,7 +18,7 @@ export const evenShare = defineMethod({
     under: real(0.2, 'share of the mean weight under which a row goes; 0 keeps all', 0, 1),
     window: whole(64, 'last rows of the call, whose queries count once more', 1),
     sinks: whole(4, 'first rows, which stay'),
-    recent: whole(64, 'newest rows, which stay', 1),
+    recent: real(0.25, 'share of the tokens so far whose rows stay as the newest, rounded up', 0, 1),
   },
   looks: (shape, { under, window }) =>
     under === 0
@@ -35,7 +35,7 @@ export const evenShare = defineMethod({
       const sources = seen.sources(head)
       const weights = weightsOf(seen, head)
       const least = (under * weights.reduce((sum, weight) => sum + weight, 0)) / reachOf(seen)
-      const end = sources.length - recent
+      const end = sources.length - Math.max(1, Math.ceil(recent * reachOf(seen) - 1e-9))
       return sources.filter(
         (source, row) => row < sinks || row >= end || (weights[row] as number) >= least || seen.safe?.has(source),
       )
