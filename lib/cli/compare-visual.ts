@@ -17,7 +17,7 @@ const OTHERS = ['tasks', 'kv', 'lengths', 'depths', 'seeds', 'question', 'text',
 
 /** The questions that come with the package. */
 const TASK = 'pictures'
-const SHIPPED = 'models/vlm/tasks/tasks.json'
+export const SHIPPED = 'models/vlm/tasks/tasks.json'
 
 export function asksForPictures(parsed: Parsed): boolean {
   return textOf(parsed, 'pictures') !== undefined || textsOf(parsed, 'task').includes(TASK)

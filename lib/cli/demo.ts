@@ -1,159 +1,45 @@
-// tokensieve demo: one question about a long text, answered with everything and with less, and what that saved and cost.
-import { readFile } from 'node:fs/promises'
-import { divergence, logSoftmax } from '../lab/divergence.js'
-import type { Method } from '../methods/index.js'
-import type { Model } from '../model.js'
-import type { Prompt } from '../prompt.js'
-import type { Session } from '../session.js'
-import type { SessionStats } from '../stats.js'
-import { type Options, type Parsed, parse, textOf, textsOf } from './arguments.js'
-import { bytes, number, plainTable, Wrapper, wrap } from './format.js'
-import { type Command, type Io, painter, widthOf } from './io.js'
-import { METHOD_HELP, parseMethod } from './method-option.js'
-import { MODEL_HELP, MODEL_OPTIONS, openModel } from './open-model.js'
-import { readPackageFile } from './package-file.js'
+// tokensieve demo: a question answered with everything and with less, about a picture or about a text.
+import { type Options, parse } from './arguments.js'
+import { askAboutPicture, PICTURE, PICTURE_METHODS, QUESTIONS } from './demo/pictures.js'
+import { askAboutText, DOCUMENT, TEXT_METHODS, TEXT_QUESTION } from './demo/text.js'
+import type { Command } from './io.js'
+import { METHOD_HELP } from './method-option.js'
+import { MODEL_HELP, MODEL_OPTIONS } from './open-model.js'
 
 const OPTIONS = {
   ...MODEL_OPTIONS,
+  image: { type: 'string' },
+  html: { type: 'string' },
+  text: { type: 'boolean' },
   document: { type: 'string' },
-  question: { type: 'string' },
+  question: { type: 'string', multiple: true },
   method: { type: 'string', multiple: true },
 } satisfies Options
 
-const DOCUMENT = 'docs/guide.md'
-const QUESTION = 'What is a method in tokensieve?'
-const METHODS = ['snapkv:keep=0.75', 'fastv:layer=15,keep=0.5', 'random:keep=0.75']
-
 export const command: Command = {
   help: `
-Asks a question about a long text four times: with the full cache, with two methods, and with rows
-dropped by chance, the floor that a method has to beat. Then tells what each saved and cost.
+Asks questions about a picture, with all of its patches and with a quarter of them: chosen by
+methods, and by chance, the floor that a method has to beat. Tells what each saved and what it cost
+in right answers, and writes a page that shows which patches were dropped. With --text or
+--document, a question about a long text instead, with the full cache and with less.
 
 Usage: tokensieve demo [options]
 
-      --document FILE    default: the guide that comes with the package
-      --question TEXT    default: ${QUESTION}
-      --method METHOD    instead of ${METHODS.join(' ')};
-                         may be repeated
+      --image FILE       default: ${PICTURE}, which comes with the package
+      --question TEXT    may be repeated; default: ${QUESTIONS[0]} and ${QUESTIONS.length - 1} more
+      --html FILE        where the page goes; default: tokensieve-demo.html
+      --text             about the guide that comes with the package (${DOCUMENT}) instead;
+                         default question: ${TEXT_QUESTION}
+      --document FILE    about another text
+      --method METHOD    may be repeated; default: ${PICTURE_METHODS[0]} and ${PICTURE_METHODS.length - 1} more,
+                         for texts ${TEXT_METHODS[0]} and ${TEXT_METHODS.length - 1} more
 ${MODEL_HELP.slice(1)}
 ${METHOD_HELP}`,
 
   async run(args, io) {
     const parsed = parse(args, OPTIONS)
-    const settings = settingsOf(parsed)
-    const { document, title } = await documentOf(parsed)
-    const question = textOf(parsed, 'question') ?? QUESTION
-    const { model } = await openModel(parsed, io)
-    try {
-      introduce(model, document, title, question, io)
-      const runs: Run[] = []
-      for (const setting of settings) runs.push(await answer(model, setting, document, question, runs[0], io))
-      conclude(runs, io)
-    } finally {
-      await model.close()
-    }
+    const { document, text } = parsed.values
+    await (document === undefined && text !== true ? askAboutPicture(parsed, io) : askAboutText(parsed, io))
     return 0
   },
-}
-
-interface Setting {
-  readonly label: string
-  readonly methods: readonly Method[]
-}
-
-interface Run {
-  readonly label: string
-  readonly stats: SessionStats
-  /** Tokens of the answer, and after each of the full run's the distribution of the next one (natural logarithms). */
-  readonly ids: Int32Array
-  readonly next: readonly Float64Array[]
-}
-
-function settingsOf(parsed: Parsed): Setting[] {
-  const given = textsOf(parsed, 'method')
-  const texts = given.length > 0 ? given : METHODS
-  return [{ label: 'full', methods: [] }, ...texts.map((label) => ({ label, methods: [parseMethod(label)] }))]
-}
-
-async function documentOf(parsed: Parsed): Promise<{ document: string; title: string }> {
-  const path = textOf(parsed, 'document')
-  const text = path === undefined ? readPackageFile(DOCUMENT) : await readFile(path, 'utf8')
-  return { document: text.trim(), title: path ?? DOCUMENT }
-}
-
-function introduce(model: Model, document: string, title: string, question: string, io: Io): void {
-  const paint = painter(io.out)
-  const line = (name: string, text: string) =>
-    io.out.write(`${paint('dim', name.padEnd(10))}${wrap(text, widthOf(io.out), ' '.repeat(10)).trimStart()}\n`)
-  const { config, tokenizer } = model
-  line('model', `${config.name ?? config.architecture}, ${config.layers} layers, ${config.kvHeads} KV heads a layer`)
-  line('text', `${title}, ${number(tokenizer.encode(document).length)} tokens; methods in layers may drop from it`)
-  line('question', question)
-}
-
-async function answer(
-  model: Model,
-  { label, methods }: Setting,
-  document: string,
-  question: string,
-  full: Run | undefined,
-  io: Io,
-): Promise<Run> {
-  const paint = painter(io.out)
-  const session = model.session({ methods })
-  const { signal } = io.interrupts
-  try {
-    io.out.write(`\n${paint('bold', label)}\n`)
-    const content = [{ text: `${document}\n\n`, droppable: true }, { text: question }]
-    const prompt: Prompt = [{ role: 'user', content }]
-    const stream = session.stream(prompt, { maxTokens: 48, stop: ['.'], signal })
-    const lines = new Wrapper(widthOf(io.out), '  ')
-    for await (const { text } of stream) io.out.write(lines.push(text.replace(/\s+/g, ' ')))
-    const { ids, stats, finishReason } = await stream.result
-    io.out.write(`${lines.end()}${finishReason === 'stop' ? '.' : ' …'}\n`)
-    const next = await follow(session, session.ids.length - ids.length, full?.ids ?? ids, signal)
-    return { label, stats, ids, next }
-  } finally {
-    await session.close()
-  }
-}
-
-/** Back to the end of the prompt, then along the full run's answer: what this session expects after each of its tokens. */
-async function follow(session: Session, prompt: number, ids: Int32Array, signal: AbortSignal): Promise<Float64Array[]> {
-  await session.truncate(prompt)
-  const next: Float64Array[] = []
-  for (const id of ids) next.push(logSoftmax(await session.forward(Int32Array.of(id), { logits: 'last', signal })))
-  return next
-}
-
-function conclude(runs: readonly Run[], io: Io): void {
-  const [full] = runs
-  if (!full) return
-  const right = (title: string) => ({ title, right: true })
-  const columns = [
-    { title: '' },
-    right('tokens/layer'),
-    right('cache'),
-    right('read/s'),
-    right('write/s'),
-    right('KL to full'),
-  ]
-  const rows = runs.map(({ label, stats: { prompt, kv, tokensPerSecond: speed }, next }) => [
-    label,
-    number(Math.round(prompt.seen)),
-    bytes(kv.bytes),
-    number(Math.round(speed.prefill)),
-    number(Math.round(speed.decode)),
-    full.next === next ? '0' : meanDivergence(full.next, next).toFixed(3),
-  ])
-  const [head = '', ...lines] = plainTable(columns, rows)
-  io.out.write(`\n${painter(io.out)('dim', head)}\n${lines.join('\n')}\n\n`)
-  io.out.write(`${wrap(EXPLANATION, widthOf(io.out))}\n`)
-}
-
-const EXPLANATION = `tokens/layer: prompt tokens that a layer computed, on average. cache: keys and values in memory at the end. read/s, write/s: prompt tokens read and answer tokens written a second. KL to full: how far the distribution of the next token is from the full run's, in nats, a mean over its answer; 0 is the same. A model of 135 million parameters loses details early: with less to look at it goes astray, and a fluent answer may be wrong. "tokensieve demo --help" tells how to ask your own question about your own text.`
-
-function meanDivergence(full: readonly Float64Array[], other: readonly Float64Array[]): number {
-  const each = full.map((p, i) => divergence(p, other[i] ?? p))
-  return each.reduce((sum, one) => sum + one, 0) / each.length
 }

@@ -1,10 +1,10 @@
 // Files of the package that the running program belongs to.
-import { readFileSync, realpathSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { packageRoot } from '../native.js'
 
-/** Where a file of the package lies: the program is dist/cli/main.js. */
 export function packagePath(path: string): string {
-  return join(dirname(realpathSync(process.argv[1] ?? '.')), '..', '..', path)
+  return join(packageRoot(), path)
 }
 
 export function readPackageFile(path: string): string {
