@@ -10,7 +10,9 @@ const knorm = defineMethod({
   decide: (seen, { tokens }) => ({
     action: 'evict',
     layer: seen.layer,
-    keptPerHead: Array.from({ length: seen.shape.kvHeads }, (_, head) => smallest(seen.keyNorms(head), tokens)),
+    keptPerHead: Array.from({ length: seen.shape.kvHeads }, (_, head) =>
+      smallest(seen.keyNorms(head), tokens).map((row) => seen.sources(head)[row]),
+    ),
   }),
 })
 
@@ -30,7 +32,7 @@ export const METHODS = {
   keyDiff: [true, (keep) => methods.keyDiff({ sinks: 0, recent: 0, keep })],
   streamingLlm: [true, (keep) => methods.streamingLlm({ sinks: 4, every: 0, positions: 'keep', keep })],
   expectedAttention: [true, (keep) => methods.expectedAttention({ keep })],
-  lagKv: [true, (keep) => methods.lagKv({ lag: 64, keep })],
+  lagKv: [false, (keep) => methods.lagKv({ lag: 64, keep })],
   pyramidKv: [false, (keep) => methods.pyramidKv({ of, keep })],
   chunkKv: [false, (keep) => methods.chunkKv({ of, keep })],
   adaKv: [false, (keep) => methods.adaKv({ of, keep })],
