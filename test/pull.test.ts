@@ -318,7 +318,7 @@ t.test('names and folders', async (t) => {
   for (const wrong of ['llama', '', 'hf:owner/file', 'hf:owner/repo/../../x', 'hf:../repo/x', 'constructor', 7])
     await t.rejects(pull(wrong as string), {
       name: 'TypeError',
-      message: /smollm2, gemma3-270m or hf:owner\/repo\/file for `name`/,
+      message: /smollm2, gemma3-270m, vlm or hf:owner\/repo\/file for `name`/,
     })
   t.equal(resolveModel('some/model.gguf', folder), 'some/model.gguf')
   t.equal(resolveModel('smollm2', folder), join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'))
