@@ -337,7 +337,7 @@ t.test('names and folders', async (t) => {
       ['gemma3-270m', false],
     ],
   )
-  t.match(known.at(-1).notice, /Gemma Terms of Use/)
+  t.match(known.at(-1)?.notice, /Gemma Terms of Use/)
   process.env.TOKENSIEVE_MODELS = folder
   t.equal(modelsFolder(), folder)
   delete process.env.TOKENSIEVE_MODELS
