@@ -6,6 +6,7 @@ import { cpus } from 'node:os'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import { load, methods } from '../dist/index.mjs'
+import { interval, mean } from './interval.mjs'
 import { compareMixes, readTexts } from './kl.mjs'
 
 const { values } = parseArgs({
@@ -27,19 +28,6 @@ const MIXES = [
   { name: "`kv: 'q4_0'` alone", options: { kv: 'q4_0' } },
   { name: '`q4_0`, `h2o({ keep: 0.5, every: 0 })`', options: { kv: 'q4_0', methods: [methods.h2o({ every: 0 })] } },
 ]
-
-const mean = (all) => all.reduce((sum, value) => sum + value, 0) / all.length
-
-/** 95 % of the means of values drawn again, seeded. */
-function interval(all) {
-  let state = 1
-  const draw = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return all[Math.floor((state / 2 ** 32) * all.length)]
-  }
-  const means = Array.from({ length: 1000 }, () => mean(all.map(draw))).sort((a, b) => a - b)
-  return [means[25], means[974]]
-}
 
 async function measure() {
   const model = await load(values.model, { threads: Number(values.threads) })

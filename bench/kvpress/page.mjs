@@ -1,23 +1,12 @@
 // The tables of docs/kvpress.md from what compare.mjs found: node bench/kvpress/page.mjs RESULTS.json SPEED.json
 import { readFileSync, writeFileSync } from 'node:fs'
+import { interval, mean } from '../interval.mjs'
 import { METHODS } from './sides.mjs'
 
 const [results, speed] = process.argv.slice(2).map((path) => JSON.parse(readFileSync(path, 'utf8')))
-const mean = (all) => all.reduce((sum, value) => sum + value, 0) / all.length
 const percent = (value) => `${(100 * value).toFixed(1)} %`
 const names = Object.keys(METHODS).filter((name) => results.some(({ method }) => method === name))
 const shares = [...new Set(results.map(({ share }) => share))]
-
-/** 95 % of the means of values drawn again, seeded. */
-function interval(all) {
-  let state = 1
-  const draw = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return all[Math.floor((state / 2 ** 32) * all.length)]
-  }
-  const means = Array.from({ length: 1000 }, () => mean(all.map(draw))).sort((a, b) => a - b)
-  return [means[25], means[974]]
-}
 
 function rowsTable() {
   const lines = names

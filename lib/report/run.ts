@@ -1,5 +1,6 @@
 // A run as data: what "generate --json" prints and "report" draws. Everything that a page needs is in it, pictures too.
 import { TokensieveError } from '../errors.js'
+import type { Crop } from '../methods/method.js'
 import { type PlanEntry, parsePlan } from '../plan.js'
 import type { SessionStats } from '../stats.js'
 
@@ -30,16 +31,7 @@ export interface Run {
   readonly crops: readonly RunCrop[]
 }
 
-export interface RunCrop {
-  readonly kind: 'whole' | 'thumbnail' | 'tile' | 'frame'
-  /** Which picture or film of the prompt. */
-  readonly image: number
-  /** Of a tile: its place in the grid of tiles; of a frame: its number, and 0. */
-  readonly row: number
-  readonly column: number
-  /** Patches, as rows and columns. */
-  readonly rows: number
-  readonly columns: number
+export interface RunCrop extends Crop {
   /** The place in session.ids of each patch, row by row; below 0 where a patch has none: -1 less its number in the picture. */
   readonly sources: readonly number[]
   /** A data URL of PNG, JPEG or WebP. */
