@@ -280,7 +280,9 @@ async function packed<T extends NativeModel | NativeVision>(
   signal?.addEventListener('abort', cancel, { once: true })
   const [result] = await Promise.allSettled([made])
   signal?.removeEventListener('abort', cancel)
-  progress.end(result.status === 'fulfilled')
+  // News travels apart from the promise and may come after it: a listener has heard all before it has the model.
+  if (onProgress && result.status === 'fulfilled') await progress.whole
+  progress.ended = true
   if (!progress.thrown && result.status === 'fulfilled') return result.value
   if (result.status === 'fulfilled') result.value.close()
   throw progress.thrown ? progress.thrown.error : (result as PromiseRejectedResult).reason
@@ -289,36 +291,32 @@ async function packed<T extends NativeModel | NativeVision>(
 /** Tells a listener how far a load is. What it throws stops the load. */
 class Progress {
   readonly #listener: LoadOptions['onProgress']
-  #total = 0
-  #done = 0
-  #ended = false
-  thrown: { readonly error: unknown } | undefined
-  stop: () => void = () => {}
-
   readonly #what: LoadProgress['what']
+  /** Settles when nothing more is to be told: all of it was read, or the listener threw. */
+  readonly whole: Promise<void>
+  #told: () => void = () => {}
+  thrown: { readonly error: unknown } | undefined
+  ended = false
+  stop: () => void = () => {}
 
   constructor(listener: LoadOptions['onProgress'], what: LoadProgress['what']) {
     this.#listener = listener
     this.#what = what
+    this.whole = new Promise((told) => {
+      this.#told = told
+    })
   }
 
   tell(done: number, total: number): void {
-    if (this.#ended) return
-    this.#done = done
-    this.#total = total
+    if (this.ended) return
     try {
       this.#listener?.({ done, total, what: this.#what })
     } catch (error) {
       this.thrown = { error }
-      this.#ended = true
+      this.ended = true
       this.stop()
     }
-  }
-
-  /** The load is over before its last news has come: that is told here, and not afterwards. */
-  end(loaded: boolean): void {
-    if (loaded && this.#done < this.#total) this.tell(this.#total, this.#total)
-    this.#ended = true
+    if (done === total || this.thrown) this.#told()
   }
 }
 
