@@ -76,7 +76,7 @@ t.test('the page, and one of several budgets', async (t) => {
 
 t.test('a method that finds no picture says so', async (t) => {
   const { code, err } = await cli(['generate', ...SEES, '-p', 'hello', '-n', '1', '--method', 'grid'])
-  t.match({ code, err }, { code: 0, err: /^note: grid dropped nothing; it acts on an --image alone/ })
+  t.match({ code, err }, { code: 0, err: /^note: grid dropped nothing; it acts on an --image or --video alone/ })
 })
 
 t.test('compare --pictures', async (t) => {

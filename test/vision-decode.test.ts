@@ -98,6 +98,35 @@ t.test('animations: the first frame, or all as a film', async (t) => {
   t.equal(hex(await list[0]!.pixels()), hex(frames[0]!))
 })
 
+t.test('a folder is a film: its pictures by name, numbers as numbers', async (t) => {
+  const folder = scratch(t)
+  const frames = { '10.png': picture(8, 6, 10), '9.png': picture(8, 6, 9), 'a.png': picture(8, 6, 1) }
+  for (const [name, { data }] of Object.entries(frames))
+    writeFileSync(
+      join(folder, name),
+      await sharp(data, { raw: { width: 8, height: 6, channels: 3 } })
+        .png()
+        .toBuffer(),
+    )
+  mkdirSync(join(folder, 'more'))
+  writeFileSync(join(folder, '.hidden'), 'no picture')
+  const film = await openVideo(folder)
+  const order = [frames['9.png'], frames['10.png'], frames['a.png']]
+  t.equal(film.length, 3)
+  for (const [i, frame] of film.entries()) t.equal(hex(await frame.pixels()), hex(order[i]!), `frame ${i}`)
+  writeFileSync(join(folder, 'notes.txt'), 'no picture')
+  const wrong = await raised(() => openVideo(folder))
+  t.match(wrong, { code: 'ERR_FILE_FORMAT', message: /notes\.txt/ })
+  const empty = await raised(() => openVideo(join(folder, 'more')))
+  t.match(empty, { code: 'ERR_FILE_NOT_FOUND', message: /pictures in the folder .*more, but there are none/ })
+  t.match(await raised(() => openVideo(join(folder, 'none'))), { code: 'ERR_FILE_NOT_FOUND', message: /there is none/ })
+  for (let i = 0; i <= 1024; i++) writeFileSync(join(folder, 'more', String(i)), '')
+  t.match(await raised(() => openVideo(join(folder, 'more'))), {
+    code: 'ERR_UNSUPPORTED',
+    message: /at most 1024 frames, but there are 1025/,
+  })
+})
+
 t.test('what is no picture is one sentence', async (t) => {
   const folder = scratch(t)
   const refused = async (image: ImageGiven, code: string, message: RegExp) => {

@@ -1,5 +1,5 @@
 // Pictures through the native tower and into a decoder: rows as the tower gives them, methods on the way, the command line.
-import { writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import t from 'tap'
@@ -108,6 +108,22 @@ t.test('the command line shows pictures and towers', async (t) => {
   t.equal(code, 0)
   t.match(JSON.parse(out), { stats: { prompt: {} }, plan: [{ phase: 'vision' }] })
   t.match(await cli([...asked, '--image', join(folder, 'dog.png')]), { code: 1, err: /there is none/ })
+  const films = asked.slice(0, -2)
+  const run = async (...words: string[]) => {
+    const { code, err, out } = await cli([...films, '--json', ...words])
+    t.equal(code, 0, err)
+    const { ids, stats } = JSON.parse(out) as { ids: number[]; stats: { prompt: { tokens: number } } }
+    return { ids, tokens: stats.prompt.tokens }
+  }
+  const still = await run('--image', file)
+  const twice = await run('--image', file, '--image', file, '--frames')
+  t.equal(twice.tokens, still.tokens + 16, 'a second frame')
+  const film = join(folder, 'film')
+  mkdirSync(film)
+  for (const name of ['1.png', '2.png']) copyFileSync(file, join(film, name))
+  t.same(await run('--video', film), twice, 'a folder of frames')
+  t.equal((await run('--image', file, '--video', film)).tokens, still.tokens + 32, 'a picture and a film')
+  t.match(await cli([...films, '--frames']), { code: 2, err: /--image together with --frames/ })
   t.match(await cli(['inspect', tower]), { code: 0, out: /24 × 24 pixels in 16 patches of 6, 2 layers/ })
   t.match(await cli(['inspect', path, '--vision', tower]), { out: /vision .*16 rows a crop by mlp/ })
   t.match(JSON.parse((await cli(['inspect', path, '--vision', tower, '--json'])).out), {

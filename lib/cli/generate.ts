@@ -5,7 +5,7 @@ import { TokensieveError } from '../errors.js'
 import type { Generated } from '../generate.js'
 import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
-import type { Prompt } from '../prompt.js'
+import type { PicturePart, Prompt } from '../prompt.js'
 import type { Session } from '../session.js'
 import { flagOf, type Options, type Parsed, parse, textOf, textsOf, UsageError } from './arguments.js'
 import { PAGE_HELP, PAGE_OPTIONS, pageOptions, runOf, warmUp, writePage } from './generate-page.js'
@@ -30,6 +30,8 @@ const OPTIONS = {
   prompt: { type: 'string', short: 'p' },
   document: { type: 'string' },
   image: { type: 'string', multiple: true },
+  frames: { type: 'boolean' },
+  video: { type: 'string', multiple: true },
   system: { type: 'string' },
   chat: { type: 'boolean' },
   json: { type: 'boolean' },
@@ -50,6 +52,9 @@ Usage: tokensieve generate -p PROMPT [options]
                          it and of pictures, and no others
       --image FILE       a picture in front of the prompt, which makes it a user's message (--chat);
                          may be repeated
+      --frames           all of --image are the frames of one film
+      --video PATH       a film, like a picture: a folder of pictures, by name ("9.png" before
+                         "10.png"), or an animated WebP or GIF; may be repeated
       --json             one object { text, ids, finishReason, stats, plan, … } instead of text,
                          which "report" draws
       --stats            what it cost, to stderr
@@ -66,7 +71,7 @@ ${METHOD_HELP}`,
     const options = { ...sessionOptions(parsed), ...page.session }
     const sampling = { ...samplingOptions(parsed), signal: io.interrupts.signal }
     const prompt = await promptOf(parsed, io)
-    const pictures = textsOf(parsed, 'image').length > 0
+    const pictures = picturesOf(parsed).length > 0
     const { model } = await openModel(parsed, io, pictures ? PICTURE_MODEL : DEFAULT_MODEL)
     try {
       await warmUp(page, model, prompt, sampling.signal)
@@ -102,7 +107,9 @@ async function report(
   if (wanted.json) io.out.write(`${JSON.stringify(runOf({ model, session, result, methods: wanted.methods }))}\n`)
   for (const { acts, name } of idle(session, wanted.methods)) {
     const where =
-      acts === 'vision' ? 'it acts on an --image' : 'in the layers it drops tokens of --image and --document'
+      acts === 'vision'
+        ? 'it acts on an --image or --video'
+        : 'in the layers it drops tokens of --image, --video and --document'
     io.err.write(`note: ${name} dropped nothing; ${where} alone\n`)
   }
   if (wanted.stats) io.err.write(`${statsLines(session.stats).join('\n')}\n`)
@@ -119,16 +126,25 @@ async function promptOf(parsed: Parsed, io: Io): Promise<Prompt> {
   if (given === undefined) throw new UsageError('Expected a prompt: -p TEXT, or -p - to read stdin')
   const text = given === '-' ? await readStdin(io) : given
   const path = textOf(parsed, 'document')
-  const images = textsOf(parsed, 'image').map((image) => ({ image }))
+  const pictures = picturesOf(parsed)
   const document = path === undefined ? [] : [{ text: `${(await readDocument(path)).trim()}\n\n`, droppable: true }]
-  const parts = images.length + document.length === 0 ? undefined : [...images, ...document, { text }]
-  if (!flagOf(parsed, 'chat') && images.length === 0) {
+  const parts = pictures.length + document.length === 0 ? undefined : [...pictures, ...document, { text }]
+  if (!flagOf(parsed, 'chat') && pictures.length === 0) {
     if (textOf(parsed, 'system') !== undefined) throw new UsageError('Expected --chat together with --system')
     return parts ?? text
   }
   const system = textOf(parsed, 'system')
   const user = { role: 'user', content: parts ?? text }
   return system === undefined ? [user] : [{ role: 'system', content: system }, user]
+}
+
+/** Pictures, or all of them as one film; then films. */
+function picturesOf(parsed: Parsed): PicturePart[] {
+  const images = textsOf(parsed, 'image')
+  const films = textsOf(parsed, 'video').map((video) => ({ video }))
+  if (!flagOf(parsed, 'frames')) return [...images.map((image) => ({ image })), ...films]
+  if (images.length === 0) throw new UsageError('Expected --image together with --frames')
+  return [{ video: images }, ...films]
 }
 
 async function readStdin(io: Io): Promise<string> {

@@ -2,7 +2,8 @@
 import { open } from 'node:fs/promises'
 import type { Metadata, Sharp, SharpOptions } from 'sharp'
 import { TokensieveError } from '../errors.js'
-import { type ImageGiven, isFrames, MOST_FRAMES, MOST_PIXELS, type RawImage, type VideoGiven } from './image.js'
+import { checkFrames, framesIn } from './frames.js'
+import { type ImageGiven, isFrames, MOST_PIXELS, type RawImage, type VideoGiven } from './image.js'
 
 /** RGB, 8 bits, rows from the top. */
 export interface Pixels {
@@ -51,18 +52,16 @@ export async function openImage(image: ImageGiven, name = nameOf(image)): Promis
 
 /** The frames of a film, each with the size of a picture. */
 export async function openVideo(video: VideoGiven, name = 'video'): Promise<Opened[]> {
-  if (isFrames(video)) {
+  const given = isFrames(video) ? video : typeof video === 'string' ? await framesIn(video) : undefined
+  if (given) {
     const frames: Opened[] = []
-    for (const [i, frame] of video.entries()) frames.push(await openImage(frame, nameOf(frame, `${name}[${i}]`)))
+    for (const [i, frame] of given.entries()) frames.push(await openImage(frame, nameOf(frame, `${name}[${i}]`)))
     return frames
   }
-  const opened = await openImage(video, nameOf(video, name))
+  const film = video as string | Uint8Array
+  const opened = await openImage(film, nameOf(film, name))
   const { frames, ...size } = opened.size
-  if (frames > MOST_FRAMES)
-    throw new TokensieveError(
-      'ERR_UNSUPPORTED',
-      `[${nameOf(video, name)}] expected at most ${MOST_FRAMES} frames, but there are ${frames}`,
-    )
+  checkFrames(frames, nameOf(film, name))
   return Array.from({ length: frames }, (_, frame) => ({
     size: { ...size, frames: 1 },
     pixels: () => opened.pixels(frame),

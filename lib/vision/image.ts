@@ -12,7 +12,7 @@ export interface RawImage {
 /** A path, the bytes of a file (JPEG, PNG, WebP, GIF, TIFF, AVIF), or pixels. */
 export type ImageGiven = string | Uint8Array | RawImage
 
-/** Frames in order; or one animated picture, all of whose frames are taken. */
+/** Frames in order; or a folder of them, by name; or one animated picture, all of whose frames are taken. */
 export type VideoGiven = readonly ImageGiven[] | string | Uint8Array
 
 /** Pixels that a picture may have, all frames together: more is a sentence before they are decoded. */
