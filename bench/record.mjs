@@ -1,5 +1,5 @@
 // Sections of `tokensieve bench`, written into docs/performance.md. Arguments after the section go to the program.
-//   node bench/record.mjs growth|sessions|dropping|speed [-m model.gguf]… [--prompt 512,2048] …
+//   node bench/record.mjs growth|sessions|dropping|pictures|speed [-m model.gguf]… [--prompt 512,2048] …
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

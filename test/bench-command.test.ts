@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Growth } from '../lib/cli/bench/growth.js'
+import type { PictureRun } from '../lib/cli/bench/pictures.js'
 import type { Run } from '../lib/cli/bench/runs.js'
 import { cli } from './cli-run.js'
 import { scratch, tinyModel, writeGguf } from './model-fixture.js'
@@ -80,6 +81,31 @@ t.test('growth, sessions and dropping, of several models', async (t) => {
   t.equal(dropping.length, 2 * 2 * 3)
 })
 
+t.test('a prompt with a picture, from its pixels', async (t) => {
+  const path = writeGguf(join(folder, 'sees.gguf'), tinyModel({ hidden: 32, headSize: 16, layers: 4 }))
+  const tower = 'test/fixtures/vision/embedded.gguf'
+  const words = ['bench', '-m', path, '--vision', tower, '--section', 'pictures', '--runs', '2']
+  const [fastv, grid] = ['fastv:layer=2,keep=0.25', 'grid:keep=0.25']
+  const { code, err, out } = await cli([...words, '--json', '--method', fastv, '--method', grid])
+  t.equal(code, 0, err)
+  const { pictures } = JSON.parse(out) as { pictures: PictureRun[] }
+  // 16 patches; a quarter of them in two of four layers, or in all.
+  t.match(pictures, [
+    { method: 'none', patches: 16, entered: 16, visual: 16 },
+    { method: fastv, patches: 16, entered: 16, visual: 10 },
+    { method: grid, patches: 16, entered: 4, visual: 4 },
+  ])
+  for (const { ideal, median, ms, prefill, share, speedup, vision } of pictures) {
+    t.ok(vision > 0 && prefill > 0 && vision + prefill <= ms && ms <= median && share > 0)
+    t.equal(speedup === undefined, ideal === undefined)
+  }
+  t.ok((pictures[2]?.ideal ?? 0) >= (pictures[1]?.ideal ?? 0) && (pictures[1]?.ideal ?? 0) >= 1)
+  const table = await cli([...words, '--method', grid])
+  t.match(table.out, /\n\| method +\| patches \|[\s\S]*\n\| grid:keep=0\.25 \| 4 of 16 \|/)
+  t.match(table.out, /\npatches: that leave the tower/)
+  t.match(await bench('--section', 'pictures'), { code: 2, err: /a model with a vision tower/ })
+})
+
 t.test('tables', async (t) => {
   const table = await cli(['bench', '-m', tiny, '--runs', '2', '--prompt', '16', '--decode', '16', '--threads', '1'], {
     columns: 90,
@@ -111,7 +137,7 @@ t.test('a profile: tables, and a file that chrome://tracing reads', async (t) =>
 
 t.test('misuse', async (t) => {
   t.match(await bench('--prompt', '', '--decode', ''), { code: 2, err: /lengths/ })
-  t.match(await bench('--section', 'speed,magic'), { code: 2, err: /dropping for --section but received "magic"/ })
+  t.match(await bench('--section', 'speed,magic'), { code: 2, err: /pictures for --section but received "magic"/ })
   t.match(await bench('--section', 'sessions', '--sessions', ''), { code: 2, err: /section sessions/ })
   t.match(await bench('--kv', 'f17'), { code: 2, err: /`kv/ })
 })

@@ -26,6 +26,7 @@ const report: Report = {
   growth: [],
   sessions: [],
   dropping: [],
+  pictures: [],
 }
 
 t.test('speeds beside their limits', async (t) => {

@@ -10,6 +10,7 @@ import {
   tokensByLayer,
   workOf,
 } from '../lib/cli/bench/roofline.js'
+import { patchesByPlace, towerSeconds, towerWorkOf } from '../lib/cli/bench/tower-work.js'
 import type { PlanEntry } from '../lib/plan.js'
 
 /** One layer of 64 → 32, then one that sees three rows; a head of 10 × 64 tied to the embedding. */
@@ -160,4 +161,38 @@ t.test('exponents of growth', async (t) => {
     rest.map((x) => x.toFixed(6)),
     ['1.000000', '2.000000', '0.000000'],
   )
+})
+
+t.test('a tower: linear layers over its rows, pairs within a crop, what a plan left of them', (t) => {
+  const shape = { classToken: true, heads: 2, headSize: 8, layers: 2, pool: 1, side: 3 }
+  const tower = towerWorkOf(shape, [
+    { name: 'v.patch_embd.weight', type: 'f16', shape: [16, 3, 2, 2] },
+    { name: 'v.position_embd.weight', type: 'f32', shape: [10, 16] },
+    { name: 'v.blk.0.attn_q.weight', type: 'q8_0', shape: [16, 32] },
+    { name: 'v.blk.0.ln2.weight', type: 'f32', shape: [16] },
+    { name: 'v.blk.1.ffn_up.weight', type: 'q8_0', shape: [32, 32] },
+    { name: 'v.blk.2.ffn_up.weight', type: 'q8_0', shape: [32, 32] },
+    { name: 'mm.0.weight', type: 'f16', shape: [8, 16] },
+  ])
+  t.same(tower.patches, { int8: 0, bf16: 384, f32: 0, bytes: 384 })
+  t.same(tower.halves[0], { int8: 1024, bf16: 0, f32: 0, bytes: 16 * 34 })
+  t.same(tower.halves[1], { int8: 0, bf16: 0, f32: 0, bytes: 64 })
+  t.same(tower.halves[3], { int8: 2048, bf16: 0, f32: 0, bytes: 32 * 34 }, 'the third block does not run')
+  t.same(tower.projector, { int8: 0, bf16: 256, f32: 0, bytes: 256 })
+  const entry = { phase: 'vision', step: 0, method: 'm', before: 18, action: 'drop' } as const
+  const plan: PlanEntry[] = [
+    { ...entry, layer: 0, part: 'mlp', after: 12 },
+    { ...entry, layer: 2, part: 'projector', after: 6 },
+    { ...entry, phase: 'prefill', layer: 1, after: 3 },
+  ]
+  const left = patchesByPlace(plan, tower, 2)
+  t.same(left, [18, 12, 12, 12, 6])
+  t.same(patchesByPlace([], tower, 2), [18, 18, 18, 18, 18])
+  // 2 crops, a class token each; 4 · 2 heads · 8 = 64 operations a pair: 2 · 10² before the first cut, 2 · 7² behind it.
+  const expected =
+    (18 * 384) / 100 + (20 * 1024) / 1000 + (64 * 200) / 100 + (64 * 98) / 100 + (14 * 2048) / 1000 + (6 * 256) / 100
+  t.ok(near(towerSeconds(tower, left, 2, { ...rates, read: 1e9 }), expected))
+  const bytes = 384 + 16 * 34 + 64 + 32 * 34 + 256
+  t.ok(near(towerSeconds(tower, left, 2, { ...rates, read: 1 }), bytes), 'never less than reading the weights')
+  t.end()
 })

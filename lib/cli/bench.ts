@@ -13,22 +13,25 @@ import {
   UsageError,
 } from './arguments.js'
 import { type Growth, growthOfPrompts, growthOfSessions } from './bench/growth.js'
+import { measurePictures, type PictureRun, towerOfSubject } from './bench/pictures.js'
 import { profiles, profileText, writeTrace } from './bench/profile.js'
 import { reportText } from './bench/report.js'
+import type { Kv } from './bench/roofline.js'
 import { measureRuns, type Run, type Setting, type Wanted } from './bench/runs.js'
 import { Meter, type Subject, subjectOf } from './bench/subject.js'
 import type { Command, Io } from './io.js'
 import { machineOf } from './machine.js'
 import { parseMethod } from './method-option.js'
-import { DEFAULT_MODEL, MODEL_OPTIONS, openModel } from './open-model.js'
+import { DEFAULT_MODEL, MODEL_OPTIONS, openModel, PICTURE_MODEL } from './open-model.js'
 import { METHOD_HELP, methodsOf, SESSION_OPTIONS } from './session-options.js'
 
-const SECTIONS = ['speed', 'growth', 'sessions', 'dropping'] as const
+const SECTIONS = ['speed', 'growth', 'sessions', 'dropping', 'pictures'] as const
 type Section = (typeof SECTIONS)[number]
 
 const OPTIONS = {
   model: { ...MODEL_OPTIONS.model, multiple: true },
   threads: MODEL_OPTIONS.threads,
+  vision: MODEL_OPTIONS.vision,
   method: SESSION_OPTIONS.method,
   kv: SESSION_OPTIONS.kv,
   section: { type: 'string' },
@@ -55,6 +58,8 @@ Usage: tokensieve bench [options]
           growth         time against the length of a prompt, 128 to 16,384 tokens or --prompt
           sessions       decoding with 1 to 16 sessions at once, or --sessions
           dropping       what fastv, pyramidDrop and snapkv save, against the arithmetic's ideal
+          pictures       a prompt with a picture, from its pixels: what methods in the tower and in
+                         the layers save of both; default model ${PICTURE_MODEL}
       --prompt N,…       prompt lengths to read; default 512,2048
       --decode N,…       contexts to generate at; default 128,2048
       --sessions N,…     sessions at once; default 1,2,4,8,16
@@ -64,10 +69,12 @@ Usage: tokensieve bench [options]
       --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
                          context (with the last --method and --kv), as tables and as a trace for
                          chrome://tracing in FILE
-      --json             one object { machine, limits, models, runs, growth, sessions, dropping }
+      --json             one object { machine, limits, models, runs, growth, sessions, dropping,
+                         pictures }
 
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be
                          repeated; default ${DEFAULT_MODEL}, pulled on first use
+      --vision FILE      its vision tower; default: the one beside it, where there is one
       --threads N        default: physical cores; results do not depend on it
 ${METHOD_HELP}`,
 
@@ -89,6 +96,8 @@ interface BenchWanted extends Wanted {
   readonly lengths: readonly number[]
   readonly sessions: readonly number[]
   readonly dropping: Wanted
+  readonly pictures: readonly Setting[]
+  readonly vision: string | undefined
 }
 
 function wantedOf(parsed: Parsed): BenchWanted {
@@ -110,8 +119,10 @@ function wantedOf(parsed: Parsed): BenchWanted {
     prompt: dropped,
     decode: decode ?? dropped,
     rounds,
-    settings: settingsOf(given.length > 0 ? given : droppers()),
+    settings: settingsOf(given.length > 0 ? given : named(DROPPERS)),
   }
+  const seen = [{ method: 'none', methods: [] }, ...(given.length > 0 ? given : named(THINNERS))]
+  const pictures = seen.map((one) => ({ ...one, kv: kvs[0] as Kv }))
   const sessions = numbersOf(parsed, 'sessions', { min: 1, max: 1024, whole: true }) ?? [1, 2, 4, 8, 16]
   const lengths = prompt ?? [128, 256, 512, 1024, 2048, 4096, 8192, 16384]
   for (const [name, list] of [
@@ -119,7 +130,7 @@ function wantedOf(parsed: Parsed): BenchWanted {
     ['sessions', sessions],
   ] as const)
     if (sections.includes(name) && list.length === 0) throw new UsageError(`Expected numbers for the section ${name}`)
-  return { ...wanted, sections, lengths, sessions, dropping }
+  return { ...wanted, sections, lengths, sessions, dropping, pictures, vision: textOf(parsed, 'vision') }
 }
 
 function sectionsOf(parsed: Parsed): Section[] {
@@ -132,12 +143,21 @@ function sectionsOf(parsed: Parsed): Section[] {
 }
 
 /** The methods of the papers that save time in the prompt and at decode, at a half and a quarter. */
-function droppers(): Omit<Setting, 'kv'>[] {
-  const texts = [
-    ...['fastv:layer=3,keep=0.5', 'fastv:layer=3,keep=0.25'],
-    ...['pyramidDrop:ratios=0.5/0.25/0.125', 'pyramidDrop:ratios=0.25/0.0625/0.015625'],
-    ...['snapkv:keep=0.5', 'snapkv:keep=0.25'],
-  ]
+const DROPPERS = [
+  ...['fastv:layer=3,keep=0.5', 'fastv:layer=3,keep=0.25'],
+  ...['pyramidDrop:ratios=0.5/0.25/0.125', 'pyramidDrop:ratios=0.25/0.0625/0.015625'],
+  ...['snapkv:keep=0.5', 'snapkv:keep=0.25'],
+]
+
+/** Between layers of the decoder, between tower and decoder, and in the tower. */
+const THINNERS = [
+  ...['fastv:keep=0.5', 'fastv:keep=0.25', 'tome:keep=0.5', 'tome:keep=0.25'],
+  ...['pyramidDrop:ratios=0.5/0.25/0.125', 'pyramidDrop:ratios=0.25/0.0625/0.015625'],
+  ...['visionZip:keep=0.5', 'visionZip:keep=0.25', 'divPrune:keep=0.5', 'divPrune:keep=0.25'],
+  ...['tome:acts=vision,keep=0.5', 'tome:acts=vision,keep=0.25'],
+]
+
+function named(texts: readonly string[]): Omit<Setting, 'kv'>[] {
   return texts.map((text) => ({ method: text, methods: [parseMethod(text)] }))
 }
 
@@ -150,23 +170,25 @@ interface Found {
   growth: Growth[]
   sessions: Growth[]
   dropping: Run[]
+  pictures: PictureRun[]
 }
 
 /** Nothing where profiles were asked for: they are printed as they come. */
 async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, io: Io) {
-  const found: Found = { runs: [], growth: [], sessions: [], dropping: [] }
+  const found: Found = { runs: [], growth: [], sessions: [], dropping: [], pictures: [] }
   const models: ReturnType<typeof aboutOf>[] = []
   const given = textsOf(parsed, 'model')
   const traced = textOf(parsed, 'profile')
   const profiled: Awaited<ReturnType<typeof profiles>> = []
   let meter: Meter | undefined
-  for (const name of given.length > 0 ? given : [DEFAULT_MODEL]) {
+  const otherwise = wanted.sections.every((section) => section === 'pictures') ? PICTURE_MODEL : DEFAULT_MODEL
+  for (const name of given.length > 0 ? given : [otherwise]) {
     const { model, path } = await openModel({ ...parsed, values: { ...parsed.values, model: name } }, io)
     try {
       const subject = await subjectOf(model, path)
       models.push(aboutOf(model, subject))
       meter ??= new Meter(model.isa, threads)
-      if (traced === undefined) await measureModel(subject, wanted, meter, found, io)
+      if (traced === undefined) await measureModel(subject, path, wanted, meter, found, io)
       else profiled.push(...(await profiles(subject, wanted, io)))
     } finally {
       await model.close()
@@ -182,7 +204,14 @@ async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, 
   return { machine, limits, model: models[0], models, ...found }
 }
 
-async function measureModel(subject: Subject, wanted: BenchWanted, meter: Meter, found: Found, io: Io): Promise<void> {
+async function measureModel(
+  subject: Subject,
+  path: string,
+  wanted: BenchWanted,
+  meter: Meter,
+  found: Found,
+  io: Io,
+): Promise<void> {
   const { decode, dropping, lengths, rounds, sections, sessions, settings } = wanted
   const [{ kv }] = settings as [Setting]
   if (sections.includes('speed')) found.runs.push(...(await measureRuns(subject, wanted, meter, io)))
@@ -193,6 +222,9 @@ async function measureModel(subject: Subject, wanted: BenchWanted, meter: Meter,
       ...(await growthOfSessions(subject, { kv, counts: sessions, context: decode[0] ?? 128, rounds }, meter, io)),
     )
   if (sections.includes('dropping')) found.dropping.push(...(await measureRuns(subject, dropping, meter, io)))
+  if (!sections.includes('pictures')) return
+  const tower = await towerOfSubject(subject, path, wanted.vision)
+  found.pictures.push(...(await measurePictures(subject, tower, { rounds, settings: wanted.pictures }, meter, io)))
 }
 
 function aboutOf(model: Model, { file, name }: Subject) {

@@ -3,6 +3,7 @@ import type { MachineLimits, Rate } from '../../kernels.js'
 import { bytes, type Column, markdownTable, number } from '../format.js'
 import type { Machine } from '../machine.js'
 import type { Growth } from './growth.js'
+import type { PictureRun } from './pictures.js'
 import type { Run } from './runs.js'
 
 export interface Report {
@@ -13,10 +14,11 @@ export interface Report {
   readonly growth: readonly Growth[]
   readonly sessions: readonly Growth[]
   readonly dropping: readonly Run[]
+  readonly pictures: readonly PictureRun[]
 }
 
 export function reportText(report: Report): string {
-  const { dropping, growth, machine, models, runs, sessions } = report
+  const { dropping, growth, machine, models, pictures, runs, sessions } = report
   const head = [
     models.map(({ file, name }) => (name === file ? file : `${name} (${file})`)).join(', '),
     `${machine.threads} threads, ${machine.isa}, ${machine.cpu}, Node ${machine.node}`,
@@ -28,6 +30,7 @@ export function reportText(report: Report): string {
     growth.length > 0 ? growthTable(growth, several, 'tokens') : '',
     sessions.length > 0 ? growthTable(sessions, several, 'sessions') : '',
     dropping.length > 0 ? runTable(dropping, several) : '',
+    pictures.length > 0 ? pictureTable(pictures, several) : '',
     notes(report),
   ]
   return `${[head, ...parts.filter((part) => part !== '')].join('\n\n')}\n`
@@ -106,12 +109,43 @@ export function growthTable(rows: readonly Growth[], several: boolean, what: 'to
   return tableOf(cells, rows)
 }
 
-function notes({ dropping, growth, runs, sessions }: Report): string {
+export function pictureTable(runs: readonly PictureRun[], several: boolean): string {
+  const cells: Cell<PictureRun>[] = [
+    ...(several ? [modelCell] : []),
+    { column: { title: 'method' }, text: ({ method }) => method },
+    {
+      column: right('patches'),
+      text: ({ entered, patches }) => (entered < patches ? `${entered} of ${patches}` : number(patches)),
+    },
+    { column: right('a layer'), text: ({ visual }) => number(Math.round(visual)) },
+    { column: right('tower ms'), text: ({ vision }) => number(vision) },
+    { column: right('prompt ms'), text: ({ prefill }) => number(prefill) },
+    { column: right('methods ms'), text: ({ decide }) => number(decide) },
+    { column: right('all ms'), text: ({ ms }) => number(ms) },
+    { column: right('median'), text: ({ median }) => number(median) },
+    { column: right('of limit'), text: ({ share }) => percent(share) },
+    { column: right('faster'), text: ({ speedup }) => times(speedup) },
+    { column: right('ideal'), text: ({ ideal }) => times(ideal) },
+    { column: right('of ideal'), text: ({ ideal, speedup }) => (ideal && speedup ? percent(speedup / ideal) : '') },
+    { column: right('of saving'), text: ({ saved }) => percent(saved) },
+  ]
+  return tableOf(cells, runs)
+}
+
+function notes({ dropping, growth, pictures, runs, sessions }: Report): string {
+  if (runs.length + dropping.length + growth.length + sessions.length === 0) return PICTURE_NOTES
   const all = ['limit: what the rows that ran or are read would allow at the limits above.']
   if (runs.length + dropping.length > 0) all.unshift('ms: of the whole prompt, or of one generated token.')
   if ([...runs, ...dropping].some(({ ideal }) => ideal !== undefined))
     all.push('ideal: how much faster the arithmetic of what is left is. in methods: of the time of the prompt.')
   if (growth.length + sessions.length > 0)
     all.push('grows by: the exponent of time against size since the line before; 1 is linear, 2 quadratic.')
+  if (pictures.length > 0) all.push(PICTURE_NOTES)
   return all.join('\n')
 }
+
+const PICTURE_NOTES = [
+  'patches: that leave the tower; a layer: that run in a layer of the decoder, a mean over its layers.',
+  'tower, prompt, methods, all: of the fastest round, from pixels to a cache that can answer; median: of all rounds.',
+  'ideal: how much faster the arithmetic of tower and decoder is; of saving: time saved, of the share that this promises.',
+].join('\n')

@@ -21,10 +21,10 @@ export function ratesOf({ bf16, f32, int8, read }: MachineLimits): Rates {
   return { int8: rate(int8), bf16: rate(bf16), f32: f32.median, read: read.median }
 }
 
-type Arithmetic = 'int8' | 'bf16' | 'f32'
+export type Arithmetic = 'int8' | 'bf16' | 'f32'
 
 /** Operations of one token by the arithmetic that its weights take, and the bytes of these weights in the file. */
-type Weights = Record<Arithmetic | 'bytes', number>
+export type Weights = Record<Arithmetic | 'bytes', number>
 
 export interface ModelWork {
   readonly config: Pick<ModelConfig, 'heads' | 'kvHeads' | 'headSize' | 'windows'>
@@ -40,26 +40,32 @@ export interface TensorShape {
 
 /** Tensors by the names of GGUF, as an open file lists them. The embedding is read a row at a time, but as a whole where it is the head. */
 export function workOf(config: ModelWork['config'], tensors: readonly TensorShape[]): ModelWork {
-  const none = (): Weights => ({ int8: 0, bf16: 0, f32: 0, bytes: 0 })
-  const layers = config.windows.map(none)
-  const head = none()
+  const layers = config.windows.map(noWeights)
+  const head = noWeights()
   const headName = tensors.some(({ name }) => name === 'output.weight') ? 'output.weight' : 'token_embd.weight'
-  for (const { name, shape, type } of tensors) {
+  for (const tensor of tensors) {
+    const { name } = tensor
     const layer = layers[Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? Number.NaN)]
     const to = name === headName ? head : layer
-    if (!to) continue
-    const count = shape.reduce((product, size) => product * size, 1)
-    to.bytes += storedBytes(type, count)
-    if (shape.length === 2) to[arithmeticOf(type)] += 2 * count
+    if (to) addTensor(to, tensor)
   }
   return { config, layers, head }
+}
+
+export const noWeights = (): Weights => ({ int8: 0, bf16: 0, f32: 0, bytes: 0 })
+
+/** A vector is read, and its arithmetic is left out. */
+export function addTensor(to: Weights, { shape, type }: TensorShape): void {
+  const count = shape.reduce((product, size) => product * size, 1)
+  to.bytes += storedBytes(type, count)
+  if (shape.length > 1) to[arithmeticOf(type)] += 2 * count
 }
 
 function arithmeticOf(type: string): Arithmetic {
   return type === 'f32' ? 'f32' : type === 'f16' || type === 'bf16' ? 'bf16' : 'int8'
 }
 
-function seconds(weights: Weights, tokens: number, rates: Rates): number {
+export function seconds(weights: Weights, tokens: number, rates: Rates): number {
   return tokens * (weights.int8 / rates.int8 + weights.bf16 / rates.bf16 + weights.f32 / rates.f32)
 }
 
