@@ -55,7 +55,8 @@ Napi::Value quantize(const Napi::CallbackInfo& info) {
   if (t.bytes == 0 || type == DType::q4_k || type == DType::q5_k || type == DType::q6_k)
     wrong(info.Env(), "dtype", "a type that can be written");
   Napi::Uint8Array out = Napi::Uint8Array::New(info.Env(), blocks * static_cast<size_t>(t.bytes));
-  b.quantize(type, x.Data(), x.ElementLength(), out.Data());
+  Team alone(1);
+  b.quantize(type, x.Data(), x.ElementLength(), out.Data(), alone);
   return out;
 }
 
@@ -69,7 +70,8 @@ Napi::Value dequantize(const Napi::CallbackInfo& info) {
                           bytes.ElementLength())
     wrong(info.Env(), "bytes", "the blocks of n numbers");
   Napi::Float32Array out = Napi::Float32Array::New(info.Env(), n);
-  b.dequantize(type, bytes.Data(), n, out.Data());
+  Team alone(1);
+  b.dequantize(type, bytes.Data(), n, out.Data(), alone);
   return out;
 }
 
@@ -150,7 +152,9 @@ Napi::Value top_k(const Napi::CallbackInfo& info) {
   const int n = static_cast<int>(x.ElementLength()), k = need_int(info[2], "k", 0, n);
   Napi::Int32Array out = Napi::Int32Array::New(info.Env(), static_cast<size_t>(k));
   std::vector<uint64_t> scratch(static_cast<size_t>(n) + 1);
-  b.top_k(x.Data(), n, k, is_true(info[3]) ? kernels::Order::value : kernels::Order::index, out.Data(), scratch.data());
+  Team alone(1);
+  b.top_k(x.Data(), n, k, is_true(info[3]) ? kernels::Order::value : kernels::Order::index, out.Data(), scratch.data(),
+          alone);
   return out;
 }
 

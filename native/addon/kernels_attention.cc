@@ -23,10 +23,16 @@ struct Pages {
     for (int t = 0; t < rows; t += kernels::kPageRows) {
       const int n = std::min(kernels::kPageRows, rows - t);
       pages.emplace_back(b.page_bytes(side, DType::f32, size), true);
-      b.store_rows(side, DType::f32, size,
-                   x + (static_cast<size_t>(t) * static_cast<size_t>(heads) + static_cast<size_t>(h)) *
-                           static_cast<size_t>(size),
-                   static_cast<size_t>(heads * size), n, pages.back().data(), 0);
+      const size_t row = static_cast<size_t>(t) * static_cast<size_t>(heads) + static_cast<size_t>(h);
+      const kernels::StoreJob job{side,
+                                  DType::f32,
+                                  x + row * static_cast<size_t>(size),
+                                  static_cast<size_t>(heads * size),
+                                  n,
+                                  pages.back().data(),
+                                  0};
+      Team alone(1);
+      b.store_rows(size, &job, 1, alone);
       pieces.push_back({pages.back().data(), 0, static_cast<int16_t>(n), DType::f32});
     }
   }

@@ -281,7 +281,7 @@ void Crew::await_done() noexcept {
 
 // ---- a team -------------------------------------------------------------------------------------------------------
 
-Team::Team(int threads, const std::atomic<bool>* stop) noexcept : stop_(stop) {
+Team::Team(int threads, const std::atomic<bool>* stop, Queue* queue) noexcept : stop_(stop), queue_(queue) {
   if (threads > 1) crew_ = Pool::instance().hire(threads - 1, stop);
   if (crew_) size_ = crew_->workers + 1;
 }

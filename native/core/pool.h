@@ -10,18 +10,21 @@
 
 namespace tokensieve {
 
+struct Queue;  // of a device: kernels/memory.h
 struct Crew;  // the workers of a team and what they share (pool.cc)
 
 class Team {
  public:
-  // threads >= 1; stop (may be null): once true, tasks not yet begun are skipped.
-  explicit Team(int threads, const std::atomic<bool>* stop = nullptr) noexcept;
+  // threads >= 1; stop (may be null): once true, tasks not yet begun are skipped. queue: to which the kernels of a
+  // device hand their work.
+  explicit Team(int threads, const std::atomic<bool>* stop = nullptr, Queue* queue = nullptr) noexcept;
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
   int size() const noexcept { return size_; }
   bool stopped() const noexcept;
+  Queue* queue() const noexcept { return queue_; }
 
   // Runs task(context, index, worker) for every index in [0, tasks), handed out one by one; returns when all are done.
   // worker in [0, size()) names the thread, for scratch. Never throws; a task must not, nor may it use its own team.
@@ -38,6 +41,7 @@ class Team {
  private:
   Crew* crew_ = nullptr;  // null in a team of one
   const std::atomic<bool>* stop_;
+  Queue* queue_;
   int size_ = 1;
 };
 

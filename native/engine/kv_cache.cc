@@ -14,7 +14,7 @@ using kernels::Side;
 
 namespace {
 
-constexpr int kInlineRows = 8;  // fewer rows are stored before a second thread would have begun
+constexpr int kStoreJobs = 128;  // pages that one call fills
 
 [[noreturn]] void no_memory(const char* what) {
   throw Error(Code::out_of_memory, std::string("[kv_cache] expected memory for ") + what + ", the system gave none");
@@ -162,20 +162,21 @@ void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size
     head.values.extend(n);
     publish(first + static_cast<size_t>(h));
   }
-  auto fill = [&](int task, int) {
-    const size_t h = static_cast<size_t>(task / 2), offset = h * static_cast<size_t>(shape_.head_size);
-    const Head& head = heads_[first + h];
-    if (task % 2 == 0) {
-      head.keys.fill(k + offset, ldk, n);
-    } else {
-      head.values.fill(v + offset, ldv, n);
-    }
+  kernels::StoreJob jobs[kStoreJobs];
+  int count = 0;
+  const kernels::Backend& backend = *formats_->keys.front().backend;
+  const auto store = [&] { backend.store_rows(shape_.head_size, jobs, count, team), count = 0; };
+  const auto add = [&](const kernels::StoreJob& job) {
+    if (count == kStoreJobs) store();
+    jobs[count++] = job;
   };
-  if (n < kInlineRows) {
-    for (int task = 0; task < 2 * shape_.kv_heads; task++) fill(task, 0);
-  } else {
-    team.each(2 * shape_.kv_heads, fill);
+  for (int h = 0; h < shape_.kv_heads; h++) {
+    const Head& head = heads_[first + static_cast<size_t>(h)];
+    const size_t offset = static_cast<size_t>(h) * static_cast<size_t>(shape_.head_size);
+    head.keys.fill(k + offset, ldk, n, add);
+    head.values.fill(v + offset, ldv, n, add);
   }
+  store();
 }
 
 void KvCache::settle(int layer) noexcept {

@@ -88,6 +88,7 @@ class KvCache::Writer {
     const SideFormat::Page& form = format.page(part);
     std::vector<uint64_t> page(form.bytes / sizeof(uint64_t));
     if (side.begin(part) == side.end(part)) return;
+    Team alone(1);
     int filled = side.pieces()[side.begin(part)].first;  // sums over a page go by where its rows lie
     u8(static_cast<size_t>(filled));
     auto flush = [&] {
@@ -99,7 +100,7 @@ class KvCache::Writer {
       const Piece& piece = side.pieces()[i];
       for (int row = 0; row < piece.count; row++) {
         format.backend->copy_row(format.side, form.type, format.head_size, piece.page, piece.first + row,
-                                 reinterpret_cast<uint8_t*>(page.data()), filled);
+                                 reinterpret_cast<uint8_t*>(page.data()), filled, alone);
         if (++filled == form.rows) flush();
       }
     }

@@ -104,11 +104,12 @@ void KvSide::read_some(const int32_t* index, int n, float* out) const noexcept {
   const size_t width = static_cast<size_t>(format_->head_size);
   size_t at = 0;
   int begin = 0;  // of the piece
+  Team alone(1);
   for (int i = 0; i < n; i++, out += width) {
     for (; index[i] >= begin + pieces_[at].count; at++) begin += pieces_[at].count;
     kernels::Piece row = pieces_[at];
     row.first = static_cast<int16_t>(row.first + index[i] - begin), row.count = 1;
-    format_->backend->load_rows(format_->side, format_->head_size, row, out, width);
+    format_->backend->load_rows(format_->side, format_->head_size, row, out, width, alone);
   }
 }
 
@@ -121,9 +122,11 @@ void KvSide::write(int row, const float* x, PageAllocator& pages) {
   }
   own_page(at, pages);
   const kernels::Piece& piece = pieces_[at];
-  format_->backend->store_rows(format_->side, piece.type, format_->head_size, x,
-                               static_cast<size_t>(format_->head_size), 1, const_cast<uint8_t*>(piece.page),
-                               piece.first + row);
+  const kernels::StoreJob job{
+      format_->side,    piece.type, x, static_cast<size_t>(format_->head_size), 1, const_cast<uint8_t*>(piece.page),
+      piece.first + row};
+  Team alone(1);
+  format_->backend->store_rows(format_->head_size, &job, 1, alone);
 }
 
 }  // namespace tokensieve

@@ -175,16 +175,6 @@ void KvSide::extend(Part part, int n) noexcept {
   }
 }
 
-void KvSide::fill(const float* x, size_t ldx, int n) const noexcept {
-  for (size_t i = pieces_.size(); n > 0;) {
-    const Piece& piece = pieces_[--i];
-    const int take = std::min<int>(n, piece.count);
-    n -= take;
-    format_->backend->store_rows(format_->side, piece.type, format_->head_size, x + static_cast<size_t>(n) * ldx, ldx,
-                                 take, writable(piece), piece.first + piece.count - take);
-  }
-}
-
 bool KvSide::due() const noexcept { return due_rows(rows(Part::open)) > 0; }
 
 void KvSide::settle(float* scratch) noexcept {
@@ -224,8 +214,10 @@ int KvSide::pack_rows(int n, float* scratch) noexcept {
   Piece& to = pieces_[end(Part::packed) - 1];
   const int take = std::min({n, tail_room(Part::packed), static_cast<int>(pieces_[begin(Part::open)].count)});
   gather(begin(Part::open), take, scratch);
-  format_->backend->store_rows(format_->side, to.type, format_->head_size, scratch,
-                               static_cast<size_t>(format_->head_size), take, writable(to), to.first + to.count);
+  const size_t width = static_cast<size_t>(format_->head_size);
+  const kernels::StoreJob job{format_->side, to.type, scratch, width, take, writable(to), to.first + to.count};
+  Team alone(1);
+  format_->backend->store_rows(format_->head_size, &job, 1, alone);
   to.count = static_cast<int16_t>(to.count + take);
   count(Part::packed) += take;
   pop_open(take);

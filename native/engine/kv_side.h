@@ -84,7 +84,17 @@ class KvSide {
   void drop_spares() noexcept;
   void shrink();
   void extend(int n) noexcept;  // n more rows, of undefined content
-  void fill(const float* x, size_t ldx, int n) const noexcept;  // writes the last n rows, just extended
+  // Tells `job` how the last n rows, just extended, are written: from rows of x, page by page from the newest.
+  template <class Job>
+  void fill(const float* x, size_t ldx, int n, Job&& job) const noexcept {
+    for (size_t i = pieces_.size(); n > 0;) {
+      const kernels::Piece& piece = pieces_[--i];
+      const int take = std::min<int>(n, piece.count);
+      n -= take;
+      job(kernels::StoreJob{format_->side, piece.type, x + static_cast<size_t>(n) * ldx, ldx, take,
+                            const_cast<uint8_t*>(piece.page), piece.first + piece.count - take});
+    }
+  }
   bool due() const noexcept;  // settle has something to do
   void settle(float* scratch) noexcept;  // scratch [kPageRows][head_size]
   void remove(int index, PageAllocator& pages) noexcept;

@@ -99,21 +99,23 @@ void KvSide::add_piece(int first, int count) {
 // Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it
 // has moved.
 void KvSide::move_rows(const Piece& from, int row, const Piece& to, int to_row, int n) const noexcept {
+  Team alone(1);
   const bool up = from.page == to.page && to.first + to_row > from.first + row;
   for (int i = 0; i < n; i++) {
     const int k = up ? n - 1 - i : i;
     format_->backend->copy_row(format_->side, to.type, format_->head_size, from.page, from.first + row + k,
-                               writable(to), to.first + to_row + k);
+                               writable(to), to.first + to_row + k, alone);
   }
 }
 
 // n rows from the first of piece `at` on -> f32 [n][head_size].
 void KvSide::gather(size_t at, int n, float* out) const noexcept {
+  Team alone(1);
   const size_t width = static_cast<size_t>(format_->head_size);
   for (; n > 0; at++) {
     Piece piece = pieces_[at];
     piece.count = static_cast<int16_t>(std::min<int>(piece.count, n));
-    format_->backend->load_rows(format_->side, format_->head_size, piece, out, width);
+    format_->backend->load_rows(format_->side, format_->head_size, piece, out, width, alone);
     out += static_cast<size_t>(piece.count) * width;
     n -= piece.count;
   }
@@ -126,7 +128,8 @@ void KvSide::store_group(float* scratch, int n, uint8_t* page) const noexcept {
   for (int row = n; row < kPageRows; row++)
     std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width,
                 width * sizeof(float));
-  format_->backend->store_kivi_keys(format_->page(Part::packed).type, format_->head_size, scratch, width, page);
+  Team alone(1);
+  format_->backend->store_kivi_keys(format_->page(Part::packed).type, format_->head_size, scratch, width, page, alone);
 }
 
 }  // namespace tokensieve

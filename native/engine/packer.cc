@@ -47,7 +47,8 @@ const float* Packer::keep(const std::vector<float>& values) {
 
 std::vector<float> Packer::read(const Tensor& t) {
   std::vector<float> values(static_cast<size_t>(t.rows() * t.cols()));
-  store_.backend->dequantize(t.type, t.data, values.size(), values.data());
+  Team alone(1);
+  store_.backend->dequantize(t.type, t.data, values.size(), values.data(), alone);
   advance(t, 0, t.bytes);
   return values;
 }

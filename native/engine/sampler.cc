@@ -74,7 +74,8 @@ int Sampler::sample(const float* logits, int n, const int32_t* recent, int recen
 
 int Sampler::largest(const float* values, int n) const noexcept {
   int32_t token = 0;
-  backend_.top_k(values, n, 1, kernels::Order::index, &token, nullptr);
+  Team alone(1);
+  backend_.top_k(values, n, 1, kernels::Order::index, &token, nullptr, alone);
   return token;
 }
 
@@ -128,7 +129,8 @@ void Sampler::gather_candidates(int n) {
   if (k > 0 && k < n) {
     scratch_.resize(static_cast<size_t>(n));
     indices_.resize(static_cast<size_t>(k));
-    backend_.top_k(values_.data(), n, k, kernels::Order::value, indices_.data(), scratch_.data());
+    Team alone(1);
+    backend_.top_k(values_.data(), n, k, kernels::Order::value, indices_.data(), scratch_.data(), alone);
     for (const int32_t token : indices_) {
       candidates_.push_back({values_[token], token});
       mass_ += values_[token];

@@ -9,6 +9,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
+#include "kernels/memory.h"
 #include "kernels/partners.h"
 #include "kernels/quantize.h"
 #include "kernels/resample.h"
@@ -21,7 +22,7 @@
 namespace tokensieve::kernels {
 
 struct Backend {
-  const char* name;  // "reference", "avx2", "avx512-vnni", "avx512-vnni-bf16", "neon", "neon-dotprod"
+  const char* name;  // "reference", "avx2", "avx512-vnni", "avx512-vnni-bf16", "neon", "neon-dotprod", "cuda:0"
   Quantize quantize;
   Dequantize dequantize;
   PackedBytes packed_bytes;
@@ -55,16 +56,23 @@ struct Backend {
   ResampleDown resample_down;
   Peak peak;
   ReadMemory read_memory;
+  const Memory* memory;  // of a device; null: the process's own, and a call is done when it returns
 };
 
 const Backend& reference_backend() noexcept;
 
-// The backends compiled into this binary that this machine can run, best first; the last is the reference.
+// Of the processor: compiled into this binary and runnable here, best first; the last is the reference.
 struct BackendList {
   const Backend* items[8];
   int count;
 };
 const BackendList& runnable_backends() noexcept;
-const Backend* backend_by_name(const char* name) noexcept;  // null where absent or not runnable
+const Backend* backend_by_name(
+    const char* name) noexcept;  // of those, and of devices; null where absent or not runnable
+
+// NVIDIA cards that can be used, 0 to 8, each with a table of its own ("cuda:0", "cuda:1").
+int cuda_devices() noexcept;
+const Backend* cuda_backend(int device) noexcept;  // null where there is none
+const char* cuda_device_name(int device) noexcept;
 
 }  // namespace tokensieve::kernels

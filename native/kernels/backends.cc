@@ -109,6 +109,9 @@ const Backend* backend_by_name(const char* name) noexcept {
   for (int i = 0; i < list.count; ++i) {
     if (std::strcmp(list.items[i]->name, name) == 0) return list.items[i];
   }
+  for (int i = 0; i < cuda_devices(); ++i) {
+    if (std::strcmp(cuda_backend(i)->name, name) == 0) return cuda_backend(i);
+  }
   return nullptr;
 }
 

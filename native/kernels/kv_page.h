@@ -21,7 +21,8 @@
 // with the minimum of the group and (max - min) / (2^bits - 1), half to even.
 // A kivi key page is quantized as a whole from 32 float rows (store_kivi_keys); every other form row by row.
 //
-// Pages are 64-byte aligned. All functions work on one page; none allocates. A value read back is the exact value of
+// Pages are 64-byte aligned. Jobs of one call write different pages, or different rows
+// of them that share no byte (values; keys of float types). None allocates. A value read back is the exact value of
 // the stored code.
 #pragma once
 
@@ -29,6 +30,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/pool.h"
 
 namespace tokensieve::kernels {
 
@@ -45,14 +47,23 @@ struct Piece {
 
 using PageBytes = size_t (*)(Side side, DType type, int head_size) noexcept;  // a multiple of 64
 // x [n][ldx] f32 -> rows [first, first + n) of the page. Not for kivi keys.
-using StoreRows = void (*)(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
-                           int first) noexcept;
+struct StoreJob {
+  Side side;
+  DType type;
+  const float* x;
+  size_t ldx;
+  int n;
+  uint8_t* page;
+  int first;
+};
+using StoreRows = void (*)(int head_size, const StoreJob* jobs, int count, Team& team) noexcept;
 // Quantizes all 32 rows of x [32][ldx] into a kivi key page.
-using StoreKiviKeys = void (*)(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) noexcept;
+using StoreKiviKeys = void (*)(DType type, int head_size, const float* x, size_t ldx, uint8_t* page,
+                               Team& team) noexcept;
 // Rows of a page -> f32 y [count][ldy].
-using LoadRows = void (*)(Side side, int head_size, Piece piece, float* y, size_t ldy) noexcept;
+using LoadRows = void (*)(Side side, int head_size, Piece piece, float* y, size_t ldy, Team& team) noexcept;
 // Moves one row bit for bit between pages of one type (not kivi keys): compaction after eviction.
 using CopyRow = void (*)(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
-                         int to_row) noexcept;
+                         int to_row, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

@@ -10,10 +10,11 @@
 #include <cstddef>
 
 #include "core/dtype.h"
+#include "core/pool.h"
 
 namespace tokensieve::kernels {
 
-using Dequantize = void (*)(DType type, const void* src, size_t n, float* dst) noexcept;
-using Quantize = void (*)(DType type, const float* src, size_t n, void* dst) noexcept;
+using Dequantize = void (*)(DType type, const void* src, size_t n, float* dst, Team& team) noexcept;
+using Quantize = void (*)(DType type, const float* src, size_t n, void* dst, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

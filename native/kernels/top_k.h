@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/pool.h"
+
 namespace tokensieve::kernels {
 
 enum class Order : uint8_t { index, value };
 
-using TopK = void (*)(const float* x, int n, int k, Order order, int32_t* out, void* scratch) noexcept;
+using TopK = void (*)(const float* x, int n, int k, Order order, int32_t* out, void* scratch, Team& team) noexcept;
 
 }  // namespace tokensieve::kernels

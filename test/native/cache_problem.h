@@ -54,7 +54,7 @@ struct Rows {
     read = Matrix(x.rows(), d);
     int row = 0;
     for (const Piece& piece : pieces) {
-      if (piece.count > 0) reference_backend().load_rows(side, d, piece, &read.at(row, 0), read.ld());
+      if (piece.count > 0) reference_backend().load_rows(side, d, piece, &read.at(row, 0), read.ld(), alone);
       row += piece.count;
     }
   }
@@ -65,9 +65,10 @@ struct Rows {
     pages.emplace_back(reference.page_bytes(side, type, x.columns()), 0xff);
     uint8_t* const page = pages.back().data();
     if (whole) {
-      reference.store_kivi_keys(type, x.columns(), &x.at(row, 0), x.ld(), page);
+      reference.store_kivi_keys(type, x.columns(), &x.at(row, 0), x.ld(), page, alone);
     } else {
-      reference.store_rows(side, type, x.columns(), &x.at(row, 0), x.ld(), count, page, first);
+      const StoreJob job{side, type, &x.at(row, 0), x.ld(), count, page, first};
+      reference.store_rows(x.columns(), &job, 1, alone);
     }
     pieces.push_back({page, static_cast<int16_t>(first), static_cast<int16_t>(count), type});
   }

@@ -56,13 +56,15 @@ inline std::vector<float> round_trip(Side side, DType type, int head_size, const
   std::vector<uint64_t> page(backend().page_bytes(side, type, head_size) / 8);
   uint8_t* bytes = reinterpret_cast<uint8_t*>(page.data());
   const size_t width = static_cast<size_t>(head_size);
+  Team alone(1);
   if (is_kivi(type) && side == Side::keys) {
-    backend().store_kivi_keys(type, head_size, x, width, bytes);
+    backend().store_kivi_keys(type, head_size, x, width, bytes, alone);
   } else {
-    backend().store_rows(side, type, head_size, x, width, n, bytes, 0);
+    const tokensieve::kernels::StoreJob job{side, type, x, width, n, bytes, 0};
+    backend().store_rows(head_size, &job, 1, alone);
   }
   std::vector<float> y(static_cast<size_t>(n) * width);
-  backend().load_rows(side, head_size, {bytes, 0, static_cast<int16_t>(n), type}, y.data(), width);
+  backend().load_rows(side, head_size, {bytes, 0, static_cast<int16_t>(n), type}, y.data(), width, alone);
   return y;
 }
 

@@ -17,16 +17,17 @@ std::vector<int> head_sizes(DType type) {
 
 void store(const Backend& backend, Side side, DType type, const Matrix& x, const Bytes& page) {
   if (side == Side::keys && is_kivi(type)) {
-    backend.store_kivi_keys(type, x.columns(), x.data(), x.ld(), page.data());
+    backend.store_kivi_keys(type, x.columns(), x.data(), x.ld(), page.data(), alone);
   } else {
-    backend.store_rows(side, type, x.columns(), x.data(), x.ld(), x.rows(), page.data(), 0);
+    const StoreJob job{side, type, x.data(), x.ld(), x.rows(), page.data(), 0};
+    backend.store_rows(x.columns(), &job, 1, alone);
   }
 }
 
 Matrix load(const Backend& backend, Side side, DType type, int head_size, const Bytes& page, int first, int count) {
   Matrix y(count, head_size);
   const Piece piece{page.data(), static_cast<int16_t>(first), static_cast<int16_t>(count), type};
-  backend.load_rows(side, head_size, piece, y.data(), y.ld());
+  backend.load_rows(side, head_size, piece, y.data(), y.ld(), alone);
   return y;
 }
 
@@ -193,7 +194,8 @@ TEST("rows are stored, loaded and moved one by one without touching others") {
           store(*backend, side, type, x, whole);
           for (const int first : {20, 0, 1, 31, 17}) {  // overlapping runs, any order
             const int n = std::min(first == 0 ? 32 : 5, 32 - first);
-            backend->store_rows(side, type, d, &x.at(first, 0), x.ld(), n, pieces.data(), first);
+            const StoreJob job{side, type, &x.at(first, 0), x.ld(), n, pieces.data(), first};
+            backend->store_rows(d, &job, 1, alone);
           }
           CHECK(std::memcmp(whole.data(), pieces.data(), whole.size()) == 0);
           const Matrix all = load(*backend, side, type, d, whole, 0, 32);
@@ -203,8 +205,8 @@ TEST("rows are stored, loaded and moved one by one without touching others") {
           CHECK(some.guards_hold());
           store(*backend, side, type, other, moved);
           const Matrix before = load(*backend, side, type, d, moved, 0, 32);
-          backend->copy_row(side, type, d, whole.data(), 30, moved.data(), 3);
-          backend->copy_row(side, type, d, moved.data(), 5, moved.data(), 16);
+          backend->copy_row(side, type, d, whole.data(), 30, moved.data(), 3, alone);
+          backend->copy_row(side, type, d, moved.data(), 5, moved.data(), 16, alone);
           const Matrix after = load(*backend, side, type, d, moved, 0, 32);
           for (int r = 0; r < 32; ++r) {
             const float* want = r == 3 ? &all.at(30, 0) : r == 16 ? &before.at(5, 0) : &before.at(r, 0);

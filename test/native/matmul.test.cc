@@ -7,6 +7,7 @@
 
 using namespace tokensieve;
 using namespace tokensieve::kernels;
+using kernel_test::alone;
 using kernel_test::backends;
 
 namespace {
@@ -41,7 +42,7 @@ std::vector<uint8_t> random_rows(DType type, int rows, int cols, check::Random& 
   const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(cols);
   std::vector<uint8_t> data(row_bytes(type, count));
   if (type == DType::f32 || type == DType::f16 || type == DType::bf16) {
-    reference_backend().quantize(type, random.normals(count).data(), count, data.data());
+    reference_backend().quantize(type, random.normals(count).data(), count, data.data(), alone);
     return data;
   }
   for (uint8_t& byte : data) byte = static_cast<uint8_t>(fill < 0 ? random.below(256) : fill);
@@ -106,7 +107,7 @@ struct Matrix {
     check::Random random(seed);
     source = random_rows(type, rows, cols, random, fill);
     plain.resize(static_cast<size_t>(rows) * static_cast<size_t>(cols));
-    reference_backend().dequantize(type, source.data(), plain.size(), plain.data());
+    reference_backend().dequantize(type, source.data(), plain.size(), plain.data(), alone);
     data = aligned(b.packed_bytes(type, rows, cols));
     for (int row = 0; row < rows; row += 16) {
       b.pack(type, source.data(), rows, cols, map, row, row + 16 < rows ? row + 16 : rows, data.get());

@@ -7,6 +7,7 @@
 
 using namespace tokensieve;
 using namespace tokensieve::kernels;
+using kernel_test::alone;
 using kernel_test::backends;
 
 namespace {
@@ -54,7 +55,7 @@ TEST("dequantize gives the fixture's values bit for bit") {
       std::vector<uint8_t> bytes(line.bytes.size() + 1);  // an odd address
       std::memcpy(bytes.data() + 1, line.bytes.data(), line.bytes.size());
       std::vector<float> got(line.values.size());
-      backend->dequantize(line.type, bytes.data() + 1, got.size(), got.data());
+      backend->dequantize(line.type, bytes.data() + 1, got.size(), got.data(), alone);
       CHECK(same(got, line.values));
     }
   }
@@ -65,7 +66,7 @@ TEST("quantize gives the fixture's bytes") {
     if (!line.forward) continue;
     for (const Backend* backend : backends()) {
       std::vector<uint8_t> got(line.bytes.size(), 0xa5);
-      backend->quantize(line.type, line.values.data(), line.values.size(), got.data());
+      backend->quantize(line.type, line.values.data(), line.values.size(), got.data(), alone);
       CHECK(got == line.bytes);
     }
   }
@@ -76,8 +77,8 @@ TEST("every f16 has the value of its formula and comes back") {
     std::vector<uint16_t> halves(65536), back(65536);
     for (size_t i = 0; i < halves.size(); i++) halves[i] = static_cast<uint16_t>(i);
     std::vector<float> values(65536);
-    backend->dequantize(DType::f16, halves.data(), values.size(), values.data());
-    backend->quantize(DType::f16, values.data(), values.size(), back.data());
+    backend->dequantize(DType::f16, halves.data(), values.size(), values.data(), alone);
+    backend->quantize(DType::f16, values.data(), values.size(), back.data(), alone);
     for (int i = 0; i < 65536; i++) {
       const int exponent = i >> 10 & 31, mantissa = i & 1023;
       const double sign = i >> 15 ? -1 : 1;
@@ -97,8 +98,8 @@ TEST("f16 and bf16 round to nearest, ties to even") {
     for (const DType type : {DType::f16, DType::bf16}) {
       uint16_t halves[8];
       float back[8];
-      backend->quantize(type, values, 8, halves);
-      backend->dequantize(type, halves, 8, back);
+      backend->quantize(type, values, 8, halves, alone);
+      backend->dequantize(type, halves, 8, back, alone);
       for (int i = 0; i < 8; i++) CHECK_EQ(back[i], type == DType::f16 ? in_f16[i] : in_bf16[i]);
     }
   }
@@ -115,12 +116,12 @@ TEST("all backends give the reference's bits, at every length and address") {
         x[1] = -x[n];  // two of the same size
         for (float& value : x) value *= random.below(40) ? 1e-2f : 9;
         std::vector<uint8_t> mine(bytes + 2, 0x5a), other(bytes);
-        backend->quantize(type, x.data() + 1, n, mine.data() + 1);
-        reference_backend().quantize(type, x.data() + 1, n, other.data());
+        backend->quantize(type, x.data() + 1, n, mine.data() + 1, alone);
+        reference_backend().quantize(type, x.data() + 1, n, other.data(), alone);
         CHECK(std::memcmp(mine.data() + 1, other.data(), bytes) == 0 && mine[0] == 0x5a && mine[bytes + 1] == 0x5a);
         std::vector<float> a(n + 1, 7), b(n + 1, 7);
-        backend->dequantize(type, mine.data() + 1, n, a.data());
-        reference_backend().dequantize(type, other.data(), n, b.data());
+        backend->dequantize(type, mine.data() + 1, n, a.data(), alone);
+        reference_backend().dequantize(type, other.data(), n, b.data(), alone);
         CHECK(same(a, b));
       }
     }
@@ -140,8 +141,8 @@ TEST("a quantized value is within half a step") {
       std::vector<uint8_t> block(row_bytes(c.type, 32));
       std::vector<float> y(32);
       for (size_t at = 0; at < x.size(); at += 32) {
-        backend->quantize(c.type, &x[at], 32, block.data());
-        backend->dequantize(c.type, block.data(), 32, y.data());
+        backend->quantize(c.type, &x[at], 32, block.data(), alone);
+        backend->dequantize(c.type, block.data(), 32, y.data(), alone);
         double low = x[at], high = x[at];
         for (size_t j = 0; j < 32; j++) low = std::fmin(low, x[at + j]), high = std::fmax(high, x[at + j]);
         const bool affine = c.type == DType::q4_1 || c.type == DType::q5_1;

@@ -29,7 +29,7 @@ bool agrees(const Backend& backend, const std::vector<float>& x, int k) {
   for (const Order order : {Order::index, Order::value}) {
     std::vector<uint64_t> scratch(x.size() + 1, 77);
     std::vector<int32_t> out(static_cast<size_t>(k) + 1, -7);
-    backend.top_k(shifted.data() + 1, n, k, order, out.data(), k == 1 ? nullptr : scratch.data());
+    backend.top_k(shifted.data() + 1, n, k, order, out.data(), k == 1 ? nullptr : scratch.data(), alone);
     ok = ok && scratch.back() == 77 && out.back() == -7;
     out.pop_back();
     ok = ok && out == expected(x, k, order);
@@ -61,13 +61,13 @@ TEST("worked by hand") {
   for (const Backend* backend : backends()) {
     std::vector<uint64_t> scratch(x.size());
     int32_t out[10];
-    backend->top_k(x.data(), 10, 3, Order::value, out, scratch.data());
+    backend->top_k(x.data(), 10, 3, Order::value, out, scratch.data(), alone);
     const int32_t three[3] = {8, 2, 4};
     for (int i = 0; i < 3; ++i) CHECK_EQ(out[i], three[i]);
-    backend->top_k(x.data(), 10, 10, Order::value, out, scratch.data());
+    backend->top_k(x.data(), 10, 10, Order::value, out, scratch.data(), alone);
     const int32_t all[10] = {8, 2, 4, 9, 0, 6, 7, 5, 1, 3};  // -0 equals 0, NaN equals -infinity
     for (int i = 0; i < 10; ++i) CHECK_EQ(out[i], all[i]);
-    backend->top_k(x.data(), 0, 0, Order::index, out, scratch.data());
+    backend->top_k(x.data(), 0, 0, Order::index, out, scratch.data(), alone);
   }
 }
 
@@ -120,12 +120,12 @@ TEST("the largest of a vocabulary: first of equals, anywhere") {
       std::vector<float> x = noise;
       x[static_cast<size_t>(at)] = x[static_cast<size_t>(at) + 1] = x.back() = 100;
       int32_t out = -1;
-      backend->top_k(x.data(), 262144, 1, Order::value, &out, nullptr);
+      backend->top_k(x.data(), 262144, 1, Order::value, &out, nullptr, alone);
       CHECK_EQ(out, at);
     }
     const std::vector<float> nothing(1000, NAN);
     int32_t out = -1;
-    backend->top_k(nothing.data(), 1000, 1, Order::index, &out, nullptr);
+    backend->top_k(nothing.data(), 1000, 1, Order::index, &out, nullptr, alone);
     CHECK_EQ(out, 0);
   }
 }

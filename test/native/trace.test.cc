@@ -149,7 +149,7 @@ TEST("a traced backend gives the same bits and tells its kernels") {
     CHECK(trace::start());
     backend.rms_norm(x, 40, 1, 1, 40, nullptr, 1e-5f, nullptr, traced, 40, team);
     int32_t largest = 0;
-    backend.top_k(x, 40, 1, kernels::Order::value, &largest, nullptr);
+    backend.top_k(x, 40, 1, kernels::Order::value, &largest, nullptr, team);
     const trace::Recording made = trace::stop();
     CHECK_EQ(std::memcmp(plain, traced, sizeof plain), 0);
     CHECK_EQ(largest, 39);

@@ -54,7 +54,7 @@ void Tower::page(const Batch& b, Team& team) {
   }
   const size_t room = pages * (bytes[0] + bytes[1]);
   if (pages_.bytes() < room) pages_ = Buffer(), pages_ = Buffer(room, true);  // what no row fills stays a number
-  keys_.resize(pages), values_.resize(pages);
+  keys_.resize(pages), values_.resize(pages), fills_.resize(2 * pages);
   views_.assign(static_cast<size_t>(crops * heads), {});
   first_.assign(static_cast<size_t>(b.rows), 0), end_.resize(first_.size());
   bias_.clear();
@@ -64,7 +64,7 @@ void Tower::page(const Batch& b, Team& team) {
     const int from = b.glance.begin(crop) - b.row, to = b.glance.begin(crop + 1) - b.row;
     std::fill(end_.begin() + from, end_.begin() + to, to - from);
   }
-  team.each(crops * heads, [&](int index, int) {
+  for (int index = 0; index < crops * heads; index++) {
     const int crop = b.crop + index / heads, head = index % heads, begin = b.glance.begin(crop);
     const int rows = b.glance.begin(crop + 1) - begin, count = (rows + kPageRows - 1) / kPageRows;
     size_t at = first_page[static_cast<size_t>(index / heads)] + static_cast<size_t>(head * count);
@@ -78,12 +78,13 @@ void Tower::page(const Batch& b, Team& team) {
       const float* k = query(b, begin + done) + static_cast<size_t>((shape_.heads + head) * head_);
       const float* v = k + static_cast<size_t>(shape_.heads * head_);
       uint8_t* key_page = pages_.data() + at * (bytes[0] + bytes[1]);
-      backend.store_rows(Side::keys, stored_, head_, k, ld_, n, key_page, 0);
-      backend.store_rows(Side::values, stored_, head_, v, ld_, n, key_page + bytes[0], 0);
+      fills_[2 * at] = {Side::keys, stored_, k, ld_, n, key_page, 0};
+      fills_[2 * at + 1] = {Side::values, stored_, v, ld_, n, key_page + bytes[0], 0};
       keys_[at] = {key_page, 0, static_cast<int16_t>(n), stored_};
       values_[at] = {key_page + bytes[0], 0, static_cast<int16_t>(n), stored_};
     }
-  });
+  }
+  backend.store_rows(head_, fills_.data(), static_cast<int>(fills_.size()), team);
 }
 
 // Query rows [first, first + n) of a crop.

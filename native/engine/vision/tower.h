@@ -63,6 +63,7 @@ class Tower {
 
   // Of the batch that attends: its crops' pages and what every query row sees, which is all.
   std::vector<kernels::Piece> keys_, values_;  // [crop][head][page]
+  std::vector<kernels::StoreJob> fills_;  // of the pages: keys and values side by side
   std::vector<kernels::View> views_;  // [crop][head]
   std::vector<kernels::AttentionJob> jobs_;  // [crop]
   std::vector<int32_t> first_, end_;  // [rows]

@@ -39,6 +39,7 @@ const Backend& backend() noexcept {
       resample_down,
       peak,
       read_memory,
+      nullptr,
   };
   return table;
 }

@@ -5,6 +5,7 @@
 #include "kernels/cpu/functions.h"
 #include "kernels/cpu/kv_expand.h"
 #include "kernels/cpu/page_layout.h"
+#include "kernels/cpu/tasks.h"
 
 namespace tokensieve::kernels::TS_ISA {
 
@@ -192,26 +193,45 @@ size_t page_bytes(Side, DType type, int head_size) noexcept {
   return (code_bytes(type, head_size) + tables * 2 * static_cast<size_t>(head_size) + 63) / 64 * 64;
 }
 
-void store_rows(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
-                int first) noexcept {
+namespace {
+
+struct Storing {
+  int head_size;
+  const StoreJob* jobs;
+};
+
+void store_job(void* context, int index, int) {
+  const Storing& all = *static_cast<const Storing*>(context);
+  const StoreJob& job = all.jobs[index];
+  const float* x = job.x;
   Row row;
-  for (int r = first; r < first + n; r++, x += ldx) {
-    if (is_plain(type)) {
-      convert(type, head_size, x, &row);
-    } else if (is_kivi(type)) {
-      kivi_row(type, head_size, x, &row);
+  for (int r = job.first; r < job.first + job.n; r++, x += job.ldx) {
+    if (is_plain(job.type)) {
+      convert(job.type, all.head_size, x, &row);
+    } else if (is_kivi(job.type)) {
+      kivi_row(job.type, all.head_size, x, &row);
     } else {
-      quantize_row(type, head_size, x, &row);
+      quantize_row(job.type, all.head_size, x, &row);
     }
-    if (side == Side::keys) {
-      place_key_row(type, head_size, row, page, r);
+    if (job.side == Side::keys) {
+      place_key_row(job.type, all.head_size, row, job.page, r);
     } else {
-      place_value_row(type, head_size, row, page, r);
+      place_value_row(job.type, all.head_size, row, job.page, r);
     }
   }
 }
 
-void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) noexcept {
+}  // namespace
+
+void store_rows(int head_size, const StoreJob* jobs, int count, Team& team) noexcept {
+  Storing all{head_size, jobs};
+  size_t rows = 0;
+  for (int i = 0; i < count; i++) rows += static_cast<size_t>(jobs[i].n);
+  if (rows * static_cast<size_t>(head_size) >= kAloneElements) return team.run(count, store_job, &all);
+  for (int i = 0; i < count; i++) store_job(&all, i, 0);
+}
+
+void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint8_t* page, Team&) noexcept {
   const float top = type == DType::kivi4 ? 15.0f : 3.0f;
   uint16_t* scales = page_scales(page, type, head_size);
   uint8_t code[kPageRows][16];
@@ -237,14 +257,14 @@ void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint
   }
 }
 
-void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
-              int to_row) noexcept {
+void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row,
+              Team&) noexcept {
   if (side == Side::keys) return copy_key_row(type, head_size, from, from_row, to, to_row);
   copy_value_row(type, head_size, from, from_row, to, to_row);
 }
 
 // Keys lie across: 16 rows are opened at once and turned.
-void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy) noexcept {
+void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy, Team&) noexcept {
   if (side == Side::values) return open_value_rows(piece.type, head_size, piece.page, piece.first, piece.count, y, ldy);
   alignas(64) float block[16 * kMaxHeadSize];
   const int end = piece.first + piece.count;

@@ -164,7 +164,7 @@ void halves_from_f32(const float* x, size_t n, uint8_t* to) {
 
 }  // namespace
 
-void dequantize(DType type, const void* src, size_t n, float* dst) noexcept {
+void dequantize(DType type, const void* src, size_t n, float* dst, Team&) noexcept {
   const DTypeTraits& t = traits(type);
   const uint8_t* from = static_cast<const uint8_t*>(src);
   switch (type) {
@@ -184,7 +184,7 @@ void dequantize(DType type, const void* src, size_t n, float* dst) noexcept {
   }
 }
 
-void quantize(DType type, const float* src, size_t n, void* dst) noexcept {
+void quantize(DType type, const float* src, size_t n, void* dst, Team&) noexcept {
   const DTypeTraits& t = traits(type);
   uint8_t* to = static_cast<uint8_t*>(dst);
   switch (type) {

@@ -175,7 +175,7 @@ void sort_by_value(const float* x, int32_t* indices, int k, uint64_t* keys) {
 
 }  // namespace
 
-void top_k(const float* x, int n, int k, Order order, int32_t* out, void* scratch) noexcept {
+void top_k(const float* x, int n, int k, Order order, int32_t* out, void* scratch, Team&) noexcept {
   if (k <= 0) return;
   if (k == 1) {
     out[0] = largest_index(x, n);

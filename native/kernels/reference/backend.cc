@@ -39,6 +39,7 @@ const Backend& reference_backend() noexcept {
       reference::resample_down,
       reference::peak,
       reference::read_memory,
+      nullptr,
   };
   return table;
 }

@@ -155,36 +155,38 @@ void put_group(const Layout& at, uint8_t* page, int row, int c, int down, int ri
 
 size_t page_bytes(Side side, DType type, int head_size) noexcept { return Layout{side, type, head_size}.bytes(); }
 
-void store_rows(Side side, DType type, int head_size, const float* x, size_t ldx, int n, uint8_t* page,
-                int first) noexcept {
-  const Layout at{side, type, head_size};
-  for (int i = 0; i < n; i++, x += ldx) {
-    for (int c = 0; c < head_size; c += at.quantized() ? 32 : 1) {
-      if (!at.quantized()) {
-        put_plain(at, page, first + i, c, x[c]);
-      } else if (at.kivi()) {
-        put_group(at, page, first + i, c, 0, 1, x + c, 1);
-      } else {
-        put_block(at, page, first + i, c, x + c);
+void store_rows(int head_size, const StoreJob* jobs, int count, Team&) noexcept {
+  for (const StoreJob* job = jobs; job < jobs + count; job++) {
+    const Layout at{job->side, job->type, head_size};
+    const float* x = job->x;
+    for (int row = job->first; row < job->first + job->n; row++, x += job->ldx) {
+      for (int c = 0; c < head_size; c += at.quantized() ? 32 : 1) {
+        if (!at.quantized()) {
+          put_plain(at, job->page, row, c, x[c]);
+        } else if (at.kivi()) {
+          put_group(at, job->page, row, c, 0, 1, x + c, 1);
+        } else {
+          put_block(at, job->page, row, c, x + c);
+        }
       }
     }
   }
 }
 
-void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) noexcept {
+void store_kivi_keys(DType type, int head_size, const float* x, size_t ldx, uint8_t* page, Team&) noexcept {
   const Layout at{Side::keys, type, head_size};
   for (int c = 0; c < head_size; c++) put_group(at, page, 0, c, 1, 0, x + c, ldx);
 }
 
-void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy) noexcept {
+void load_rows(Side side, int head_size, Piece piece, float* y, size_t ldy, Team&) noexcept {
   const Layout at{side, piece.type, head_size};
   for (int i = 0; i < piece.count; i++, y += ldy) {
     for (int c = 0; c < head_size; c++) y[c] = get(at, piece.page, piece.first + i, c);
   }
 }
 
-void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to,
-              int to_row) noexcept {
+void copy_row(Side side, DType type, int head_size, const uint8_t* from, int from_row, uint8_t* to, int to_row,
+              Team&) noexcept {
   const Layout at{side, type, head_size};
   const size_t width = static_cast<size_t>(at.bits() / 8);
   for (int c = 0; c < head_size; c++) {

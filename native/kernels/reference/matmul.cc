@@ -50,11 +50,12 @@ void transpose(const Prepared& p, int t0, int k0, int depth, double* x) {
 template <int T>
 void multiply(const Call& c, int row0, int rows, int token0, int tokens, double* sums) {
   float weights[kRows][kSlice];
+  Team alone(1);
   double x[kSlice * T];
   for (int k0 = 0; k0 < c.w.cols; k0 += kSlice) {
     const int depth = c.w.cols - k0 < kSlice ? c.w.cols - k0 : kSlice;
     for (int r = 0; r < rows; r++) {
-      dequantize(c.w.type, row_at(c.w, row0 + r, k0), static_cast<size_t>(depth), weights[r]);
+      dequantize(c.w.type, row_at(c.w, row0 + r, k0), static_cast<size_t>(depth), weights[r], alone);
     }
     for (int t = 0; t < tokens; t += T) {
       transpose<T>(c.x, token0 + t, k0, depth, x);
@@ -133,10 +134,10 @@ void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool ac
             [&](int index, int) { run_block(call, index % row_blocks * kRows, index / row_blocks * kTokens); });
 }
 
-void embedding(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team&) noexcept {
+void embedding(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team& team) noexcept {
   for (int i = 0; i < n; i++) {
     float* row = out + static_cast<size_t>(w.cols) * static_cast<size_t>(i);
-    dequantize(w.type, row_at(w, ids[i], 0), static_cast<size_t>(w.cols), row);
+    dequantize(w.type, row_at(w, ids[i], 0), static_cast<size_t>(w.cols), row, team);
     for (int k = 0; k < w.cols; k++) row[k] *= scale;
   }
 }

@@ -175,13 +175,13 @@ void block_from_f32(DType type, const float* x, uint8_t* b) {
 
 }  // namespace
 
-void dequantize(DType type, const void* src, size_t n, float* dst) noexcept {
+void dequantize(DType type, const void* src, size_t n, float* dst, Team&) noexcept {
   const DTypeTraits& t = traits(type);
   const uint8_t* block = static_cast<const uint8_t*>(src);
   for (size_t i = 0; i < n; i += static_cast<size_t>(t.block), block += t.bytes) block_to_f32(type, block, dst + i);
 }
 
-void quantize(DType type, const float* src, size_t n, void* dst) noexcept {
+void quantize(DType type, const float* src, size_t n, void* dst, Team&) noexcept {
   const DTypeTraits& t = traits(type);
   uint8_t* block = static_cast<uint8_t*>(dst);
   for (size_t i = 0; i < n; i += static_cast<size_t>(t.block), block += t.bytes) block_from_f32(type, src + i, block);

@@ -21,8 +21,9 @@ inline int most_rows(const AttentionShape& shape, const AttentionJob* jobs, int 
 }
 
 inline void load_side(Side side, int head_size, const Piece* pieces, int count, float* y) {
+  Team alone(1);
   for (int i = 0; i < count; i++) {
-    load_rows(side, head_size, pieces[i], y, static_cast<size_t>(head_size));
+    load_rows(side, head_size, pieces[i], y, static_cast<size_t>(head_size), alone);
     y += static_cast<size_t>(pieces[i].count) * static_cast<size_t>(head_size);
   }
 }
@@ -33,11 +34,12 @@ inline void load_keys(const AttentionShape& shape, const View& view, double* key
   double* y = keys;
   float row[256];
   int slot = 0;
+  Team alone(1);
   for (int i = 0; i < view.key_pieces; i++) {
     Piece one = view.keys[i];
     const int end = one.first + one.count;
     for (one.count = 1; one.first < end; one.first++, slot++, y += d) {
-      load_rows(Side::keys, d, one, row, 0);
+      load_rows(Side::keys, d, one, row, 0, alone);
       for (int c = 0; c < d; c++) y[c] = static_cast<double>(row[c]);
       for (int c = 0; shape.cos && c < half; c++) {
         const double cos = static_cast<double>(shape.cos[c * shape.table_rows + slot]);

@@ -9,7 +9,7 @@ namespace {
 float rank(float value) noexcept { return std::isnan(value) ? -INFINITY : value; }
 }  // namespace
 
-void top_k(const float* x, int n, int k, Order order, int32_t* out, void* scratch) noexcept {
+void top_k(const float* x, int n, int k, Order order, int32_t* out, void* scratch, Team&) noexcept {
   if (k <= 0) return;
   if (k == 1) {
     out[0] = 0;
