@@ -66,12 +66,17 @@ def grounding(batch, seen):
 class Weights:
     """How often each type is asked: by what it still gets wrong."""
 
-    def __init__(self):
-        self.good = {kind: 0.2 for kind in TYPES}
+    def __init__(self, types=TYPES):
+        self.good = {kind: 0.2 for kind in types}
 
-    def now(self, relation):
+    def now(self, relation=0.0, count=1.0):
         """`relation`: its weight, whatever it gets wrong; it stays at chance where the others are learned."""
-        return {kind: relation if kind == "relation" else 0.1 + (1 - good) for kind, good in self.good.items()}
+        shares = {kind: 0.1 + (1 - good) for kind, good in self.good.items()}
+        if "relation" in shares:
+            shares["relation"] = relation
+        if "count" in shares:
+            shares["count"] *= count
+        return shares
 
     def learn(self, found):
         for kind, values in found.items():
@@ -125,7 +130,7 @@ def align_step(a, rng, tower, model, run):
 def step_of(a, rng, tower, model, run, step, weights):
     """The losses of one batch, and by type which questions were answered right."""
     most = min(6, 2 + int(5 * (step - a.align_steps) / max(1, a.ramp)))
-    batch = fresh(rng, a.pictures // run.world, a.questions, weights.now(a.relation), most)
+    batch = fresh(rng, a.pictures // run.world, a.questions, weights.now(a.relation, a.count), most)
     ground = a.ground * fade(step, a.ground_from, a.ground_until)
     align = a.align * fade(step, a.align_steps, a.align_until)
     image, decoder = model["projector"](features(tower, batch.scenes)), model["decoder"]
@@ -183,6 +188,7 @@ if __name__ == "__main__":
     parser.add_argument("--align-until", type=int, default=1500)
     parser.add_argument("--ramp", type=int, default=200, help="steps until scenes have six objects")
     parser.add_argument("--relation", type=float, default=0.0, help="how often relations are asked")
+    parser.add_argument("--count", type=float, default=1.0, help="how much oftener counts are asked than their errors say")
     parser.add_argument("--muon", type=float, default=0.004)
     parser.add_argument("--adam", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=2)
