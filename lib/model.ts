@@ -1,6 +1,7 @@
 // A model: loaded once, immutable, shared by any number of sessions.
 import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
+import { type DeviceOption, parseDevice } from './device.js'
 import { fromNative, rangeError, TokensieveError, typeError } from './errors.js'
 import { emptyMemory } from './memory.js'
 import { restoreMethod } from './methods/index.js'
@@ -24,8 +25,8 @@ import { findTower } from './vision/find.js'
 import { checkFit, type Tower, towerOf } from './vision/tower.js'
 
 export interface LoadOptions {
-  /** 'auto' and 'cpu' run here; default: TOKENSIEVE_DEVICE or 'auto'. */
-  readonly device?: string
+  /** Where the layers of the decoder run; the vision tower stays on the processor. Default: TOKENSIEVE_DEVICE or 'auto'. */
+  readonly device?: DeviceOption
   /** Default: TOKENSIEVE_THREADS or the physical cores. Results do not depend on it. */
   readonly threads?: number
   /**
@@ -101,7 +102,7 @@ export class Model {
   }
   /** Which layers run where. */
   get stages(): { readonly layers: readonly [number, number]; readonly device: string }[] {
-    return [{ layers: [0, this.config.layers], device: 'cpu' }]
+    return this.#open().stages.map(({ from, to, device }) => ({ layers: [from, to], device }))
   }
   /** weights: bytes of the packed weights in memory; vision: of those of the tower. mapped: of the file that is still mapped (none: it is closed when the weights are packed). file: of the file. */
   get bytes(): { readonly weights: number; readonly vision: number; readonly mapped: number; readonly file: number } {
@@ -269,13 +270,13 @@ type Packing<T> = { made: Promise<T>; cancel(): void }
 /** Weights on their way into memory: the listener is told, an abort or what the listener throws stops it. */
 async function packed<T extends NativeModel | NativeVision>(
   what: LoadProgress['what'],
-  { isa, onProgress, signal, threads }: Loading,
+  { isa, onProgress, placement, signal, threads }: Loading,
   begin: (options: NativeLoad, tell: ((done: number, total: number) => void) | null) => Packing<T>,
 ): Promise<T> {
   const progress = new Progress(onProgress, what)
   const tell = (done: number, total: number) => progress.tell(done, total)
   signal?.throwIfAborted()
-  const { cancel, made } = begin({ threads, isa }, onProgress ? tell : null)
+  const { cancel, made } = begin({ threads, isa, placement }, onProgress ? tell : null)
   progress.stop = cancel
   signal?.addEventListener('abort', cancel, { once: true })
   const [result] = await Promise.allSettled([made])
@@ -347,30 +348,18 @@ function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress
     onProgress,
     signal,
   } = options as { [name: string]: unknown }
-  checkDevice(device)
   if (vision !== undefined && vision !== false && typeof vision !== 'string')
     throw typeError('a path or false', 'vision', vision)
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw typeError('a function', 'onProgress', onProgress)
   checkSignal(signal)
   return {
+    placement: parseDevice(device),
     threads: parseThreads(threads),
     isa: process.env.TOKENSIEVE_ISA || 'auto',
     onProgress: onProgress as LoadOptions['onProgress'],
     signal,
     ...(vision !== undefined && { vision }),
-  }
-}
-
-function checkDevice(device: unknown): void {
-  if (typeof device !== 'string' && !Array.isArray(device)) throw typeError("'auto' or 'cpu'", 'device', device)
-  const named = typeof device === 'string' ? [device] : device.map((part: { device?: unknown } | null) => part?.device)
-  for (const one of named) {
-    if (one !== 'auto' && one !== 'cpu')
-      throw new TokensieveError(
-        'ERR_DEVICE',
-        `Expected the device 'auto' or 'cpu', which this build has, but received ${JSON.stringify(one)}`,
-      )
   }
 }
 

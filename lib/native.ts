@@ -24,8 +24,16 @@ export interface ModelConfig {
 
 export interface LoadOptions {
   threads: number
-  /** Name of a backend, or 'auto'. */
+  /** Name of a backend of the processor, or 'auto'. */
   isa: string
+  /** 'fit', or layers [from, to) and their card (to -1: the last layer; card -1: the processor). Absent, and for towers: the processor. */
+  placement?: 'fit' | NativePlacement[]
+}
+
+export interface NativePlacement {
+  from: number
+  to: number
+  card: number
 }
 
 /** How the rows of a KV head are stored. */
@@ -231,6 +239,7 @@ export interface NativeModel {
   /** Bytes of the packed weights. */
   readonly bytes: number
   readonly isa: string
+  readonly stages: { from: number; to: number; device: string }[]
   readonly fingerprint: string
   /** Bytes of one cache row of one KV head, both sides. */
   rowBytes(keys: DType, values: DType): number
@@ -347,6 +356,8 @@ export interface Addon extends VisionAddon {
     options: LoadOptions,
     progress: ((done: number, total: number) => void) | null,
   ): { model: Promise<NativeModel>; cancel(): void }
+  /** Cards that layers can be placed on: "cuda:0", its name and the bytes that are free on it. */
+  devices(): { device: string; name: string; free: number }[]
   physicalCores(): number
   /** Memory that the caches of the process hold, shared rows once. */
   cacheBytes(): number

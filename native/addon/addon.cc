@@ -12,6 +12,20 @@
 
 namespace tokensieve::addon {
 
+// devices(): [{ device, name, free }]
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (int i = 0; i < kernels::cuda_devices(); i++) {
+    const kernels::Backend& backend = *kernels::cuda_backend(i);
+    Napi::Object one = Napi::Object::New(info.Env());
+    one.Set("device", backend.name);
+    one.Set("name", kernels::cuda_device_name(i));
+    one.Set("free", static_cast<double>(backend.memory->free_bytes(i)));
+    out.Set(static_cast<uint32_t>(i), one);
+  }
+  return out;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData();
   env.SetInstanceData(data);
@@ -30,6 +44,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("load", Napi::Function::New(env, load, "load"));
   exports.Set("loadVision", Napi::Function::New(env, load_vision_tower, "loadVision"));
   exports.Set("resample", Napi::Function::New(env, resample_pixels, "resample"));
+  exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 return Napi::Number::New(info.Env(), physical_cores());
               }));

@@ -1,4 +1,5 @@
 // Loading: a model is read and packed off the event loop, with progress on it.
+#include <functional>
 #include <utility>
 
 #include "addon/addon_data.h"
@@ -24,8 +25,8 @@ using ProgressFunction = Napi::TypedThreadSafeFunction<std::nullptr_t, Progress,
 
 // name: of the promise in what comes back. read: off the event loop.
 template <class Made>
-using Reader = std::shared_ptr<const Made> (*)(const Weights& weights, const kernels::Backend& backend, int threads,
-                                               const LoadControl& control);
+using Reader = std::function<std::shared_ptr<const Made>(const Weights& weights, const kernels::Backend& backend,
+                                                         int threads, const LoadControl& control)>;
 template <class Made>
 Napi::Value load_as(const Napi::CallbackInfo& info, const char* name, Reader<Made> read,
                     Napi::Object (*make)(Napi::Env env, std::shared_ptr<const Made> made)) {
@@ -70,13 +71,28 @@ Napi::Value load_as(const Napi::CallbackInfo& info, const char* name, Reader<Mad
   return out;
 }
 
+// options.placement: 'fit', or [{ from, to, card }] (to < 0: the last layer; card < 0: the processor), or nothing: all there.
+PlacementPlan need_placement(const Napi::Value& v) {
+  PlacementPlan plan;
+  plan.fit = v.IsString();
+  if (plan.fit || v.IsUndefined()) return plan;
+  const Napi::Array parts = v.As<Napi::Array>();
+  for (uint32_t i = 0; i < parts.Length(); i++) {
+    const Napi::Object part = need_object(parts.Get(i), "placement");
+    plan.wishes.push_back({need_int(part.Get("from"), "from", 0, 1024), need_int(part.Get("to"), "to", -1, 1024),
+                           need_int(part.Get("card"), "card", -1, 1024)});
+  }
+  return plan;
+}
+
 }  // namespace
 
 Napi::Value load(const Napi::CallbackInfo& info) {
+  const PlacementPlan plan = need_placement(need_object(info[1], "options").Get("placement"));
   return load_as<Model>(
       info, "model",
-      [](const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control) {
-        return std::shared_ptr<const Model>(load_model(weights, backend, threads, control));
+      [plan](const Weights& weights, const kernels::Backend& backend, int threads, const LoadControl& control) {
+        return std::shared_ptr<const Model>(load_model(weights, backend, plan, threads, control));
       },
       JsModel::make);
 }

@@ -14,6 +14,7 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceAccessor<&JsModel::config>("config"),
                          InstanceAccessor<&JsModel::bytes>("bytes"),
                          InstanceAccessor<&JsModel::isa>("isa"),
+                         InstanceAccessor<&JsModel::stages>("stages"),
                          InstanceAccessor<&JsModel::fingerprint>("fingerprint"),
                          InstanceMethod<&JsModel::row_bytes>("rowBytes"),
                          InstanceMethod<&JsModel::session>("session"),
@@ -77,6 +78,18 @@ Napi::Value JsModel::bytes(const Napi::CallbackInfo& info) {
 }
 Napi::Value JsModel::isa(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), get(info.Env()).backend->name);
+}
+Napi::Value JsModel::stages(const Napi::CallbackInfo& info) {
+  const std::vector<Placement>& stages = get(info.Env()).stages;
+  Napi::Array out = Napi::Array::New(info.Env(), stages.size());
+  for (size_t i = 0; i < stages.size(); i++) {
+    Napi::Object stage = Napi::Object::New(info.Env());
+    stage.Set("from", stages[i].from);
+    stage.Set("to", stages[i].to);
+    stage.Set("device", stages[i].device.queue ? stages[i].device.backend->name : "cpu");
+    out.Set(static_cast<uint32_t>(i), stage);
+  }
+  return out;
 }
 Napi::Value JsModel::fingerprint(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), get(info.Env()).fingerprint);

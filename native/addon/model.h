@@ -24,6 +24,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value config(const Napi::CallbackInfo& info);
   Napi::Value bytes(const Napi::CallbackInfo& info);
   Napi::Value isa(const Napi::CallbackInfo& info);
+  Napi::Value stages(const Napi::CallbackInfo& info);
   Napi::Value fingerprint(const Napi::CallbackInfo& info);
   Napi::Value row_bytes(const Napi::CallbackInfo& info);
   Napi::Value session(const Napi::CallbackInfo& info);

@@ -89,8 +89,8 @@ inline Napi::TypedArrayOf<T> copy_array(Napi::Env env, const T* data, size_t n) 
   if (n > 0) std::memcpy(out.Data(), data, n * sizeof(T));
   return out;
 }
-template <class T>
-inline Napi::TypedArrayOf<T> copy_array(Napi::Env env, const std::vector<T>& v) {
+template <class T, class Allocator>
+inline Napi::TypedArrayOf<T> copy_array(Napi::Env env, const std::vector<T, Allocator>& v) {
   return copy_array(env, v.data(), v.size());
 }
 

@@ -37,9 +37,11 @@ uint8_t* map(size_t size) {
 
 }  // namespace
 
-Buffer::Buffer(size_t bytes, bool zero) : bytes_(bytes) {
+Buffer::Buffer(size_t bytes, bool zero, const Memory* memory) : memory_(memory), bytes_(bytes) {
   if (bytes == 0) return;
-  if (bytes >= kMapped) {
+  if (memory_ != nullptr) {
+    data_ = memory_->allocate(memory_->device, bytes);
+  } else if (bytes >= kMapped) {
     data_ = bytes > (size_t{1} << 46) ? nullptr : map(mapped_size(bytes));  // fresh mappings are zero
   } else {
     data_ = static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
@@ -53,7 +55,9 @@ Buffer::Buffer(size_t bytes, bool zero) : bytes_(bytes) {
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
-  if (bytes_ >= kMapped) {
+  if (memory_ != nullptr) {
+    memory_->release(memory_->device, data_);
+  } else if (bytes_ >= kMapped) {
     munmap(data_, mapped_size(bytes_));
   } else {
     std::free(data_);
@@ -61,6 +65,7 @@ Buffer::~Buffer() {
 }
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(memory_, other.memory_);
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
@@ -74,8 +79,8 @@ void trim_heap() noexcept {
 
 void Buffer::need(size_t bytes) {
   if (bytes <= bytes_) return;
-  *this = Buffer();  // first give back, then take
-  *this = Buffer(bytes + bytes / 4);
+  *this = Buffer(memory_);  // first give back, then take
+  *this = Buffer(bytes + bytes / 4, false, memory_);
 }
 
 }  // namespace tokensieve

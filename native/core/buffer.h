@@ -1,17 +1,19 @@
-// Aligned memory that throws Error(out_of_memory). Large buffers are mapped with huge pages where the system gives them.
+// Aligned memory that throws Error(out_of_memory), a device's where one is given. Large buffers are mapped with huge pages where the system gives them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "core/memory.h"
+
 namespace tokensieve {
 
 class Buffer {
  public:
-  Buffer() = default;
-  explicit Buffer(size_t bytes, bool zero = false);
+  explicit Buffer(const Memory* memory = nullptr) noexcept : memory_(memory) {}
+  explicit Buffer(size_t bytes, bool zero = false, const Memory* memory = nullptr);
   ~Buffer();
-  Buffer(Buffer&& other) noexcept : data_(other.data_), bytes_(other.bytes_) {
+  Buffer(Buffer&& other) noexcept : memory_(other.memory_), data_(other.data_), bytes_(other.bytes_) {
     other.data_ = nullptr, other.bytes_ = 0;
   }
   Buffer& operator=(Buffer&& other) noexcept;
@@ -28,6 +30,7 @@ class Buffer {
   void need(size_t bytes);
 
  private:
+  const Memory* memory_ = nullptr;
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;
 };

@@ -10,7 +10,7 @@
 
 namespace tokensieve {
 
-struct Queue;  // of a device: kernels/memory.h
+struct Queue;  // of a device: core/memory.h
 struct Crew;  // the workers of a team and what they share (pool.cc)
 
 class Team {

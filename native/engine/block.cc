@@ -16,14 +16,14 @@ kernels::AttentionShape attention_shape(const Model& model) {
   return shape;
 }
 
-Linear slice(const Model& model, const Linear& linear, int begin, int end, int cols) {
+Linear slice(const kernels::Backend& backend, const Linear& linear, int begin, int end, int cols) {
   Linear out;
   out.rows = end - begin;
   for (const Linear::Part& p : linear.parts) {
     const int from = std::max(begin, p.offset), to = std::min(end, p.offset + p.w.rows);
     if (from >= to) continue;
     Linear::Part part = p;
-    part.w.data += model.backend->packed_bytes(p.w.type, from - p.offset, cols);
+    part.w.data += backend.packed_bytes(p.w.type, from - p.offset, cols);
     part.w.rows = to - from;
     part.offset = from - begin;
     if (part.bias) part.bias += from - p.offset;
@@ -36,7 +36,7 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
   const trace::Span span(trace::Kind::kernel, "views");
   const int kv_heads = cache.shape().kv_heads, window = s.model().layers[static_cast<size_t>(layer)].window;
   views.assign(static_cast<size_t>(kv_heads), {});
-  first.resize(views.size()), end.resize(views.size()), bias.resize(views.size());
+  first.resize(views.size()), end.resize(views.size()), bias.resize(views.size(), Numbers<float>(s.model().memory()));
   for (size_t h = 0; h < views.size(); h++) {
     const HeadRows& head = cache.head(layer, static_cast<int>(h));
     kernels::View& v = views[h];
@@ -55,6 +55,7 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     }
     v.first = first[h].data(), v.end = end[h].data();
     if (!head.size.empty()) {
+      s.model().wait();  // the layer before may still read what was here
       bias[h].resize(head.size.size());
       for (size_t j = 0; j < head.size.size(); j++) bias[h][j] = std::log(head.size[j]);
       v.bias = bias[h].data();
@@ -62,8 +63,15 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
   }
 }
 
-Block::Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team)
-    : stage_(stage), model_(*stage.model_), entries_(entries), hidden_(hidden), rows_(rows), team_(team) {
+Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team)
+    : stage_(stage),
+      model_(*stage.model_),
+      device_(device),
+      backend_(*device.backend),
+      entries_(entries),
+      hidden_(hidden),
+      rows_(rows),
+      team_(team) {
   const Config& c = model_.config;
   const size_t n = static_cast<size_t>(rows);
   width_ = static_cast<size_t>((c.heads + 2 * c.kv_heads) * c.head_size);
@@ -88,13 +96,12 @@ void Block::run(int layer) {
 void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm) {
   const size_t d = static_cast<size_t>(model_.config.hidden);
   if (post_norm == nullptr) {
-    stage_.apply(linear, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
+    stage_.apply(device_, linear, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
     return;
   }
   float* y = stage_.normed_.as<float>();
-  stage_.apply(linear, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
-  model_.backend->rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d,
-                           team_);
+  stage_.apply(device_, linear, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
+  backend_.rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d, team_);
 }
 
 void Block::attention(int layer) {
@@ -118,9 +125,9 @@ void Block::feed_forward(int layer) {
   float* x = stage_.normed_.as<float>();
   float* gate_up = stage_.qkv_.as<float>();
   float* gated = stage_.gated_.as<float>();
-  model_.backend->rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
-  stage_.apply(l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
-  model_.backend->gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
+  backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
+  stage_.apply(device_, l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
+  backend_.gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
   add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
 }
 
@@ -130,15 +137,13 @@ void Block::project(int layer) {
   const size_t d = static_cast<size_t>(c.hidden);
   float* x = stage_.normed_.as<float>();
   float* qkv = stage_.qkv_.as<float>();
-  model_.backend->rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
-  stage_.apply(l.qkv, x, d, rows_, c.hidden, false, qkv, width_, team_);
+  backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
+  stage_.apply(device_, l.qkv, x, d, rows_, c.hidden, false, qkv, width_, team_);
   float* k = qkv + c.heads * c.head_size;
   if (l.q_norm)
-    model_.backend->rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_,
-                             team_);
+    backend_.rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);
   if (l.k_norm)
-    model_.backend->rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_,
-                             team_);
+    backend_.rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_, team_);
 }
 
 // Rotates q and k by their positions. One call for all sessions, unless keys stay un-rotated or the angles depend on how long each session is.
@@ -163,8 +168,8 @@ void Block::rotate(int layer) {
     }
     const Stage::Angles& a = stage_.angles(rotary, position, s.length(layer));
     float* rows = stage_.qkv_.as<float>() + (together ? 0 : static_cast<size_t>(at_[i]) * width_);
-    model_.backend->rope(rows, width_, together ? rows_ : e.end - e.begin, c.heads + c.kv_heads, c.head_size, r.rotated,
-                         a.cos.data(), a.sin.data(), team_);
+    backend_.rope(rows, width_, together ? rows_ : e.end - e.begin, c.heads + c.kv_heads, c.head_size, r.rotated,
+                  a.cos.data(), a.sin.data(), team_);
     position.clear();
   }
 }
@@ -181,8 +186,8 @@ void Block::rotate_by_slot(int layer, size_t entry) {
     for (int row = 0; row < n; row++) position[static_cast<size_t>(row)] = slot + row;
     const Stage::Angles& a = stage_.angles(rotary, position, 0);
     float* q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[entry]) * width_ + h * group * c.head_size;
-    model_.backend->rope(q, width_, n, group, c.head_size, model_.rotaries[static_cast<size_t>(rotary)].rotated,
-                         a.cos.data(), a.sin.data(), team_);
+    backend_.rope(q, width_, n, group, c.head_size, model_.rotaries[static_cast<size_t>(rotary)].rotated, a.cos.data(),
+                  a.sin.data(), team_);
   }
 }
 
@@ -199,7 +204,7 @@ bool Block::all_ask(bool HeadKv::* asks, int layer) const {
 void Block::hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int each) {
   const Config& c = model_.config;
   if (all_ask(asks, layer)) {
-    model_.backend->hadamard(rows, ld, rows_, c.kv_heads * each, c.head_size, team_);
+    backend_.hadamard(rows, ld, rows_, c.kv_heads * each, c.head_size, team_);
     return;
   }
   for (size_t i = 0; i < entries_.size(); i++) {
@@ -212,7 +217,7 @@ void Block::hadamard_in(int layer) {
   const Config& c = model_.config;
   float* qkv = stage_.qkv_.as<float>();
   if (all_ask(&HeadKv::hadamard_keys, layer)) {
-    model_.backend->hadamard(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, team_);
+    backend_.hadamard(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, team_);
   } else {
     hadamard(&HeadKv::hadamard_keys, layer, qkv, width_, c.heads / c.kv_heads);
     hadamard(&HeadKv::hadamard_keys, layer, qkv + c.heads * c.head_size, width_, 1);
@@ -239,7 +244,7 @@ void Block::append(int layer) {
     // For all rows that this layer will take, so that a head's pages lie together; decode steps have reserved before.
     if (e.session->call_tokens() > 1)
       e.session->cache().reserve(layer, static_cast<int>(rows.source.size()) - e.begin, !rows.size.empty());
-    e.session->cache().append(layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin,
+    e.session->cache().append(backend_, layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin,
                               rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
   }
 }
@@ -276,8 +281,8 @@ void Block::attend(int layer) {
     if (part_.empty()) continue;
     if (late) stage_.late(layer, most, &shape);
     const int count = static_cast<int>(part_.size());
-    stage_.scratch_.need(model_.backend->attention_scratch(shape, part_.data(), count, team_.size()));
-    model_.backend->attention(shape, part_.data(), count, stage_.scratch_.data(), team_);
+    stage_.scratch_.need(backend_.attention_scratch(shape, part_.data(), count, team_.size()));
+    backend_.attention(shape, part_.data(), count, stage_.scratch_.data(), team_);
     for (size_t i = 0; i < entries_.size(); i++) {
       if (entries_[i]->session->options().repack == late) observe(*entries_[i], layer, jobs_[i], shape);
     }
@@ -299,8 +304,8 @@ void Block::observe(StageEntry& e, int layer, const kernels::AttentionJob& job, 
   part.views = views.data();
   size_t stride = 0;
   float* sums = s.look_buffer(layer, &stride);
-  stage_.scratch_.need(model_.backend->attention_probe_scratch(shape, part, team_.size()));
-  model_.backend->attention_probe(shape, part, false, sums, stride, stage_.scratch_.data(), team_);
+  stage_.scratch_.need(backend_.attention_probe_scratch(shape, part, team_.size()));
+  backend_.attention_probe(shape, part, false, sums, stride, stage_.scratch_.data(), team_);
 }
 
 }  // namespace tokensieve

@@ -12,18 +12,18 @@ namespace tokensieve {
 struct LayerViews {
   std::vector<kernels::View> views;  // [kv_heads]
   std::vector<std::vector<int32_t>> first, end;  // [kv_heads][n]
-  std::vector<std::vector<float>> bias;
+  std::vector<Numbers<float>> bias;
 
   void build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n);
 };
 
 kernels::AttentionShape attention_shape(const Model& model);
-Linear slice(const Model& model, const Linear& linear, int begin, int end,
+Linear slice(const kernels::Backend& backend, const Linear& linear, int begin, int end,
              int cols);  // outputs [begin, end), multiples of 16
 
 class Block {
  public:
-  Block(Stage& stage, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team);
+  Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team);
   void run(int layer);
 
  private:
@@ -49,6 +49,8 @@ class Block {
 
   Stage& stage_;
   const Model& model_;
+  const Device& device_;
+  const kernels::Backend& backend_;  // the device's
   std::vector<StageEntry*>& entries_;
   float* hidden_;
   int rows_;

@@ -47,10 +47,12 @@ void Session::drop(const std::vector<int32_t>& kept, bool repack) {
   const std::vector<int32_t> index = places(rows_.source, kept, "rows");
   if (index.size() == rows_.source.size()) return;
   const size_t d = static_cast<size_t>(model_->config.hidden);
-  Team team(model_->threads);
+  const Device& device = model_->device(layer_);
+  Team team(model_->threads, nullptr, device.queue.get());
   record_cut(kept, repack);
-  model_->backend->gather(rows_.hidden.as<float>(), d, static_cast<int>(d), index.data(),
-                          static_cast<int>(index.size()), rows_.hidden.as<float>(), d, team);
+  device.backend->gather(rows_.hidden.as<float>(), d, static_cast<int>(d), index.data(), static_cast<int>(index.size()),
+                         rows_.hidden.as<float>(), d, team);
+  device.wait();
   for (size_t i = 0; i < index.size(); i++) {
     rows_.offset[i] = repack ? static_cast<int32_t>(i) : rows_.offset[static_cast<size_t>(index[i])];
     if (!rows_.size.empty()) rows_.size[i] = rows_.size[static_cast<size_t>(index[i])];
@@ -81,7 +83,7 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
     if (into[i] == rows_.source[i]) offset.push_back(repack ? static_cast<int32_t>(offset.size()) : rows_.offset[i]);
   }
   if (rows_.size.empty()) rows_.size.assign(n, 1.f);
-  Buffer hidden(kept.size() * d * sizeof(float));
+  Buffer hidden(kept.size() * d * sizeof(float), false, model_->memory());
   std::vector<float> size(kept.size());
   Team team(model_->threads);
   model_->backend->merge(rows_.hidden.as<float>(), d, static_cast<int>(d), group.data(), rows_.size.data(),

@@ -97,6 +97,7 @@ void Block::watch_queries(int layer) {
     Session& s = *e.session;
     const Look* look = s.look(layer);
     if (look == nullptr || look->ahead == 0) continue;
+    device_.wait();
     std::vector<QueryStats>& stats = s.query_stats(layer);
     const std::vector<int32_t>& source = s.rows().source;
     int begin = e.begin;
@@ -144,6 +145,7 @@ void Block::look_ahead(int layer) {
     Session& s = *e->session;
     const Look* look = s.look(layer);
     if (look == nullptr || look->ahead == 0 || e->end < static_cast<int>(s.rows().source.size())) continue;
+    device_.wait();
     for (int h = 0; h < model_.config.kv_heads; h++) s.expect(layer, h, expect_rows(s, layer, h, *look));
   }
 }

@@ -21,26 +21,26 @@ constexpr int kStoreJobs = 128;  // pages that one call fills
 }
 
 // Grows by half at least, so that a token at a time costs no copy each.
-template <class T>
-void grow(std::vector<T>& values, size_t need) {
+template <class Values>
+void grow(Values& values, size_t need) {
   if (need > values.capacity()) values.reserve(std::max(need, values.size() + values.size() / 2));
 }
 
-template <class T>
-void gather(const std::vector<T>& from, const int32_t* index, int n, std::vector<T>* to) {
+template <class Values>
+void gather(const Values& from, const int32_t* index, int n, Values* to) {
   if (from.empty()) return;
   to->reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; i++) to->push_back(from[static_cast<size_t>(index[i])]);
 }
 
-template <class T>
-void erase(std::vector<T>& values, int index, int n) noexcept {
+template <class Values>
+void erase(Values& values, int index, int n) noexcept {
   if (values.empty()) return;
   values.erase(values.begin() + index, values.begin() + index + n);
 }
 
-template <class T>
-void cut(std::vector<T>& values, size_t rows) noexcept {
+template <class Values>
+void cut(Values& values, size_t rows) noexcept {
   if (values.size() > rows) values.erase(values.begin() + static_cast<ptrdiff_t>(rows), values.end());
 }
 
@@ -48,8 +48,8 @@ size_t table_bytes(const HeadRows& table) {
   return table.source.capacity() * sizeof(int32_t) + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
 }
 
-template <class T>
-void shrink(std::vector<T>& values) {
+template <class Values>
+void shrink(Values& values) {
   if (values.capacity() > values.size() + values.size() / 2 + 8) values.shrink_to_fit();
 }
 
@@ -66,17 +66,18 @@ void check(const FloatRows& floats) {
 
 }  // namespace
 
-KvCache::KvCache(const CacheShape& shape, const kernels::Backend& backend) : shape_(shape) {
+KvCache::KvCache(const CacheShape& shape, const kernels::Backend& host, const Memory* memory)
+    : shape_(shape), memory_(memory) {
   try {
-    make_heads(backend);
-    pages_ = PageAllocator::open();
+    make_heads(host);
+    pages_ = PageAllocator::open(memory);
     counts_ = std::make_unique<Counts[]>(heads_.size());
   } catch (const std::bad_alloc&) {
     no_memory("the tables of a cache");
   }
 }
 
-void KvCache::make_heads(const kernels::Backend& backend) {
+void KvCache::make_heads(const kernels::Backend& host) {
   const size_t count = static_cast<size_t>(shape_.layers) * static_cast<size_t>(shape_.kv_heads);
   std::vector<HeadFormat> kinds;
   std::vector<size_t> kind_of(count);
@@ -89,11 +90,11 @@ void KvCache::make_heads(const kernels::Backend& backend) {
   }
   auto formats = std::make_shared<Formats>();
   for (const HeadFormat& kind : kinds) {
-    formats->keys.push_back(side_format(Side::keys, kind.keys, shape_.head_size, kind.in_float, backend));
-    formats->values.push_back(side_format(Side::values, kind.values, shape_.head_size, kind.in_float, backend));
+    formats->keys.push_back(side_format(Side::keys, kind.keys, shape_.head_size, kind.in_float, host));
+    formats->values.push_back(side_format(Side::values, kind.values, shape_.head_size, kind.in_float, host));
   }
   heads_.reserve(count);
-  for (size_t kind : kind_of) heads_.emplace_back(formats->keys[kind], formats->values[kind]);
+  for (size_t kind : kind_of) heads_.emplace_back(formats->keys[kind], formats->values[kind], memory_);
   formats_ = std::move(formats);
 }
 
@@ -151,8 +152,8 @@ void KvCache::append_table(HeadRows& table, int n, const int32_t* source, const 
   if (!table.mass.empty()) table.mass.resize(before + static_cast<size_t>(n), 0.f);
 }
 
-void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source,
-                     const float* size, Team& team) noexcept {
+void KvCache::append(const kernels::Backend& backend, int layer, const float* k, size_t ldk, const float* v, size_t ldv,
+                     int n, const int32_t* source, const float* size, Team& team) noexcept {
   if (n <= 0 || !holds(layer)) return;
   const size_t first = at(layer, 0);
   for (int h = 0; h < shape_.kv_heads; h++) {
@@ -164,7 +165,6 @@ void KvCache::append(int layer, const float* k, size_t ldk, const float* v, size
   }
   kernels::StoreJob jobs[kStoreJobs];
   int count = 0;
-  const kernels::Backend& backend = *formats_->keys.front().backend;
   const auto store = [&] { backend.store_rows(shape_.head_size, jobs, count, team), count = 0; };
   const auto add = [&](const kernels::StoreJob& job) {
     if (count == kStoreJobs) store();
@@ -210,6 +210,7 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   if (n == rows) return;
   try {
     HeadRows table;
+    table.mass = Numbers<float>(memory_);
     gather(h.table.source, index, n, &table.source);
     gather(h.table.size, index, n, &table.size);
     gather(h.table.mass, index, n, &table.mass);
@@ -328,7 +329,7 @@ float* KvCache::mass(int layer, int head) {
 
 std::unique_ptr<KvCache> KvCache::clone() const {
   try {
-    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.front().backend);
+    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.front().backend, memory_);
     {
       std::vector<Head> heads(heads_), stored(stored_);
       twin->heads_.swap(heads);

@@ -42,7 +42,7 @@ struct CacheShape : HeadFormat {
 struct HeadRows {
   std::vector<int32_t> source;  // index into the session's ids, strictly ascending
   std::vector<float> size;  // merged tokens a row stands for; empty: all 1
-  std::vector<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
+  Numbers<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
 };
 
 // Rows that fold into others, by their indices; entries of one `into` need not lie together.
@@ -61,7 +61,8 @@ class KvCache {
  public:
   // Throws Error(unsupported) where a page would be too big, Error(internal) for float rows below 0 or a residual that
   // is no multiple of kPageRows.
-  KvCache(const CacheShape& shape, const kernels::Backend& backend);
+  // host: the processor's backend, which keeps pages in order; memory: what the pages lie in, where a device reads them.
+  KvCache(const CacheShape& shape, const kernels::Backend& host, const Memory* memory = nullptr);
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
   ~KvCache();
@@ -78,8 +79,9 @@ class KvCache {
   // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. Where sinks or
   // newest rows stay in float, all rows come in f16 and settle quantizes; elsewhere they are stored as what they will
   // stay. A team that is stopped leaves rows of undefined content.
-  void append(int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n, const int32_t* source,
-              const float* size, Team& team) noexcept;
+  // backend: of the device whose memory k and v are in; the team is its.
+  void append(const kernels::Backend& backend, int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n,
+              const int32_t* source, const float* size, Team& team) noexcept;
   // Quantizes what is neither sink nor recent: in a prompt of T rows attention sees all its rows in float; quantization
   // happens when the prompt is done, after evictions. Called after each call (prompt or step).
   void settle(int layer) noexcept;
@@ -136,11 +138,14 @@ class KvCache {
   // Sources must be below `tokens`. Throws Error(file_format) for anything that save does not write,
   // Error(out_of_memory).
   static std::unique_ptr<KvCache> load(const uint8_t* data, size_t bytes, const CacheShape& shape,
-                                       const kernels::Backend& backend, int tokens = std::numeric_limits<int>::max());
+                                       const kernels::Backend& host, const Memory* memory = nullptr,
+                                       int tokens = std::numeric_limits<int>::max());
 
  private:
   struct Head {
-    Head(const SideFormat& k, const SideFormat& v) noexcept : keys(k), values(v) {}
+    Head(const SideFormat& k, const SideFormat& v, const Memory* memory) noexcept : keys(k), values(v) {
+      table.mass = Numbers<float>(memory);
+    }
     KvSide keys, values;
     HeadRows table;
     KvSide& side(kernels::Side s) noexcept { return s == kernels::Side::keys ? keys : values; }
@@ -156,7 +161,7 @@ class KvCache {
   size_t at(int layer, int head) const noexcept {
     return static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(head);
   }
-  void make_heads(const kernels::Backend& backend);
+  void make_heads(const kernels::Backend& host);
   void publish(size_t head) noexcept;
   void reserve_head(Head& head, int n, bool sized);
   static void cut_head(Head& head, int tokens) noexcept;
@@ -169,6 +174,7 @@ class KvCache {
 
   CacheShape shape_;
   std::shared_ptr<const Formats> formats_;  // its address is in every side: forks share it
+  const Memory* memory_;
   PageAllocator::Handle pages_;
   std::vector<Head> heads_;  // [layers][kv_heads]
   std::vector<Head> stored_;  // the same, or empty where nothing was ever set aside

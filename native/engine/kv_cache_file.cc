@@ -54,8 +54,8 @@ class KvCache::Writer {
     for (int shift = 0; shift < 32; shift += 8) u8(value >> shift & 255);
   }
   template <class T>
-  void numbers(const std::vector<T>& values) {
-    bytes(values.data(), values.size() * sizeof(T));
+  void numbers(const T& values) {
+    bytes(values.data(), values.size() * sizeof(typename T::value_type));
   }
 
   void side(const KvSide& side) {
@@ -130,10 +130,11 @@ class KvCache::Reader {
   }
   // The bytes are there before anything is allocated for them.
   template <class T>
-  void numbers(size_t n, std::vector<T>* out) {
-    if (n > left_ / sizeof(T)) bad("more bytes");
+  void numbers(size_t n, T* out) {
+    constexpr size_t size = sizeof(typename T::value_type);
+    if (n > left_ / size) bad("more bytes");
     out->resize(n);
-    if (n > 0) std::memcpy(out->data(), bytes(n * sizeof(T)), n * sizeof(T));
+    if (n > 0) std::memcpy(out->data(), bytes(n * size), n * size);
   }
 
   void side(KvSide& side, int rows, PageAllocator& pages) {
@@ -236,8 +237,8 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
 }
 
 std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape,
-                                       const kernels::Backend& backend, int tokens) {
-  auto cache = std::make_unique<KvCache>(shape, backend);
+                                       const kernels::Backend& host, const Memory* memory, int tokens) {
+  auto cache = std::make_unique<KvCache>(shape, host, memory);
   Reader in(data, bytes);
   if (in.u32() != kMagic) bad("a saved cache");
   for (uint32_t value : described(shape)) {

@@ -62,13 +62,13 @@ Picks located(const std::vector<int32_t>& sources, const HeadRows& here, const H
   return picks;
 }
 
-template <class T>
-std::vector<T> take(const Picks& picks, const std::vector<T>& here, const std::vector<T>& there, T missing) {
-  std::vector<T> out;
+template <class Values>
+Values take(const Picks& picks, const Values& here, const Values& there, typename Values::value_type missing) {
+  Values out(here.get_allocator());
   if (here.empty() && there.empty()) return out;
   out.reserve(picks.size());
   for (const KvSide::Pick& pick : picks) {
-    const std::vector<T>& from = pick.other ? there : here;
+    const Values& from = pick.other ? there : here;
     out.push_back(from.empty() ? missing : from[static_cast<size_t>(pick.row)]);
   }
   return out;
@@ -94,7 +94,7 @@ void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, co
   }
   try {
     Head &here = heads_[i], &there = stored_[i];
-    Head next(keys, values), aside(keys, values);
+    Head next(keys, values, memory_), aside(keys, values, memory_);
     for (Head* made : {&next, &aside}) {
       const Picks picks = located(made == &next ? kept : stored, here.table, there.table);
       made->table = take(picks, here.table, there.table);
@@ -114,7 +114,7 @@ void KvCache::open_store() {
   try {
     std::vector<Head> stored;
     stored.reserve(heads_.size());
-    for (const Head& head : heads_) stored.emplace_back(head.keys.format(), head.values.format());
+    for (const Head& head : heads_) stored.emplace_back(head.keys.format(), head.values.format(), memory_);
     stored_.swap(stored);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that are set aside, the system gave none");

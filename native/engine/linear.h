@@ -11,7 +11,7 @@ namespace tokensieve {
 
 // What a model's matrices and vectors point into.
 struct WeightStore {
-  const kernels::Backend* backend = nullptr;
+  const kernels::Backend* backend = nullptr;  // the processor's
   int threads = 1;
   std::vector<Buffer> buffers;
   size_t weight_bytes = 0;

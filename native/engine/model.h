@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/linear.h"
 #include "engine/weights.h"
 
@@ -48,10 +49,16 @@ struct Model : WeightStore {
   kernels::PackedMatrix embedding;
   kernels::PackedMatrix head;                      // the embedding where tied
   const float* output_norm = nullptr;
+  std::vector<Placement> stages;  // of all layers, in order; the ends stand with the layers beside them
+
+  const Device& device(int layer) const;
+  void wait() const;  // for all of them; throws Error(device)
+  const Memory* memory() const;  // what all stages reach; null: the process's own
 };
 
-std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& backend, int threads,
-                                  const LoadControl& control);
+// host: what the processor's part is done with, and what is only ever done there (sampling, the upkeep of caches).
+std::unique_ptr<Model> load_model(const Weights& weights, const kernels::Backend& host, const PlacementPlan& plan,
+                                  int threads, const LoadControl& control);
 
 // TOKENSIEVE_ISA's rule: "auto" is the best that runs here; an unknown or impossible name is Error(device).
 const kernels::Backend& choose_backend(const std::string& name);

@@ -9,12 +9,18 @@ namespace tokensieve {
 
 namespace {
 constexpr int kReleaseSteps = 32;  // of 2^18 elements: 4 to 32 MB
-}
+constexpr size_t kDevicePart = size_t{64} << 20;  // which layers of a card go there is not known in one number
+}  // namespace
 
 Packer::Packer(const Weights& weights, WeightStore& store, const LoadControl& control,
                bool (*takes)(const std::string& name))
-    : weights_(weights), store_(store), control_(control) {
+    : weights_(weights), store_(store), control_(control), device_{store.backend, nullptr} {
   for (const auto& entry : weights.tensors()) total_ += takes(entry.first) ? entry.second.bytes : 0;
+}
+
+void Packer::place(const Device& device) {
+  if (device.memory() != device_.memory()) next_ = nullptr, left_ = 0;
+  device_ = device;
 }
 
 // Bytes [from, to) of a tensor have been read and are not needed any more.
@@ -29,8 +35,8 @@ uint8_t* Packer::room(size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
   if (bytes > left_) {
     const size_t rest = static_cast<size_t>(total_ - std::min(done_, total_));
-    left_ = std::max(bytes, rest + rest / 16);
-    store_.buffers.emplace_back(left_, true);
+    left_ = device_.memory() ? std::max(bytes, kDevicePart) : std::max(bytes, rest + rest / 16);
+    store_.buffers.emplace_back(left_, true, device_.memory());
     next_ = store_.buffers.back().data();
   }
   uint8_t* const place = next_;
@@ -70,7 +76,7 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
   m.type = tensors[0]->type;
   m.cols = static_cast<int>(tensors[0]->cols());
   for (const Tensor* t : tensors) m.rows += static_cast<int>(t->rows());
-  const kernels::Backend& backend = *store_.backend;
+  const kernels::Backend& backend = *device_.backend;
   uint8_t* const data = room(backend.packed_bytes(m.type, m.rows, m.cols));
   Team team(store_.threads, control_.stop);
   int row = 0;
@@ -81,6 +87,8 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
     row += static_cast<int>(t->rows());
   }
   m.data = data;
+  if (device_.queue)
+    device_.memory()->prefetch(device_.queue.get(), data, backend.packed_bytes(m.type, m.rows, m.cols));
   return m;
 }
 
@@ -93,8 +101,8 @@ void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, uint8_t
     const int to = std::min(rows, from + reach);
     team.each((to - from + step - 1) / step, [&](int part, int) {
       const int first = from + part * step;
-      store_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first, std::min(to, first + step),
-                           out);
+      device_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first, std::min(to, first + step),
+                            out);
     });
     if (team.stopped()) throw Error(Code::aborted, "[load] the load was stopped");
     advance(t, static_cast<size_t>(from) * row_bytes, static_cast<size_t>(to) * row_bytes);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/linear.h"
 #include "engine/weights.h"
 
@@ -16,6 +17,9 @@ class Packer {
          bool (*takes)(const std::string& name));
 
   const Weights& weights() const { return weights_; }
+
+  // Where what comes next will be read. Before the first call: the store's backend.
+  void place(const Device& device);
 
   // A vector of f32; null where `optional` and absent. plus_one: Gemma's (1 + w) convention is applied where the file has it open.
   const float* vector(const std::string& name, int size, bool optional = false, bool plus_one = false);
@@ -47,6 +51,7 @@ class Packer {
   WeightStore& store_;
   const LoadControl& control_;
   uint64_t done_ = 0, total_ = 0;  // bytes of tensors
+  Device device_;
   uint8_t* next_ = nullptr;  // what is left of the newest buffer
   size_t left_ = 0;
 };

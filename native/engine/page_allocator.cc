@@ -116,6 +116,7 @@ size_t granule() {
 // The head of a slab, in its first bytes. Behind it: refs [pages], taken [pages] bits, and from `start` on the pages.
 struct Slab {
   PageAllocator* owner;
+  const Memory* memory;  // null: the process's own
   size_t page_bytes, pages, used;
   size_t first_free;  // no page below it is free
   size_t position;  // among the slabs of its size
@@ -144,14 +145,15 @@ size_t refs_offset() { return round_up(sizeof(Slab), 64); }
 size_t taken_offset(size_t pages) { return round_up(refs_offset() + pages * sizeof(std::atomic<uint32_t>), 8); }
 size_t start_offset(size_t pages) { return round_up(taken_offset(pages) + (pages + 63) / 64 * 8, granule()); }
 
-Slab* make_slab(PageAllocator* owner, size_t page_bytes, size_t position) noexcept {
-  void* memory = map_slab();
+Slab* make_slab(PageAllocator* owner, const Memory* of, size_t page_bytes, size_t position) noexcept {
+  void* memory = of ? of->allocate(of->device, kSlabBytes) : map_slab();
   if (!memory) return nullptr;
   size_t pages = kSlabBytes / page_bytes;
   while (start_offset(pages) + pages * page_bytes > kSlabBytes) pages--;
   uint8_t* bytes = static_cast<uint8_t*>(memory);
   Slab* slab = new (memory) Slab();
   slab->owner = owner;
+  slab->memory = of;
   slab->page_bytes = page_bytes;
   slab->pages = pages;
   slab->position = position;
@@ -171,6 +173,7 @@ void destroy_slab(Slab* slab) noexcept {
   held_bytes -= held;
   mapped_bytes -= kSlabBytes;
   ASAN_UNPOISON_MEMORY_REGION(slab, kSlabBytes);
+  if (const Memory* const of = slab->memory) return of->release(of->device, reinterpret_cast<uint8_t*>(slab));
   unmap_slab(slab);
 }
 
@@ -195,7 +198,7 @@ bool Slab::unused(size_t g) const {
 }
 
 void Slab::give_back() noexcept {
-  if (!freed) return;
+  if (!freed || memory) return;  // a device's memory comes and goes by slabs
   freed = false;
   const size_t end = kSlabBytes / granule();
   for (size_t g = start / granule(); g < end;) {
@@ -209,7 +212,7 @@ void Slab::give_back() noexcept {
   }
 }
 
-PageAllocator::Handle PageAllocator::open() { return Handle(new PageAllocator()); }
+PageAllocator::Handle PageAllocator::open(const Memory* memory) { return Handle(new PageAllocator(memory)); }
 
 PageAllocator::SizeClass& PageAllocator::size_class(size_t bytes) {
   for (SizeClass& c : classes_) {
@@ -221,7 +224,7 @@ PageAllocator::SizeClass& PageAllocator::size_class(size_t bytes) {
 
 Slab* PageAllocator::add_slab(SizeClass& of) {
   of.slabs.reserve(of.slabs.size() + 1 > of.slabs.capacity() ? 2 * of.slabs.size() + 4 : 0);
-  Slab* slab = make_slab(this, of.bytes, of.slabs.size());
+  Slab* slab = make_slab(this, memory_, of.bytes, of.slabs.size());
   if (!slab) throw std::bad_alloc();
   of.slabs.push_back(slab);
   of.empty++;
@@ -244,7 +247,7 @@ uint8_t* PageAllocator::allocate(size_t bytes) {
       of.first_free++;
     Slab* slab = of.first_free < of.slabs.size() ? of.slabs[of.first_free] : add_slab(of);
     if (slab->used++ == 0) of.empty--;
-    if (slab->used == slab->pages) make_huge(slab);
+    if (slab->used == slab->pages && !memory_) make_huge(slab);
     size_t index = slab->first_free;
     while (get_bit(slab->taken, index))
       index = slab->taken[index / 64] == ~uint64_t{0} ? (index / 64 + 1) * 64 : index + 1;

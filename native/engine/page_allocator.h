@@ -12,6 +12,8 @@
 #include <mutex>
 #include <vector>
 
+#include "core/memory.h"
+
 namespace tokensieve {
 
 constexpr size_t kSlabBytes = size_t{2} << 20;  // also a slab's alignment: a page finds its slab by its address
@@ -25,7 +27,7 @@ class PageAllocator {
     void operator()(PageAllocator* allocator) const noexcept { allocator->close(); }
   };
   using Handle = std::unique_ptr<PageAllocator, Close>;
-  static Handle open();
+  static Handle open(const Memory* memory = nullptr);  // pages of a device's memory
 
   // A page of undefined content, 64-byte aligned, with one reference. bytes: a multiple of 64. Throws
   // Error(out_of_memory).
@@ -41,7 +43,7 @@ class PageAllocator {
     size_t first_free;  // no slab before it has a free page
     size_t empty;  // slabs without a page in use: at most one is kept
   };
-  PageAllocator() = default;
+  explicit PageAllocator(const Memory* memory) noexcept : memory_(memory) {}
   ~PageAllocator() = default;
   void close() noexcept;  // no more allocations; deleted with the last page
   SizeClass& size_class(size_t bytes);
@@ -49,6 +51,7 @@ class PageAllocator {
   void free_page(Slab* slab, size_t index) noexcept;
   void remove_slab(SizeClass& of, Slab* slab) noexcept;
 
+  const Memory* const memory_;
   std::mutex mutex_;
   std::vector<SizeClass> classes_;
   bool closed_ = false;

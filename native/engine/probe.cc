@@ -13,7 +13,7 @@ Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& 
   probed.cache = s.cache().clone();
   project_keys(s, layer, *probed.cache, team);
   const size_t q_width = static_cast<size_t>(model_->config.heads * model_->config.head_size);
-  probed.q.resize(looked.size() * q_width);
+  probed.q = numbers(looked.size() * q_width);
   for (size_t i = 0; i < looked.size(); i++) project_query(s, layer, looked[i], probed.q.data() + i * q_width, team);
   return probed;
 }
@@ -22,11 +22,13 @@ Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& 
 void Stage::project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
-  std::vector<float> x(static_cast<size_t>(count) * d);
+  const Device& device = model_->device(layer);
+  Numbers<float> x = numbers(static_cast<size_t>(count) * d);
   const float* rows = s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d;
-  model_->backend->rms_norm(rows, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
-                            c.norm_eps, nullptr, x.data(), d, team);
-  apply(part, x.data(), d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+  device.backend->rms_norm(rows, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
+                           c.norm_eps, nullptr, x.data(), d, team);
+  apply(device, part, x.data(), d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+  device.wait();
 }
 
 void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
@@ -35,15 +37,16 @@ void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
   const Rows& rows = s.rows();
   const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size, width = c.kv_heads * c.head_size;
   const size_t ld = static_cast<size_t>(width);
-  const Linear part = slice(*model_, l.qkv, q_width, q_width + width, c.hidden);
-  std::vector<float> k(static_cast<size_t>(kStageRows) * ld), zero(k.size());
+  const Device& device = model_->device(layer);
+  const Linear part = slice(*device.backend, l.qkv, q_width, q_width + width, c.hidden);
+  Numbers<float> k = numbers(static_cast<size_t>(kStageRows) * ld), zero = numbers(k.size());
   cache.reserve(layer, n, !rows.size.empty());
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
     project_part(s, layer, part, begin, count, k.data(), team);
     if (l.k_norm) {
-      model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
-                                ld, team);
+      device.backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
+                               ld, team);
     }
     if (!s.options().repack) {
       std::vector<int32_t> position;
@@ -51,12 +54,13 @@ void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
         position.push_back(s.next_position(layer) + rows.offset[static_cast<size_t>(i)]);
       }
       const Angles& a = angles(l.rotary, position, s.length(layer));
-      model_->backend->rope(k.data(), ld, count, c.kv_heads, c.head_size,
-                            model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
+      device.backend->rope(k.data(), ld, count, c.kv_heads, c.head_size,
+                           model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
     }
     s.hadamard(&HeadKv::hadamard_keys, layer, k.data(), ld, count, 1, team);
-    cache.append(layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
+    cache.append(*device.backend, layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
                  rows.size.empty() ? nullptr : rows.size.data() + begin, team);
+    device.wait();  // k is written anew
   }
 }
 
@@ -66,23 +70,25 @@ void Stage::project_query(Session& s, int layer, int row, float* q, Team& team) 
   const Layer& l = model_->layers[static_cast<size_t>(layer)];
   const int width = c.heads * c.head_size, group = c.heads / c.kv_heads;
   const size_t ld = static_cast<size_t>(width);
-  project_part(s, layer, slice(*model_, l.qkv, 0, width, c.hidden), row, 1, q, team);
+  const kernels::Backend& backend = *model_->device(layer).backend;
+  project_part(s, layer, slice(backend, l.qkv, 0, width, c.hidden), row, 1, q, team);
   if (l.q_norm) {
-    model_->backend->rms_norm(q, ld, 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
+    backend.rms_norm(q, ld, 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
   }
   for (int h = 0; h < c.kv_heads; h++) {
     const int position = s.options().repack ? s.cache().rows(layer, h) + row
                                             : s.next_position(layer) + s.rows().offset[static_cast<size_t>(row)];
     const Angles& a = angles(l.rotary, {position}, s.length(layer));
-    model_->backend->rope(q + h * group * c.head_size, ld, 1, group, c.head_size,
-                          model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
+    backend.rope(q + h * group * c.head_size, ld, 1, group, c.head_size,
+                 model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
   }
   s.hadamard(&HeadKv::hadamard_keys, layer, q, ld, 1, group, team);
 }
 
 std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<int32_t>& looked) {
   const Config& c = model_->config;
-  Team team(model_->threads, &s.stop());
+  const Device& device = model_->device(layer);
+  Team team(model_->threads, &s.stop(), device.queue.get());
   Probed probed = project(s, layer, looked, team);
   std::vector<int32_t> source;
   for (int32_t row : looked) source.push_back(s.rows().source[static_cast<size_t>(row)]);
@@ -98,9 +104,10 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
     if (s.options().repack) late(layer, static_cast<int>(stride), &shape);
     kernels::AttentionJob job;
     job.q = probed.q.data() + i * q_width, job.ldq = q_width, job.n = 1, job.views = views.views.data();
-    std::vector<float> lines(heads * stride);
-    scratch_.need(model_->backend->attention_probe_scratch(shape, job, team.size()));
-    model_->backend->attention_probe(shape, job, true, lines.data(), stride, scratch_.data(), team);
+    Numbers<float> lines = numbers(heads * stride);
+    scratch_.need(device.backend->attention_probe_scratch(shape, job, team.size()));
+    device.backend->attention_probe(shape, job, true, lines.data(), stride, scratch_.data(), team);
+    device.wait();
     for (size_t h = 0; h < heads; h++) {
       const std::vector<int32_t>& at = probed.cache->head(layer, static_cast<int>(h) / (c.heads / c.kv_heads)).source;
       for (size_t j = 0; j < at.size(); j++)
@@ -133,16 +140,19 @@ std::vector<float> Stage::probe_keys(Session& s, int layer) {
   const int n = static_cast<int>(s.rows().source.size()), q_width = c.heads * c.head_size,
             width = c.kv_heads * c.head_size;
   const size_t ld = static_cast<size_t>(width), size = static_cast<size_t>(c.head_size);
-  Team team(model_->threads, &s.stop());
-  const Linear part = slice(*model_, l.qkv, q_width, q_width + width, c.hidden);
-  std::vector<float> k(static_cast<size_t>(kStageRows) * ld), mean(static_cast<size_t>(n) * size);
+  const Device& device = model_->device(layer);
+  Team team(model_->threads, &s.stop(), device.queue.get());
+  const Linear part = slice(*device.backend, l.qkv, q_width, q_width + width, c.hidden);
+  Numbers<float> k = numbers(static_cast<size_t>(kStageRows) * ld);
+  std::vector<float> mean(static_cast<size_t>(n) * size);
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
     project_part(s, layer, part, begin, count, k.data(), team);
     if (l.k_norm) {
-      model_->backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
-                                ld, team);
+      device.backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
+                               ld, team);
     }
+    device.wait();
     const float share = 1 / static_cast<float>(c.kv_heads);
     for (int i = 0; i < count; i++) {
       float* sum = mean.data() + static_cast<size_t>(begin + i) * size;
@@ -194,9 +204,10 @@ Stage::Partners Stage::find_partners(Session& s, Sides sides, const std::vector<
   job.a = a.data(), job.rows = static_cast<int>(a.size());
   job.b = b.data(), job.columns = static_cast<int>(b.size());
   Team team(model_->threads, &s.stop());
+  const kernels::Backend* const host = model_->backend;
   Partners found{std::vector<int32_t>(a.size()), std::vector<float>(a.size())};
-  scratch_.need(model_->backend->partners_scratch(job, team.size()));
-  model_->backend->partners(job, found.partner.data(), found.similarity.data(), scratch_.data(), team);
+  scratch_.need(host->partners_scratch(job, team.size()));
+  host->partners(job, found.partner.data(), found.similarity.data(), scratch_.data(), team);
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
   return found;
 }

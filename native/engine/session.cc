@@ -39,7 +39,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
   options_.skip_mlp.resize(layers, 0);
   rules_.resize(layers);
   next_position_.assign(layers, 0);
-  cache_ = std::make_unique<KvCache>(cache_shape(), *model_->backend);
+  cache_ = std::make_unique<KvCache>(cache_shape(), *model_->backend, model_->memory());
 }
 
 CacheShape Session::cache_shape() const {
@@ -97,7 +97,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   check_ids(ids, c.vocabulary);
   check_features(features, ids, d);
   Rows rows;
-  rows.hidden = Buffer(n * d * sizeof(float));
+  rows.hidden = Buffer(n * d * sizeof(float), false, model_->memory());
   for (size_t i = 0; i < features.places.size(); i++)
     std::copy_n(features.rows.data() + i * d, d, rows.hidden.as<float>() + static_cast<size_t>(features.places[i]) * d);
   std::vector<int32_t> featured = features.places;
@@ -106,7 +106,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   rows.extent = static_cast<int>(n);
   std::unique_ptr<KvCache> backup = n > 1 || peek ? cache_->clone() : nullptr;
   std::vector<Observed> observed;
-  for (const Look& look : looks) observed.push_back({look, 0, {}, {}, {}});
+  for (const Look& look : looks) observed.push_back({look, 0, Numbers<float>(model_->memory()), {}, {}});
 
   backup_ = std::move(backup);
   backup_hidden_ = last_hidden_;
@@ -156,7 +156,7 @@ void Session::hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, i
   for (int h = 0, run = 1; h < heads; h += run) {
     const bool asked = kv(layer, h).*asks;
     for (run = 1; h + run < heads && kv(layer, h + run).*asks == asked;) run++;
-    if (asked) model_->backend->hadamard(rows + h * each * size, ld, n, run * each, size, team);
+    if (asked) model_->device(layer).backend->hadamard(rows + h * each * size, ld, n, run * each, size, team);
   }
 }
 
@@ -310,7 +310,7 @@ void Session::trim_window(int layer) {
 
 void Session::reset() {
   rollback();
-  auto cache = std::make_unique<KvCache>(cache_shape(), *model_->backend);
+  auto cache = std::make_unique<KvCache>(cache_shape(), *model_->backend, model_->memory());
   cache_ = std::move(cache);
   std::fill(next_position_.begin(), next_position_.end(), 0);
   fates_.clear();

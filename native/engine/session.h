@@ -164,7 +164,7 @@ class Session {
   struct Observed {
     Look look;
     size_t stride = 0;
-    std::vector<float> sums;  // [heads][stride]
+    Numbers<float> sums;  // [heads][stride]
     std::vector<QueryStats> queries;  // [heads] or empty
     std::vector<std::vector<float>> expected;  // [kv_heads][rows] or empty
   };

@@ -13,6 +13,8 @@ namespace tokensieve {
 
 namespace {
 
+constexpr size_t kLogitRows = 64;  // of which all logits are made at once
+
 double frequency(const Rotary& r, int i, int length) {
   double base = r.base;
   if (r.dynamic > 0 && length > r.trained) {  // NTK: the base grows with the text
@@ -25,12 +27,18 @@ double frequency(const Rotary& r, int i, int length) {
 
 }  // namespace
 
+Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
+  for (Buffer* buffer : {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_})
+    *buffer = Buffer(model_->memory());
+}
+
 const Stage::Angles& Stage::angles(int rotary, const std::vector<int32_t>& position, int length) {
-  angles_.resize(model_->rotaries.size());
+  while (angles_.size() < model_->rotaries.size()) angles_.push_back({{}, -1, numbers(0), numbers(0)});
   Angles& a = angles_[static_cast<size_t>(rotary)];
   const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
   if (r.dynamic == 0) length = 0;
   if (a.position == position && a.length == length) return a;
+  model_->wait();  // kernels that are under way read what was here
   const size_t half = static_cast<size_t>(r.rotated / 2);
   a.cos.resize(position.size() * half), a.sin.resize(a.cos.size());
   for (size_t i = 0; i < half; i++) {
@@ -48,9 +56,10 @@ const Stage::Angles& Stage::angles(int rotary, const std::vector<int32_t>& posit
 void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
   const int rotary = model_->layers[static_cast<size_t>(layer)].rotary;
   const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
-  slots_.resize(model_->rotaries.size());
+  while (slots_.size() < model_->rotaries.size()) slots_.push_back({0, numbers(0), numbers(0)});
   Slots& s = slots_[static_cast<size_t>(rotary)];
   if (s.rows < rows) {
+    model_->wait();
     s.rows = (rows + rows / 2 + 63) / 64 * 64;  // columns are read 16 at a time
     const size_t half = static_cast<size_t>(r.rotated / 2), n = static_cast<size_t>(s.rows);
     s.cos.resize(half * n), s.sin.resize(half * n);
@@ -65,9 +74,9 @@ void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
   shape->cos = s.cos.data(), shape->sin = s.sin.data(), shape->rotated = r.rotated, shape->table_rows = s.rows;
 }
 
-void Stage::apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out,
-                  size_t ldo, Team& team) {
-  apply_linear(*model_->backend, linear, x, ldx, n, cols, accumulate, out, ldo, prepared_, team);
+void Stage::apply(const Device& device, const Linear& linear, const float* x, size_t ldx, int n, int cols,
+                  bool accumulate, float* out, size_t ldo, Team& team) {
+  apply_linear(*device.backend, linear, x, ldx, n, cols, accumulate, out, ldo, prepared_, team);
 }
 
 namespace {
@@ -137,8 +146,8 @@ void Stage::embed(const StageEntry& e, Team& team) {
     for (int row = first; row < e.end && s.id(row) >= 0; row++) ids.push_back(s.id(row));
     const int n = static_cast<int>(ids.size());
     if (n > 0)
-      model_->backend->embedding(model_->embedding, ids.data(), n, model_->config.embedding_scale,
-                                 s.rows().hidden.as<float>() + static_cast<size_t>(first) * d, team);
+      model_->device(0).backend->embedding(model_->embedding, ids.data(), n, model_->config.embedding_scale,
+                                           s.rows().hidden.as<float>() + static_cast<size_t>(first) * d, team);
     first += n > 0 ? n : 1;
   }
 }
@@ -150,32 +159,26 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   bool stoppable = group.size() == 1;
   for (int l = 0; stoppable && group[0]->session->call_tokens() == 1 && l < c.layers; l++)
     stoppable = !group[0]->session->sums_attention(l);
-  Team team(model_->threads, stoppable ? &group[0]->session->stop() : nullptr);
+  const std::atomic<bool>* const stop = stoppable ? &group[0]->session->stop() : nullptr;
   int rows = 0;
   for (const StageEntry* e : group) rows += e->end - e->begin;
   const bool alone = group.size() == 1;
   if (!alone) hidden_.need(static_cast<size_t>(rows) * d * sizeof(float));
   float* hidden = alone ? group[0]->session->rows().hidden.as<float>() + static_cast<size_t>(group[0]->begin) * d
                         : hidden_.as<float>();
-  int at = 0;
-  for (StageEntry* e : group) {
-    float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
-    const int n = e->end - e->begin;
-    if (from == 0) embed(*e, team);
-    if (!alone) std::memcpy(hidden + static_cast<size_t>(at) * d, own, static_cast<size_t>(n) * d * sizeof(float));
-    at += n;
+  if (from == 0) embed_group(group, stop);
+  if (!alone) copy_rows(group, hidden, true);
+  for (const Placement& stage : model_->stages) {
+    const int first = std::max(from, stage.from), end = std::min(to, stage.to);
+    if (first >= end) continue;
+    Team team(model_->threads, stop, stage.device.queue.get());
+    Block block(*this, stage.device, group, hidden, rows, team);
+    for (int l = first; l < end; l++) block.run(l);
+    stage.device.wait();
   }
-  Block block(*this, group, hidden, rows, team);
-  for (int l = from; l < to; l++) block.run(l);
-  at = 0;
-  for (StageEntry* e : group) {
-    const int n = e->end - e->begin;
-    if (!alone)
-      std::memcpy(e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d,
-                  hidden + static_cast<size_t>(at) * d, static_cast<size_t>(n) * d * sizeof(float));
-    at += n;
-  }
+  if (!alone) copy_rows(group, hidden, false);
   if (to < c.layers) return;
+  Team team(model_->threads, stop, model_->device(c.layers - 1).queue.get());
   run_head(group, hidden, team);
   if (team.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
   for (StageEntry* e : group) {
@@ -185,15 +188,34 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   }
 }
 
+void Stage::embed_group(const std::vector<StageEntry*>& group, const std::atomic<bool>* stop) {
+  const Device& device = model_->device(0);
+  Team team(model_->threads, stop, device.queue.get());
+  for (const StageEntry* e : group) embed(*e, team);
+  if (group.size() > 1) device.wait();
+}
+
+// The rows of all sessions side by side, or back to where each has its own.
+void Stage::copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together) {
+  const size_t d = static_cast<size_t>(model_->config.hidden);
+  for (StageEntry* e : group) {
+    float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
+    const size_t count = static_cast<size_t>(e->end - e->begin) * d;
+    std::memcpy(together ? hidden : own, together ? own : hidden, count * sizeof(float));
+    hidden += count;
+  }
+}
+
 void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
+  const Device& device = model_->device(c.layers - 1);
   normed_.need(static_cast<size_t>(n) * d * sizeof(float));
-  model_->backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d,
-                            team);
+  device.backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d,
+                           team);
   Linear head;
   head.parts.push_back({model_->head, 0, nullptr});
-  apply(head, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary), team);
+  apply(device, head, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary), team);
 }
 
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
@@ -207,9 +229,13 @@ void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team&
     if (e->head.logits == HeadWish::Logits::scores) scores(*e, own, team);
     if (e->head.logits == HeadWish::Logits::all) {
       e->logits.resize(static_cast<size_t>(n) * v);
-      for (int r = 0; r < n && !team.stopped(); r += 64)
-        head_logits(own + static_cast<size_t>(r) * d, std::min(64, n - r),
-                    e->logits.data() + static_cast<size_t>(r) * v, team);
+      logits_.need(std::min(kLogitRows, static_cast<size_t>(n)) * v * sizeof(float));
+      for (size_t r = 0; r < static_cast<size_t>(n) && !team.stopped(); r += kLogitRows) {
+        const size_t count = std::min(kLogitRows, static_cast<size_t>(n) - r);
+        head_logits(own + r * d, static_cast<int>(count), logits_.as<float>(), team);
+        model_->device(c.layers - 1).wait();
+        std::memcpy(e->logits.data() + r * v, logits_.as<float>(), count * v * sizeof(float));
+      }
     }
     at += n;
     const float* newest = own + static_cast<size_t>(n - 1) * d;
@@ -223,7 +249,7 @@ void Stage::speak(StageEntry& entry) {
   if (entry.session->running() || entry.session->last_hidden().empty()) {
     throw Error(Code::internal, "[stage] expected a session whose newest row is known");
   }
-  Team team(model_->threads);
+  Team team(model_->threads, nullptr, model_->device(model_->config.layers - 1).queue.get());
   answer({&entry}, team);
 }
 
@@ -232,13 +258,15 @@ void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
   if (wishes.empty()) return;
   const Config& c = model_->config;
   const size_t v = static_cast<size_t>(c.vocabulary);
-  std::vector<float> last;  // [wishes][hidden]
+  last_.need(wishes.size() * static_cast<size_t>(c.hidden) * sizeof(float));
+  float* last = last_.as<float>();  // [wishes][hidden]
   for (StageEntry* e : wishes) {
     const std::vector<float>& newest = e->session->last_hidden();
-    last.insert(last.end(), newest.begin(), newest.end());
+    last = std::copy(newest.begin(), newest.end(), last);
   }
   logits_.need(wishes.size() * v * sizeof(float));
-  head_logits(last.data(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
+  head_logits(last_.as<float>(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
+  model_->device(c.layers - 1).wait();
   for (size_t i = 0; i < wishes.size(); i++) {
     float* logits = logits_.as<float>() + i * v;
     HeadWish& wish = wishes[i]->head;
@@ -260,7 +288,8 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
   std::vector<float>& before = e.session->last_hidden();
   e.logits.assign(static_cast<size_t>(n), std::numeric_limits<float>::quiet_NaN());
   constexpr int kStep = 32;
-  std::vector<float> x(kStep * d), lse(kStep);
+  const Device& device = model_->device(c.layers - 1);
+  Numbers<float> x = numbers(kStep * d), lse = numbers(kStep);
   logits_.need(kStep * v * sizeof(float));
   for (int r = 0; r < n && !team.stopped(); r += kStep) {
     const int count = std::min(kStep, n - r);
@@ -272,7 +301,8 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
     }
     float* logits = logits_.as<float>();
     head_logits(x.data(), count, logits, team);
-    model_->backend->softmax(logits, v, count, c.vocabulary, nullptr, v, lse.data(), team);
+    device.backend->softmax(logits, v, count, c.vocabulary, nullptr, v, lse.data(), team);
+    device.wait();
     for (int i = 0; i < count; i++) {
       const int row = e.begin + r + i;
       const int32_t source = rows.source[static_cast<size_t>(row)];

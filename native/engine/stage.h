@@ -35,7 +35,7 @@ struct StageEntry {
 
 class Stage {
  public:
-  explicit Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+  explicit Stage(std::shared_ptr<const Model> model);
 
   // What fails (out_of_memory, aborted) is said by the entries that it concerns: the others have gone on.
   void advance(std::vector<StageEntry>& entries, int from, int to);
@@ -72,16 +72,18 @@ class Stage {
   struct Angles {
     std::vector<int32_t> position;
     int length = -1;  // tokens so far, which dynamic scaling depends on
-    std::vector<float> cos, sin;  // [rows][rotated / 2]
+    Numbers<float> cos, sin;  // [rows][rotated / 2]
   };
   // The same for slots 0..: [rotated / 2][rows], read by attention where keys are stored un-rotated.
   struct Slots {
     int rows = 0;
-    std::vector<float> cos, sin;
+    Numbers<float> cos, sin;
   };
 
   void reserve_step(StageEntry& entry, int from, int to);
   void embed(const StageEntry& entry, Team& team);
+  void embed_group(const std::vector<StageEntry*>& group, const std::atomic<bool>* stop);
+  void copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
@@ -89,8 +91,8 @@ class Stage {
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(int rotary, const std::vector<int32_t>& position, int length);
   void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
-  void apply(const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo,
-             Team& team);
+  void apply(const Device& device, const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate,
+             float* out, size_t ldo, Team& team);
   struct Sides {
     const float* const* rows;
     int count;
@@ -98,17 +100,19 @@ class Stage {
   Partners find_partners(Session& s, Sides sides, const std::vector<int32_t>& a, const std::vector<int32_t>& b);
   struct Probed {
     std::unique_ptr<KvCache> cache;  // the session's, with the call's keys appended
-    std::vector<float> q;  // [looked rows][heads * head_size]
+    Numbers<float> q;  // [looked rows][heads * head_size]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
   void project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team);
   void project_keys(Session& s, int layer, KvCache& cache, Team& team);
   void project_query(Session& s, int layer, int row, float* q, Team& team);
 
+  Numbers<float> numbers(size_t n) const { return Numbers<float>(n, model_->memory()); }
+
   std::shared_ptr<const Model> model_;
   std::vector<Angles> angles_;
   std::vector<Slots> slots_;
-  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_;
+  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, last_;
 };
 
 }  // namespace tokensieve

@@ -1,6 +1,7 @@
 // One function pointer a kernel. A backend is chosen once, by what the machine can run or by TOKENSIEVE_ISA.
 #pragma once
 
+#include "core/memory.h"
 #include "kernels/activate.h"
 #include "kernels/attention.h"
 #include "kernels/gate.h"
@@ -9,7 +10,6 @@
 #include "kernels/layer_norm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
-#include "kernels/memory.h"
 #include "kernels/partners.h"
 #include "kernels/quantize.h"
 #include "kernels/resample.h"

@@ -195,7 +195,7 @@ TEST("a prompt in chunks gives what it gives at once") {
     Team team(1);
     auto add = [&](Pair& p, int from, int n) {
       p.cache->reserve(0, n);
-      p.cache->append(0, &x[static_cast<size_t>(from) * 32], 32, &x[static_cast<size_t>(from) * 32], 32, n,
+      p.cache->append(backend(), 0, &x[static_cast<size_t>(from) * 32], 32, &x[static_cast<size_t>(from) * 32], 32, n,
                       &source[static_cast<size_t>(from)], nullptr, team);
     };
     add(once, 0, 300);

@@ -37,7 +37,7 @@ TEST("what was saved is loaded, bit for bit, and saved again the same") {
         Pair p = rich(keys, values, 3, residual);
         std::string saved, again;
         p.cache->save(&saved);
-        p.cache = KvCache::load(raw(saved), saved.size(), p.shape, backend(), p.tokens);
+        p.cache = KvCache::load(raw(saved), saved.size(), p.shape, backend(), nullptr, p.tokens);
         p.slack = 0;
         p.check(true);
         p.cache->save(&again);
@@ -66,7 +66,7 @@ TEST("another shape, fewer tokens, a piece too little or too much: ERR_FILE_FORM
   p.cache->save(&saved);
   auto refused = [&](const std::string& bytes, const CacheShape& shape, int tokens) {
     try {
-      KvCache::load(raw(bytes), bytes.size(), shape, backend(), tokens);
+      KvCache::load(raw(bytes), bytes.size(), shape, backend(), nullptr, tokens);
     } catch (const Error& error) {
       return error.code() == Code::file_format;
     }
@@ -111,7 +111,7 @@ TEST("thousands of damaged streams: an error or a cache that can be used") {
         }
       }
       try {
-        std::unique_ptr<KvCache> cache = KvCache::load(raw(bytes), bytes.size(), p.shape, backend(), p.tokens);
+        std::unique_ptr<KvCache> cache = KvCache::load(raw(bytes), bytes.size(), p.shape, backend(), nullptr, p.tokens);
         accepted++;
         std::vector<float> rows(static_cast<size_t>(cache->rows(0, 1) * 32));
         cache->read(Side::keys, 0, 1, rows.data());

@@ -44,7 +44,7 @@ void live(KvCache& cache) {
       const std::vector<float> k = random.normals(static_cast<size_t>(n) * ld),
                                v = random.normals(static_cast<size_t>(n) * ld);
       cache.reserve(l, n);
-      cache.append(l, k.data(), ld, v.data(), ld, n, source.data(), nullptr, team);
+      cache.append(backend(), l, k.data(), ld, v.data(), ld, n, source.data(), nullptr, team);
     }
   };
   append(150);
@@ -86,7 +86,7 @@ TEST("every head is as in a cache of its own kind, through appends, evictions, f
   cache.save(&saved);
   const std::unique_ptr<KvCache> twin = cache.clone();
   const auto loaded =
-      KvCache::load(reinterpret_cast<const uint8_t*>(saved.data()), saved.size(), mixed(), backend(), 230);
+      KvCache::load(reinterpret_cast<const uint8_t*>(saved.data()), saved.size(), mixed(), backend(), nullptr, 230);
   for (int l = 0; l < kLayers; l++) {
     for (int h = 0; h < kHeads; h++) {
       KvCache alone(uniform(kFormats[l * kHeads + h]), backend());

@@ -20,7 +20,7 @@ void fill(KvCache& cache, int rows, int from = 0) {
   Team team(1);
   for (int l = 0; l < cache.shape().layers; l++) {
     cache.reserve(l, rows);
-    cache.append(l, x.data(), ld, x.data(), ld, rows, source.data(), nullptr, team);
+    cache.append(backend(), l, x.data(), ld, x.data(), ld, rows, source.data(), nullptr, team);
     cache.settle(l);
   }
 }

@@ -196,7 +196,7 @@ struct Pair {
       const std::vector<float> k = random.normals(static_cast<size_t>(n) * ld),
                                v = random.normals(static_cast<size_t>(n) * ld);
       cache->reserve(l, n, sized);
-      cache->append(l, k.data(), ld, v.data(), ld, n, source.data(), sized ? size.data() : nullptr, team);
+      cache->append(backend(), l, k.data(), ld, v.data(), ld, n, source.data(), sized ? size.data() : nullptr, team);
       for (int h = 0; h < shape.kv_heads; h++) {
         for (int i = 0; i < n; i++) {
           const size_t from = static_cast<size_t>(i) * ld + static_cast<size_t>(h) * width;

@@ -8,7 +8,7 @@ using namespace tokensieve;
 namespace {
 
 std::unique_ptr<Model> load(const std::string& name) {
-  return load_model(*open_weights(files::fixture(name)), choose_backend("reference"), 1, LoadControl());
+  return load_model(*open_weights(files::fixture(name)), choose_backend("reference"), {}, 1, LoadControl());
 }
 
 void expect_twins(const std::string& name) {

@@ -63,6 +63,7 @@ void describe_gemma3(Loader& loader) {
   const int window = static_cast<int>(get_int(w, loader.key("attention.sliding_window"), 1, 1 << 30, 512));
   const int period = static_cast<int>(get_int(w, loader.key("attention.sliding_window_pattern"), 1, 1024, 6));
   for (int l = 0; l < c.layers; l++) {
+    loader.place(m.device(l));
     Layer layer;
     layer.rotary = layer_kind(l, period);
     layer.window = layer.rotary == 1 ? window : 0;

@@ -47,6 +47,7 @@ void describe_llama(Loader& loader) {
   const std::vector<int32_t>* q_order = loader.rotary_order(c.heads, c.head_size, m.rotaries[0].rotated);
   const std::vector<int32_t>* k_order = loader.rotary_order(c.kv_heads, c.head_size, m.rotaries[0].rotated);
   for (int l = 0; l < c.layers; l++) {
+    loader.place(m.device(l));
     Layer layer;
     layer.attention_norm = loader.vector(loader.block(l, "attn_norm.weight"), c.hidden);
     layer.qkv = loader.linear({{loader.block(l, "attn_q"), q, q_order},

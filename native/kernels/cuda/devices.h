@@ -1,7 +1,7 @@
 // The devices of this machine, and their memory.
 #pragma once
 
-#include "kernels/memory.h"
+#include "core/memory.h"
 
 namespace tokensieve::kernels::cuda {
 

@@ -1,0 +1,67 @@
+// Memory of a device, and when its work is done. The processor has none of this: what works in the process's own memory
+// is done when a call returns.
+//
+// Memory of a device is managed: the host may touch it whenever no work of its queue is under way. Work is handed to a
+// queue in order and runs behind the caller's back; nobody reads what it writes before `wait`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <vector>
+
+namespace tokensieve {
+
+struct Queue;  // of one device (kernels/cuda)
+
+struct Memory {
+  int device;
+  // Zeroed; aligned to 64 bytes, to 2 MiB where it is as large; null where there is not enough.
+  uint8_t* (*allocate)(int device, size_t bytes) noexcept;
+  void (*release)(int device, uint8_t* data) noexcept;  // when all work under way on the device is done
+  // A hint that the device will read or write these bytes next: they begin to move.
+  void (*prefetch)(Queue* queue, const uint8_t* data, size_t bytes) noexcept;
+  Queue* (*open_queue)(int device) noexcept;  // null where the device gives none
+  void (*close_queue)(Queue* queue) noexcept;  // waits first
+  // Null, or what went wrong since the last wait: a sentence of the driver's.
+  const char* (*wait)(Queue* queue) noexcept;
+  size_t (*free_bytes)(int device) noexcept;
+};
+
+// For vectors of numbers that kernels read or write: in a device's memory where one is given.
+template <class T>
+struct MemoryAllocator {
+  using value_type = T;
+  using propagate_on_container_copy_assignment = std::true_type;
+  using propagate_on_container_move_assignment = std::true_type;
+  using propagate_on_container_swap = std::true_type;
+  const Memory* memory = nullptr;
+
+  MemoryAllocator(const Memory* memory = nullptr) noexcept : memory(memory) {}
+  template <class U>
+  MemoryAllocator(const MemoryAllocator<U>& other) noexcept : memory(other.memory) {}
+  T* allocate(size_t n) {
+    if (memory == nullptr) return std::allocator<T>().allocate(n);
+    uint8_t* const data = memory->allocate(memory->device, n * sizeof(T));
+    if (data == nullptr) throw std::bad_alloc();
+    return reinterpret_cast<T*>(data);
+  }
+  void deallocate(T* data, size_t n) noexcept {
+    if (memory == nullptr) return std::allocator<T>().deallocate(data, n);
+    memory->release(memory->device, reinterpret_cast<uint8_t*>(data));
+  }
+};
+template <class T, class U>
+bool operator==(const MemoryAllocator<T>& a, const MemoryAllocator<U>& b) noexcept {
+  return a.memory == b.memory;
+}
+template <class T, class U>
+bool operator!=(const MemoryAllocator<T>& a, const MemoryAllocator<U>& b) noexcept {
+  return a.memory != b.memory;
+}
+template <class T>
+using Numbers = std::vector<T, MemoryAllocator<T>>;
+
+}  // namespace tokensieve

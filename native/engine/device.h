@@ -1,0 +1,44 @@
+// Where layers run: the processor, or a card with a queue of its own.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "kernels/backend.h"
+
+namespace tokensieve {
+
+struct Device {
+  const kernels::Backend* backend = nullptr;
+  std::shared_ptr<Queue> queue;  // null: the processor
+
+  const Memory* memory() const noexcept { return backend->memory; }
+  // Until all that was handed to its queue is done: before the host reads or changes what kernels write or read. Throws
+  // Error(device).
+  void wait() const;
+};
+
+// Layers [from, to) of a model.
+struct Placement {
+  int from = 0, to = 0;
+  Device device;
+};
+
+// What a user asks for; card < 0: the processor.
+struct PlacementWish {
+  int from = 0, to = 0, card = -1;  // to < 0: the last layer
+};
+
+// layer_bytes [layers]: what each will take. No wishes: all on the processor. `fit`: cards take as many of the first
+// layers as have room, the processor the rest. Throws Error(device) for wishes that do not cover all layers once and for
+// cards that are not there, Error(out_of_memory) where the layers wished for a card have no room.
+struct PlacementPlan {
+  std::vector<PlacementWish> wishes;
+  bool fit = false;
+};
+std::vector<Placement> place_layers(const PlacementPlan& plan, const std::vector<size_t>& layer_bytes,
+                                    const kernels::Backend& host);
+
+}  // namespace tokensieve
