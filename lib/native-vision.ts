@@ -92,7 +92,8 @@ export interface VisionAddon {
   ): { vision: Promise<NativeVision>; cancel(): void }
   /**
    * Pixels [height × width × 3] of 8 bits to another size, as the processors of the models do it: separable, the filter stretched by the scale where the picture shrinks, each
-   * pass rounded to 8 bits with coefficients of 22 bits. box: the part of the picture that is read, [left, top, right, bottom].
+   * pass rounded to 8 bits with coefficients of 22 bits. box: the part of the picture that is read, [left, top, right, bottom]. The pixels are read where they lie, off the event
+   * loop: until it is done they may neither change nor be transferred.
    */
   resample(
     pixels: Uint8Array,

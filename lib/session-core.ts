@@ -36,7 +36,7 @@ export class SessionCore {
   memory: Memory
   readonly #peak: KvPeak = { bytes: 0 }
   /** What of the tower is at work. */
-  #glance: NativeGlance | undefined
+  #looking: Pick<NativeGlance, 'interrupt'> | undefined
 
   constructor(parts: ModelParts, settings: Settings, native: NativeSession, memory: Memory, counters: Counters) {
     this.parts = parts
@@ -48,7 +48,7 @@ export class SessionCore {
     this.line = new Line(() => {
       native.interrupt()
       this.prefix.interrupt()
-      this.#glance?.interrupt()
+      this.#looking?.interrupt()
     })
     for (const { decision } of settings.standing) {
       if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
@@ -229,8 +229,8 @@ export class SessionCore {
       step: memory.calls,
       trace: settings.trace,
       check: () => line.check(signal),
-      running: (glance) => {
-        this.#glance = glance
+      running: (work) => {
+        this.#looking = work
       },
     })
   }

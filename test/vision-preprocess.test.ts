@@ -5,7 +5,7 @@ import t from 'tap'
 import { native } from '../lib/native.js'
 import { bestResolution } from '../lib/vision/anyres.js'
 import { allRows, type Grid, type Layout, NEWLINE } from '../lib/vision/layout.js'
-import { normalise, resizer } from '../lib/vision/pixels.js'
+import { normalise, onGround, resizer } from '../lib/vision/pixels.js'
 import { type Processor, plansOf } from '../lib/vision/processor.js'
 import { picture } from './pictures.js'
 import { resample } from './resample.js'
@@ -152,4 +152,28 @@ t.test('pictures as narrow as a hair', async (t) => {
   const pad = plansOf(processors.pad as Processor, grid).image
   const long = { data: new Uint8Array(3 * 20_000), width: 20_000, height: 1 }
   t.equal((await pad.draw(long, resizer(resample, 'bicubic'))).length, size * size * 3, 'a square of it would not fit')
+})
+
+t.test('a large picture is padded in pieces: the event loop turns between them', async (t) => {
+  const [width, height] = [1500, 3000]
+  let turns = 0
+  const count = () => {
+    turns++
+    next = setImmediate(count)
+  }
+  let next = setImmediate(count)
+  const data = new Uint8Array(width * height * 3).fill(200)
+  const out = await onGround({ data, width, height }, { width: height, height, left: 750, top: 0, colour: [1, 2, 3] })
+  clearImmediate(next)
+  t.ok(turns >= 10, `${turns} turns for 27 MB`)
+  const at = (x: number, y: number) => [...out.data.subarray((y * height + x) * 3, (y * height + x) * 3 + 3)]
+  t.same(
+    [at(749, 2999), at(750, 0), at(2249, 1500), at(2250, 0)],
+    [
+      [1, 2, 3],
+      [200, 200, 200],
+      [200, 200, 200],
+      [1, 2, 3],
+    ],
+  )
 })

@@ -22,7 +22,7 @@ export function anyres(grid: Grid, resolutions: readonly Resolution[]): Plan {
       const out = new Uint8Array((1 + down * across) * size * size * 3)
       cut(await resize(pixels, size, size), 0, 0, size, out, 0)
       const resized = await resize(pixels, inside.width, inside.height)
-      const canvas = onGround(resized, { width, height, left: inside.left, top: inside.top, colour: [0, 0, 0] })
+      const canvas = await onGround(resized, { width, height, left: inside.left, top: inside.top, colour: [0, 0, 0] })
       for (let row = 0; row < down; row++)
         for (let column = 0; column < across; column++)
           cut(canvas, column * size, row * size, size, out, 1 + row * across + column)

@@ -30,6 +30,7 @@ export class Encodings {
   readonly #most: number
   /** The newest at the end. */
   #all: Entry[] = []
+  readonly #underWay = new Set<Watch & { readonly hash: string; readonly over: Promise<unknown> }>()
 
   constructor(most = Math.min(2 ** 28, totalmem() / 32)) {
     this.#most = most
@@ -44,6 +45,25 @@ export class Encodings {
     const [found] = at < 0 ? [] : this.#all.splice(at, 1)
     if (found) this.#all.push(found)
     return found?.encoded
+  }
+
+  /** Settles when whoever encodes this picture now is done or has failed; undefined where nobody does. It never rejects. */
+  awaited(hash: string, watch: Watch): Promise<unknown> | undefined {
+    for (const one of this.#underWay) if (one.hash === hash && isLike(one, watch)) return one.over
+    return undefined
+  }
+
+  /** Others who want the same can wait for it. */
+  async making(hash: string, watch: Watch, make: () => Promise<Encoded>): Promise<Encoded> {
+    if (!areBuiltIn(watch.methods)) return make() // it will not be kept
+    const made = make()
+    const entry = { ...watch, hash, over: made.catch(() => undefined) }
+    this.#underWay.add(entry)
+    try {
+      return await made
+    } finally {
+      this.#underWay.delete(entry)
+    }
   }
 
   /** A method that is not of the package may do more than decide: what it saw is not kept. */

@@ -8,7 +8,7 @@ import { type VisionStop, visionPlace } from '../methods/tower.js'
 import type { NativeGlance, NativeVision, VisionLook } from '../native-vision.js'
 import type { PlanEntry } from '../plan.js'
 import type { Scheduler } from '../scheduler.js'
-import type { Encoded } from './cache.js'
+import type { Encoded, Watch } from './cache.js'
 import { NEWLINE } from './layout.js'
 import type { Picture } from './picture.js'
 import { normalise } from './pixels.js'
@@ -30,7 +30,7 @@ export interface Encoding {
   /** Throws where the call has to end. */
   check(): void
   /** Told what runs, so that it can be interrupted; and that it is over. */
-  running(glance: NativeGlance | undefined): void
+  running(work: Pick<NativeGlance, 'interrupt'> | undefined): void
   /** Milliseconds that methods took. */
   decided(time: number): void
 }
@@ -44,14 +44,36 @@ export function watchers({ schedule, shape }: Pick<Encoding, 'schedule' | 'shape
   return schedule.methods.filter((method) => method.looks(shape).some(({ at }) => at === 'vision'))
 }
 
-/** A picture's rows; from the cache where they are known. */
+/** A picture's rows; from the cache where they are known, or will be since another session encodes it at this moment. */
 export async function encode(picture: Picture, work: Encoding): Promise<Encoded> {
   const { encodings } = work.tower
-  const methods = watchers(work)
-  const watch = { methods, trace: work.trace, step: work.step }
-  const known = encodings.find(picture.hash, watch)
-  if (known)
-    return { ...known, plan: named(known.plan, (row) => work.place(row) ?? -1 - (picture.rows[row] as number)) }
+  const watch = { methods: watchers(work), trace: work.trace, step: work.step }
+  for (;;) {
+    const known = encodings.find(picture.hash, watch)
+    if (known)
+      return { ...known, plan: named(known.plan, (row) => work.place(row) ?? -1 - (picture.rows[row] as number)) }
+    const awaited = encodings.awaited(picture.hash, watch)
+    if (!awaited) return encodings.making(picture.hash, watch, () => encodeNew(picture, work, watch))
+    await waitFor(awaited, work)
+  }
+}
+
+/** Until it settles, or the call has to end. */
+async function waitFor(awaited: Promise<unknown>, { check, running }: Encoding): Promise<void> {
+  check()
+  let interrupt = () => {}
+  const interrupted = new Promise<void>((resolve) => {
+    interrupt = resolve
+  })
+  running({ interrupt })
+  await Promise.race([awaited, interrupted])
+  running(undefined)
+  check()
+}
+
+async function encodeNew(picture: Picture, work: Encoding, watch: Watch): Promise<Encoded> {
+  const { encodings } = work.tower
+  const { methods } = watch
   if (methods.length === 0) {
     const encoded = await encodeBatches(picture, work)
     encodings.keep(picture.hash, watch, encoded)

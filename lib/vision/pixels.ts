@@ -1,4 +1,5 @@
 // What is done to pixels before a tower reads them: resized by native, put on a ground, cut, normalised.
+import { setImmediate as turn } from 'node:timers/promises'
 import type { VisionAddon } from '../native-vision.js'
 import type { Pixels } from './decode.js'
 
@@ -16,15 +17,26 @@ export function resizer(resample: Resample, filter: Filter): Resize {
   }
 }
 
-/** The picture on a ground of one colour, its corner at (left, top). */
-export function onGround(
+const SLICE = 2 ** 21
+
+/** The picture on a ground of one colour, its corner at (left, top). A slice at a time: the event loop is not ours for long. */
+export async function onGround(
   { data, height, width }: Pixels,
   to: { width: number; height: number; left: number; top: number; colour: readonly number[] },
-): Pixels {
-  const out = new Uint8Array(to.width * to.height * 3)
-  if (to.colour.some((value) => value !== 0)) for (let i = 0; i < out.length; i++) out[i] = to.colour[i % 3] as number
-  for (let row = 0; row < height; row++)
-    out.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((row + to.top) * to.width + to.left) * 3)
+): Promise<Pixels> {
+  const line = 3 * to.width
+  const out = new Uint8Array(to.height * line)
+  const ground = Uint8Array.from({ length: line }, (_, i) => to.colour[i % 3] as number)
+  const each = Math.max(1, Math.floor(SLICE / line))
+  for (let first = 0; first < to.height; first += each) {
+    for (let row = first; row < Math.min(first + each, to.height); row++) {
+      const from = row - to.top
+      out.set(ground, row * line)
+      if (from >= 0 && from < height)
+        out.set(data.subarray(from * width * 3, (from + 1) * width * 3), row * line + 3 * to.left)
+    }
+    if (to.height > each) await turn()
+  }
   return { data: out, width: to.width, height: to.height }
 }
 

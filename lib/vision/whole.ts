@@ -45,7 +45,7 @@ export function centred(grid: Grid, shortest: number): Plan {
       const resized = await resize(pixels, small.w, small.h)
       const { left, top } = corner(small)
       if (left < 0 || top < 0)
-        return onGround(resized, { width: size, height: size, left: -left, top: -top, colour: [0, 0, 0] }).data
+        return (await onGround(resized, { width: size, height: size, left: -left, top: -top, colour: [0, 0, 0] })).data
       const out = new Uint8Array(size * size * 3)
       cut(resized, left, top, size, out, 0)
       return out
@@ -75,7 +75,7 @@ export function padded(grid: Grid, colour: readonly number[]): Plan {
       const side = Math.max(given.width, given.height)
       const [left, top] = [Math.floor((side - given.width) / 2), Math.floor((side - given.height) / 2)]
       const square =
-        given.width === given.height ? given : onGround(given, { width: side, height: side, left, top, colour })
+        given.width === given.height ? given : await onGround(given, { width: side, height: side, left, top, colour })
       return (await resize(square, size, size)).data
     },
   }

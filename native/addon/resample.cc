@@ -45,15 +45,15 @@ Napi::Value resample_pixels(const Napi::CallbackInfo& info) {
   if (pixels.ElementLength() != static_cast<size_t>(width) * static_cast<size_t>(height) * 3)
     wrong(env, "pixels", "three bytes for each pixel");
   const Resize to = read_resize(info[3], width, height);
-  // Copied: what is handed in may be changed, or given to another thread, meanwhile.
-  auto copy = guarded(env, [&] { return std::make_shared<std::vector<uint8_t>>(copy_of<uint8_t>(pixels, "pixels")); });
+  // Read where they lie: a copy of 100 megapixels would stall the event loop.
+  const uint8_t* const data = pixels.Data();
   auto* worker = new PromiseWorker<std::vector<uint8_t>>(
       env,
-      [copy, width, height, to] {
+      [data, width, height, to] {
         Team team(std::min(4, physical_cores()));
-        return resample(*kernels::runnable_backends().items[0], copy->data(), width, height, to, team);
+        return resample(*kernels::runnable_backends().items[0], data, width, height, to, team);
       },
-      [](Napi::Env e, std::vector<uint8_t>& out) -> Napi::Value { return copy_array(e, out); }, {});
+      [](Napi::Env e, std::vector<uint8_t>& out) -> Napi::Value { return copy_array(e, out); }, {pixels});
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
