@@ -1,15 +1,22 @@
 // Kernel matmul: out[t][r] (+)= sum_k W[r][k] x[t][k] + bias[r], for weights W [rows][cols] of any type of core/dtype.h (not kivi*).
 //
-// Weights are packed once at load. The packed form belongs to the backend (cpu: panels of 16 rows, see cpu/panel.h; reference: GGUF rows as
-// they are), only the same backend reads it. Activations are prepared once for every input and shared by all matrices that read it.
+// Weights are packed once at load. The packed form belongs to the backend (cpu: panels of 16 rows, see cpu/panel.h; cuda: fragments of
+// matrices of 16 rows, see cuda/weights.h; reference: GGUF rows as they are), only the same backend reads it. Activations are prepared once for every input and shared by all matrices that read it.
 //
 //   kind       which weights                                 arithmetic
 //   int8       q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k       x in blocks of 32: q = round(x / s), s = max|x| / 127; exact int32 dot a block, f32 sums over blocks in ascending order
 //   bf16       bf16 where the CPU has a bf16 dot             x rounded to bf16, f32 sums
 //   f32        f32, f16; bf16 elsewhere                      f32 fused multiply-add
 // The reference backend uses f32 for all and sums in double: the exact model.
+// The cuda backend, by the number of tokens n:
 //
-// One output depends only on its row of W and its row of x: never on n, on the team, or on which other rows are computed (bit for bit at one instruction set).
+//   n          which weights                                 arithmetic (of the sum of |w x|, against double)
+//   <= 8       all but f32                                   x rounded to bf16 (2^-9 of each), weights exact, f32 sums (3e-6)
+//   > 8        all but f32                                   x and weights rounded to bf16 (2^-9 of each), f32 sums on tensor cores (1e-5)
+//   any        f32                                           f32 fused multiply-add (3e-6)
+//
+// One output depends only on its row of W and its row of x: never on n, on the team, or on which other rows are computed (bit for bit at one instruction
+// set; cuda: but for whether n <= 8).
 // rows and cols are arbitrary for f32/f16/bf16, cols is a multiple of the type's block otherwise. x, out do not overlap.
 #pragma once
 
@@ -34,7 +41,7 @@ struct Prepared {
   int n = 0, cols = 0;
   const float* f32 = nullptr;  // [n][ld], the caller's own rows
   size_t ld = 0;
-  uint16_t* bf16 = nullptr;  // [n][cols rounded up to 2]
+  uint16_t* bf16 = nullptr;  // [n][cols rounded up to 2], 16-byte aligned
   int8_t* q = nullptr;  // [n][cols], 64-byte aligned
   float* scale = nullptr;  // [n][cols / 32]
   int16_t* sum = nullptr;  // [n][cols / 16]: the sums of q over the halves of each block (q6_k scales by halves)

@@ -204,6 +204,11 @@ inline uint32_t pack_bf16(float low, float high) {
   return static_cast<uint32_t>(float_to_bf16(high)) << 16 | float_to_bf16(low);
 }
 
+inline uint32_t add_bf16x2(uint32_t a, uint32_t b) {
+  const auto half = [](uint32_t pair, int at) { return bf16_to_float(static_cast<uint16_t>(pair >> at)); };
+  return pack_bf16(half(a, 0) + half(b, 0), half(a, 16) + half(b, 16));
+}
+
 // ---- tensor cores -------------------------------------------------------------------------------------------------
 
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);

@@ -89,6 +89,13 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return both;
 }
 
+// Sums of two pairs, each rounded to bf16.
+__device__ __forceinline__ uint32_t add_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t sum;  // bf16 has no addition of its own before sm_90: a * 1 + b
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(0x3f803f80u), "r"(b));
+  return sum;
+}
+
 // ---- tensor cores: of a whole warp, registers as in the PTX manual ------------------------------------------------
 
 // d [16][8] += a [16][16] b [16][8]; d: rows lane / 4 and + 8, columns lane % 4 * 2 and + 1.
