@@ -175,6 +175,7 @@ using Stream = Queue*;
 
 Stream stream_of(const Team& team) noexcept;
 const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept;
+void out_of_memory(Stream stream) noexcept;
 void launch(Stream stream, const char* name, dim3 grid, dim3 block, size_t bytes,
             std::function<void()> kernel) noexcept;
 

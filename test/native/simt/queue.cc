@@ -96,6 +96,8 @@ const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept
   return stream->uploads.back().get();
 }
 
+void out_of_memory(Stream stream) noexcept { stream->error = "out of memory"; }
+
 void launch(Stream stream, const char* name, dim3 grid, dim3 block, size_t bytes,
             std::function<void()> kernel) noexcept {
   const std::lock_guard<std::mutex> lock(stream->mutex);

@@ -48,6 +48,9 @@ const T* upload(const Team& team, const T* host, size_t n) noexcept {
   return static_cast<const T*>(upload_bytes(stream_of(team), host, n * sizeof(T)));
 }
 
+// For a launcher that got no memory for its own lists.
+inline void out_of_memory(Stream stream) noexcept { stream->note(cudaErrorMemoryAllocation); }
+
 #define LAUNCH(kernel, grid, block, bytes, queue, ...)                 \
   do {                                                                 \
     const ::tokensieve::kernels::cuda::Stream queue_ = (queue);        \
