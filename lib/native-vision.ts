@@ -32,9 +32,9 @@ export interface VisionLook {
   /**
    * class: the class token's probabilities; classLogits: its scaled products before the softmax. received: for each row the mean over the patch rows of the probability
    * that they give it; given: for each patch row the mean over the patch rows of what it gives. All mean over heads, without the class token's row and column, not renormalised.
-   * keys: mean over heads. pairs: the whole [rows × rows] of each crop, mean over heads.
+   * keys: mean over heads. keyCosines: of these keys, [rows × rows] of each crop, 0 with a key of zeros, until another block's are observed. pairs: the whole [rows × rows] of each crop, mean over heads.
    */
-  readonly what: 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'pairs'
+  readonly what: 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'keyCosines' | 'pairs'
 }
 
 /**
@@ -50,7 +50,7 @@ export interface NativeGlance {
   hidden(): Float32Array
   /** [crops × width]; empty without class tokens, and after the projector. */
   classHidden(): Float32Array
-  /** What was observed: [rows] as they were then, [rows × headSize] for keys, each crop's [its rows × its rows] one after another for pairs. */
+  /** What was observed: [rows] as they were then, [rows × headSize] for keys, each crop's [its rows × its rows] one after another for pairs and keyCosines. */
   seen(layer: number, what: VisionLook['what']): Float32Array
   /** Makes the work that runs stop soon; it rejects with code ERR_ABORTED. */
   interrupt(): void

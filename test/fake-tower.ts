@@ -67,7 +67,7 @@ export class FakeGlance implements NativeGlance {
   hidden() {
     return Float32Array.from(this.all.flatMap(({ hidden }) => [...hidden]))
   }
-  /** Crop by crop, as its rows stand. */
+  /** Crop by crop, as its rows stand, which are the keys as well. */
   cosines(): Float32Array {
     const { layers, pool, side } = this.config
     const patches = (this.at > 2 * layers ? side / pool : side) ** 2
@@ -99,11 +99,10 @@ export class FakeGlance implements NativeGlance {
 
   /** A block's attention: each row moves towards the mean of its crop; looks see the first number of each row. */
   attend(layer: number, looks: readonly VisionLook[]): void {
+    const firsts = (what: VisionLook['what']) =>
+      Float32Array.from(this.all.flatMap(({ hidden }) => (what === 'keys' ? [...hidden] : [hidden[0] as number])))
     for (const { what } of looks.filter((look) => look.layer === layer))
-      this.#seen.set(
-        `${layer} ${what}`,
-        Float32Array.from(this.all.flatMap(({ hidden }) => (what === 'keys' ? [...hidden] : [hidden[0] as number]))),
-      )
+      this.#seen.set(`${layer} ${what}`, what === 'keyCosines' ? this.cosines() : firsts(what))
     for (let crop = 0; crop < this.crops; crop++) {
       const rows = this.all.filter((row) => this.#crop(row) === crop)
       const mean = [0, 1, 2].map((c) => rows.reduce((sum, { hidden }) => sum + (hidden[c] as number), 0) / rows.length)

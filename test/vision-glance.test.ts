@@ -9,7 +9,15 @@ import { loadTower, off } from './vision-fixture.js'
 import { ReferenceTower, type Seen, type TowerOptions, tinyTower, writeTower } from './vision-reference.js'
 
 const NEAR = 1e-4
-const WHATS: readonly VisionLook['what'][] = ['class', 'classLogits', 'received', 'given', 'keys', 'pairs']
+const WHATS: readonly VisionLook['what'][] = [
+  'class',
+  'classLogits',
+  'received',
+  'given',
+  'keys',
+  'keyCosines',
+  'pairs',
+]
 
 async function both(t: Test, options: TowerOptions, crops: number, isa = 'auto') {
   const tower = tinyTower(options)
@@ -59,7 +67,12 @@ function expected({ keys, scores, shares }: Seen, what: VisionLook['what'], skip
   if (what === 'given') return patches.map((i) => over((j) => share(i, j)))
   if (what === 'pairs') return patches.flatMap((i) => patches.map((j) => share(i, j)))
   const size = (keys[0]?.length as number) / heads
-  return patches.flatMap((i) => Array.from({ length: size }, (_, c) => mean((h) => keys[i]?.[h * size + c] as number)))
+  const means = patches.map((i) =>
+    Array.from({ length: size }, (_, c) => mean((h) => keys[i]?.[h * size + c] as number)),
+  )
+  if (what === 'keys') return means.flat()
+  const dot = (a: readonly number[], b: readonly number[]) => a.reduce((total, x, c) => total + x * (b[c] as number), 0)
+  return means.flatMap((a) => means.map((b) => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))))
 }
 
 function nearSeen(t: Test, glance: NativeGlance, layer: number, seen: readonly Seen[], skip: number): void {

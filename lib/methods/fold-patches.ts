@@ -55,6 +55,20 @@ export function matchRows(values: Float32Array, size: number, a: readonly number
   return { a, b, ...largest(products(units(a), units(b), size), b.length) }
 }
 
+/** The same from [n × n] cosines of the rows of the crop. */
+export function matchIn(
+  alike: Float32Array,
+  { from, to }: CropRows,
+  a: readonly number[],
+  b: readonly number[],
+): Halves {
+  const n = to - from
+  const lines = new Float32Array(a.length * b.length)
+  let at = 0
+  for (const row of a) for (const other of b) lines[at++] = alike[(row - from) * n + other - from] as number
+  return { a, b, ...largest(lines, b.length) }
+}
+
 /** The rows in turn: in the order of the tower, where a class token stands first, every second goes to A. */
 export function inTurn({ vision }: VisionSeen, { from, to }: CropRows): [number[], number[]] {
   const places = Array.from({ length: to - from }, (_, i) => from + i)

@@ -48,7 +48,7 @@ export function ofPatches(
 ): Float32Array {
   if (had.length === left.length) return values
   const places = placesOf(had, left)
-  if (what !== 'pairs' && what !== 'cosines') return gather(values, places, had.length)
+  if (what !== 'pairs' && what !== 'cosines' && what !== 'keyCosines') return gather(values, places, had.length)
   const [before, after] = [cropStarts(had, crops), cropStarts(left, crops)]
   const counts = Array.from(crops, (_, crop) => (after[crop + 1] as number) - (after[crop] as number))
   const kept = new Float32Array(counts.reduce((sum, count) => sum + count * count, 0))

@@ -49,13 +49,13 @@ export type VisionPart = 'attention' | 'mlp' | 'projector' | 'decoder'
 
 /**
  * What is observed of the attention of one block (see VisionLook of native-vision.ts). Before an MLP that is mostly its own block's; hidden rows can always be read. cosines: of the
- * hidden rows as they stand, [its rows × its rows] for each crop; `layer` is the look's own.
+ * hidden rows as they stand, [its rows × its rows] for each crop; `layer` is the look's own. keyCosines: the same of the keys of the block that attended last, and of no earlier one.
  */
 export interface VisionNeed {
   readonly what: VisionWhat
   readonly layer: number
 }
-export type VisionWhat = 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'pairs' | 'cosines'
+export type VisionWhat = 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'keyCosines' | 'pairs' | 'cosines'
 
 /** The sizes of a vision tower that a method may want to know. */
 export interface VisionShape {
@@ -135,7 +135,7 @@ export interface VisionSeen {
   place?(source: number): number
   /** [rows]: patches that each row stands for. */
   sizes(): Float32Array
-  /** [rows], [rows × headSize] for keys, each crop's [its rows × its rows] for pairs: what was observed in a block, of the rows that are left. */
+  /** [rows], [rows × headSize] for keys, each crop's [its rows × its rows] for pairs and cosines: what was observed in a block, of the rows that are left. */
   seen(what: VisionWhat, layer: number): Float32Array
   /** [rows × width]; at 'decoder' [rows × outputSize]. */
   hidden(): Float32Array

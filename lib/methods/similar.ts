@@ -74,9 +74,9 @@ export function cosines(values: Float32Array, size: number, { from, to }: CropRo
   return products(units, units, size)
 }
 
-/** [rows × rows] cosines of the hidden rows of one crop, where they were asked for. */
-export function cosinesOf(seen: VisionSeen, rows: CropRows): Float32Array {
-  const all = seen.seen('cosines', seen.layer)
+/** [rows × rows] cosines of the rows of one crop, where they were asked for: of hidden rows, or of the keys of the block that has just attended. */
+export function cosinesOf(seen: VisionSeen, rows: CropRows, what: 'cosines' | 'keyCosines' = 'cosines'): Float32Array {
+  const all = seen.seen(what, seen.layer)
   let at = 0
   for (const { crop, from, to } of cropRows(seen)) {
     if (crop === rows.crop) return all.subarray(at, at + (to - from) ** 2)

@@ -3,7 +3,16 @@ import { rangeError, typeError } from '../errors.js'
 import type { Shape, VisionNeed, VisionPart, VisionShape, VisionWhat } from './method.js'
 
 const PARTS: readonly VisionPart[] = ['attention', 'mlp', 'projector', 'decoder']
-const WHATS: readonly VisionWhat[] = ['class', 'classLogits', 'received', 'given', 'keys', 'pairs', 'cosines']
+const WHATS: readonly VisionWhat[] = [
+  'class',
+  'classLogits',
+  'received',
+  'given',
+  'keys',
+  'keyCosines',
+  'pairs',
+  'cosines',
+]
 
 /** A place of the tower where the work stops: `part` comes next. */
 export interface VisionStop {
@@ -52,7 +61,8 @@ function checkNeed({ layer, what }: VisionNeed, stop: VisionStop, tower: VisionS
   if (!WHATS.includes(what)) throw typeError(`one of ${WHATS.join(', ')}`, `needs of ${name}`, what)
   // What comes before an MLP has seen the attention of its own block.
   const last = Math.min(tower.layers - 1, (visionPlace(stop) - 1) >> 1)
-  const known = what === 'cosines' ? layer === stop.layer : layer >= 0 && layer <= last
+  const known =
+    what === 'cosines' ? layer === stop.layer : layer >= 0 && layer <= last && (what !== 'keyCosines' || layer === last)
   if (!(Number.isInteger(layer) && known))
     throw rangeError(`a block that has run before ${partName(stop)}`, `needs of ${name}`, layer)
   if ((what === 'class' || what === 'classLogits') && !tower.classToken)

@@ -12,11 +12,11 @@ namespace tokensieve::addon {
 namespace {
 
 constexpr const char* kProjectors[] = {"linear", "mlp", "pixelShuffle"};
-constexpr const char* kLooks[] = {"class", "classLogits", "received", "given", "keys", "pairs"};
+constexpr const char* kLooks[] = {"class", "classLogits", "received", "given", "keys", "keyCosines", "pairs"};
 
 VisionLook::What need_what(const Napi::Value& v) {
   const std::string name = need_string(v, "what");
-  for (int i = 0; i < 6; i++) {
+  for (int i = 0; i < 7; i++) {
     if (name == kLooks[i]) return static_cast<VisionLook::What>(i);
   }
   wrong(v.Env(), "what", "the name of something to observe");

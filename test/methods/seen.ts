@@ -229,6 +229,7 @@ export function visionSeen(given: VisionGiven): VisionSeen {
     sizes: () => read(given.sizes ?? Array(sources.length).fill(1), 'sizes'),
     seen(what, layer) {
       if (what === 'cosines') return cosinesOf(read(given.hidden, 'hidden'), sources, crops)
+      if (what === 'keyCosines') return cosinesOf(this.seen('keys', layer), sources, crops)
       return read(given.seen?.[`${what} ${layer}`] ?? given.seen?.[what], `${what} of block ${layer}`)
     },
     hidden: () => read(given.hidden, 'hidden'),

@@ -55,6 +55,10 @@ test('looks that the tower does not have are one sentence', async (t) => {
       /a block that has run before the attention of block 1 for `needs of mine` but received 1/,
     ],
     [
+      { at: 'vision', part: 'mlp', layer: 2, needs: [{ what: 'keyCosines', layer: 1 }] },
+      /has run before the MLP of block 2 for `needs of mine` but received 1/,
+    ],
+    [
       { at: 'vision', part: 'projector', needs: [{ what: 'keys', layer: 4 }] },
       /has run before the projector for `needs of mine` but received 4/,
     ],

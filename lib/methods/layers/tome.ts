@@ -2,11 +2,11 @@
 import { type Budget, keepsAll, parseBudget } from '../../budget.js'
 import { rangeError } from '../../errors.js'
 import { defineMethod, type Grant } from '../define.js'
-import { foldBest, inTurn, linearSteps, matchRows, mergeTo } from '../fold-patches.js'
+import { foldBest, inTurn, linearSteps, matchIn, mergeTo } from '../fold-patches.js'
 import type { Decision, LayerSeen, Shape, VisionSeen } from '../method.js'
 import { layerList, type Option, real, word } from '../options.js'
 import { topK } from '../select.js'
-import { lines } from '../similar.js'
+import { cosinesOf } from '../similar.js'
 
 const keep: Option<Budget | readonly Budget[]> = {
   default: 0.5,
@@ -57,7 +57,7 @@ export const tome = defineMethod({
   looks(shape, options, grant) {
     const before = [...new Set(listed(options, shape))].filter((layer) => !keepsAll(grant.keep(shape, layer)))
     if (options.acts === 'layers') return before.map((layer) => ({ at: 'layer', layer, needs: [{ what: 'partners' }] }))
-    return before.map((layer) => ({ at: 'vision', layer, part: 'mlp', needs: [{ what: 'keys', layer }] }))
+    return before.map((layer) => ({ at: 'vision', layer, part: 'mlp', needs: [{ what: 'keyCosines', layer }] }))
   },
   decide(seen, options, grant) {
     if (seen.at === 'vision') return mergePatches(seen, options, grant)
@@ -91,9 +91,8 @@ function mergePatches(seen: VisionSeen, options: Options, grant: Grant): Decisio
   const blocks = listed(options, seen.shape)
   const steps = linearSteps(blocks.length, seen.given, grant.rows(seen), options.inflection)
   const target = Array.isArray(options.keep) ? grant.rows(seen) : (steps[blocks.indexOf(seen.layer)] as number)
-  const { size, values } = lines(seen, 'keys', seen.layer)
   const fold = (rows: Parameters<typeof inTurn>[1], remove: number, into: Int32Array) => {
-    const halves = matchRows(values, size, ...inTurn(seen, rows))
+    const halves = matchIn(cosinesOf(seen, rows, 'keyCosines'), rows, ...inTurn(seen, rows))
     foldBest(halves, topK(halves.similarity, remove), into, seen.sources)
   }
   return mergeTo(seen, target, fold, { proportional: true })

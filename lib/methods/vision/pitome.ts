@@ -1,10 +1,10 @@
 // PiToMe: what has many like it merges, what stands alone is spared. arXiv 2405.16148
 import { keepsAll } from '../../budget.js'
 import { defineMethod } from '../define.js'
-import { type Folder, foldBest, geometricSteps, inTurn, matchRows, mergeTo } from '../fold-patches.js'
+import { type Folder, foldBest, geometricSteps, inTurn, matchIn, mergeTo } from '../fold-patches.js'
 import { keep, real, word } from '../options.js'
 import { topK } from '../select.js'
-import { type CropRows, cosines, cosinesOf, lines } from '../similar.js'
+import { cosinesOf } from '../similar.js'
 
 /**
  * In every block, between attention and MLP, which leaves the same share each time. A patch's energy is the mean over the patches of its crop of how alike they are, as far as that
@@ -32,30 +32,31 @@ export const pitome = defineMethod({
         at: 'vision',
         layer,
         part: 'mlp',
-        needs: [{ what: metric === 'keys' ? 'keys' : 'cosines', layer }],
+        needs: [{ what: WHAT[metric], layer }],
       }))
   },
   decide(seen, { alpha, margin, metric, plain }, grant) {
     if (seen.at !== 'vision') return null
     const { layer, sources, vision } = seen
     const target = geometricSteps(vision.layers, seen.given, grant.rows(seen))[layer] as number
-    const { size, values } = lines(seen, metric, layer)
-    const alike = (rows: CropRows) => (metric === 'keys' ? cosines(values, size, rows) : cosinesOf(seen, rows))
     const least = margin * (1 - layer / vision.layers)
     const fold: Folder = (rows, remove, into) => {
+      const alike = cosinesOf(seen, rows, WHAT[metric])
       if (layer < Math.ceil(plain * vision.layers)) {
-        const halves = matchRows(values, size, ...inTurn(seen, rows))
+        const halves = matchIn(alike, rows, ...inTurn(seen, rows))
         return foldBest(halves, topK(halves.similarity, remove), into, sources)
       }
       const pairs = Math.min(remove, (rows.to - rows.from) >> 1)
-      const order = byEnergy(alike(rows), rows.to - rows.from, least, alpha).slice(0, 2 * pairs)
+      const order = byEnergy(alike, rows.to - rows.from, least, alpha).slice(0, 2 * pairs)
       const places = order.map((row) => rows.from + row)
       const [a, b] = [places.filter((_, i) => i % 2 === 0), places.filter((_, i) => i % 2 === 1)]
-      foldBest(matchRows(values, size, a, b), a.keys(), into, sources)
+      foldBest(matchIn(alike, rows, a, b), a.keys(), into, sources)
     }
     return mergeTo(seen, target, fold)
   },
 })
+
+const WHAT = { keys: 'keyCosines', hidden: 'cosines' } as const
 
 /** Rows of [n × n] likeness by their energy, the largest first, of equals the first. */
 function byEnergy(alike: Float32Array, n: number, margin: number, alpha: number): number[] {

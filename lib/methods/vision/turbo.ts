@@ -1,10 +1,10 @@
 // Turbo: what merges is alike and says little. arXiv 2407.11717
 import { keepsAll } from '../../budget.js'
 import { defineMethod } from '../define.js'
-import { type Folder, foldBest, inTurn, linearSteps, matchRows, mergeTo } from '../fold-patches.js'
+import { type Folder, foldBest, inTurn, linearSteps, matchIn, mergeTo } from '../fold-patches.js'
 import { keep, real } from '../options.js'
 import { topK } from '../select.js'
-import { lines } from '../similar.js'
+import { cosinesOf } from '../similar.js'
 import { attended } from '../vision-method.js'
 
 /**
@@ -29,17 +29,18 @@ export const turbo = defineMethod({
     const blocks = Array.from({ length: vision?.layers ?? 0 }, (_, layer) => layer)
     return blocks.flatMap((layer) => {
       if (vision === undefined || keepsAll(grant.keep(shape, layer))) return []
-      return [{ at: 'vision', layer, part: 'mlp', needs: [{ what: 'keys', layer }, attended(vision, layer)] } as const]
+      return [
+        { at: 'vision', layer, part: 'mlp', needs: [{ what: 'keyCosines', layer }, attended(vision, layer)] } as const,
+      ]
     })
   },
   decide(seen, { alpha, beta, gamma, scale }, grant) {
     if (seen.at !== 'vision') return null
     const steps = linearSteps(seen.vision.layers, seen.given, grant.rows(seen))
     const weight = alpha * scale * beta ** Math.abs(gamma - seen.layer)
-    const { size, values } = lines(seen, 'keys', seen.layer)
     const looked = seen.seen(attended(seen.vision, seen.layer).what, seen.layer)
     const fold: Folder = (rows, remove, into) => {
-      const halves = matchRows(values, size, ...inTurn(seen, rows))
+      const halves = matchIn(cosinesOf(seen, rows, 'keyCosines'), rows, ...inTurn(seen, rows))
       const rank = Float64Array.from(
         halves.similarity,
         (similarity, i) => similarity - weight * (looked[halves.a[i] as number] as number),

@@ -9,7 +9,6 @@ namespace tokensieve {
 
 namespace {
 
-// y = x / |x|; zeros stay.
 void make_unit(const float* x, int width, float* y) {
   double squares = 0;
   for (int c = 0; c < width; c++) squares += static_cast<double>(x[c]) * x[c];
@@ -18,6 +17,13 @@ void make_unit(const float* x, int width, float* y) {
 }
 
 }  // namespace
+
+void Tower::make_units(const float* x, int rows, int width, float* y, Team& team) {
+  team.each(rows, [&](int row, int) {
+    const size_t at = static_cast<size_t>(row) * static_cast<size_t>(width);
+    make_unit(x + at, width, y + at);
+  });
+}
 
 // The unit rows of a crop are both the weights and the activations of one product.
 void Tower::compare(const float* units, int rows, int width, float* out, Team& team) {
@@ -51,10 +57,7 @@ std::vector<float> Tower::cosines(Glance& glance) {
     if (rows == 0) continue;
     normed_.need(static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float));
     float* const units = normed_.as<float>();
-    team.each(rows, [&](int row, int) {
-      const size_t at = static_cast<size_t>(width);
-      make_unit(glance.hidden() + static_cast<size_t>(first + row) * at, width, units + static_cast<size_t>(row) * at);
-    });
+    make_units(glance.hidden() + static_cast<size_t>(first) * static_cast<size_t>(width), rows, width, units, team);
     compare(units, rows, width, to, team);
     if (team.stopped()) throw Error(Code::aborted, "[vision] the work was stopped");
     to += static_cast<size_t>(rows) * static_cast<size_t>(rows);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
 
 #include "core/error.h"
@@ -79,6 +80,15 @@ const std::vector<float>& Glance::seen(int layer, VisionLook::What what) const {
   if (at == seen_.end())
     throw unfit("what was looked at in block " + std::to_string(layer) + ", there is nothing of that kind");
   return at->second;
+}
+
+// Of matrices of all rows those of one block are enough.
+void Glance::begin_look(const VisionLook& look) {
+  if (look.what == VisionLook::What::key_cosines) {
+    for (auto it = seen_.begin(); it != seen_.end();)
+      it = it->first.second == look.what ? seen_.erase(it) : std::next(it);
+  }
+  look_at(look).clear();
 }
 
 void Glance::may_cut() const {

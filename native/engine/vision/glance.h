@@ -13,7 +13,7 @@ namespace tokensieve {
 
 // What is observed of the attention of one block (VisionLook of lib/native-vision.ts).
 struct VisionLook {
-  enum class What : uint8_t { class_shares, class_logits, received, given, keys, pairs };
+  enum class What : uint8_t { class_shares, class_logits, received, given, keys, key_cosines, pairs };
   int layer = 0;
   What what = What::class_shares;
 };
@@ -57,6 +57,7 @@ class Glance {
   void may_cut() const;
   std::vector<int32_t> groups(const std::vector<int32_t>& into, std::vector<int32_t>* kept) const;
   void keep(const std::vector<int32_t>& index);  // rows that stay, all but for their numbers
+  void begin_look(const VisionLook& look);
   std::vector<float>& look_at(const VisionLook& look) { return seen_[{look.layer, look.what}]; }
 
   std::shared_ptr<const VisionModel> model_;

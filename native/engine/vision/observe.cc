@@ -18,6 +18,7 @@ void Tower::observe(const Batch& b, const VisionLook& look, Team& team) {
       case What::given: see_pairs(b, crop, false, out, team); break;
       case What::pairs: see_pairs(b, crop, true, out, team); break;
       case What::keys: see_keys(b, crop, out); break;
+      case What::key_cosines: see_key_cosines(b, crop, out, team); break;
     }
   }
 }
@@ -96,6 +97,16 @@ void Tower::see_keys(const Batch& b, int crop, std::vector<float>& out) const {
       out.push_back(static_cast<float>(sum / shape_.heads));
     }
   }
+}
+
+void Tower::see_key_cosines(const Batch& b, int crop, std::vector<float>& out, Team& team) {
+  std::vector<float> keys;
+  see_keys(b, crop, keys);
+  const int size = model_->config.head_size, rows = static_cast<int>(keys.size()) / size;
+  const size_t n = static_cast<size_t>(rows), before = out.size();
+  out.resize(before + n * n);
+  make_units(keys.data(), rows, size, keys.data(), team);
+  compare(keys.data(), rows, size, out.data() + before, team);
 }
 
 }  // namespace tokensieve

@@ -75,7 +75,7 @@ void Tower::run(Glance& glance, int to, const std::vector<VisionLook>& looks, Te
     const int layer = glance.place_ / 2;
     const trace::Span span(trace::Kind::layer, "block", layer);
     for (const VisionLook& look : looks) {
-      if (glance.place_ == 2 * look.layer) glance.look_at(look).clear();
+      if (glance.place_ == 2 * look.layer) glance.begin_look(look);
     }
     for (const Batch& b : batches(glance)) {
       if (b.rows == 0) continue;

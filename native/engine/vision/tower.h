@@ -42,6 +42,8 @@ class Tower {
   void norm(const VisionNorm& norm, const float* x, int rows, int width, float* y, Team& team) const;
   void apply(const Linear& linear, const float* x, int rows, int cols, bool accumulate, float* out, Team& team);
 
+  // compare.cc
+  static void make_units(const float* x, int rows, int width, float* y, Team& team);  // y = x / |x|; zeros stay
   void compare(const float* units, int rows, int width, float* out, Team& team);
 
   // observe.cc
@@ -51,6 +53,7 @@ class Tower {
   void see_received(const Batch& b, int crop, std::vector<float>& out, Team& team);
   void see_pairs(const Batch& b, int crop, bool all, std::vector<float>& out, Team& team);
   void see_keys(const Batch& b, int crop, std::vector<float>& out) const;
+  void see_key_cosines(const Batch& b, int crop, std::vector<float>& out, Team& team);
   kernels::AttentionJob part_of(const Batch& b, int crop, int first, int n) const;
   const float* query(const Batch& b, int row) const;  // key: + heads * padded head size
 
