@@ -28,7 +28,12 @@ t.test('files of tasks', async (t) => {
   t.same(parseVisualTasks(JSON.stringify({ scenes }), 'tasks.json'), [
     { image: 'a.png', question: 'which?', answer: 'red', type: 'color' },
   ])
-  for (const bad of ['{', '[]', '{}', '[{}]', '[{"image":"a","question":"b","answer":"","type":"c"}]'])
+  const films = [{ video: ['a.png', 'b.png'], questions: [{ type: 'way', text: 'where?', answer: 'up' }] }]
+  t.same(parseVisualTasks(JSON.stringify({ scenes: films }), 'in/films.json'), [
+    { image: 'in/a.png', film: ['in/a.png', 'in/b.png'], question: 'where?', answer: 'up', type: 'way' },
+  ])
+  const half = '[{"video":["a.png",1],"question":"b","answer":"d","type":"c"}]'
+  for (const bad of [half, '{', '[]', '{}', '[{}]', '[{"image":"a","question":"b","answer":"","type":"c"}]'])
     t.throws(() => parseVisualTasks(bad, 'x.json'), { code: 'ERR_FILE_FORMAT', message: /x\.json/ }, bad)
 })
 
@@ -37,6 +42,9 @@ t.test('the questions that come with the package', async (t) => {
   const all = parseVisualTasks(readFileSync(file, 'utf8'), file)
   t.ok(all.length > 400, `${all.length} questions`)
   for (const image of new Set(all.map(({ image }) => image))) t.ok(existsSync(image), image)
+  const films = 'models/vlm/tasks/films.json'
+  for (const { film } of parseVisualTasks(readFileSync(films, 'utf8'), films))
+    if (!film?.every(existsSync)) t.fail(`${film}`)
   const some = parseVisualTasks(readFileSync(file, 'utf8'), file, 5)
   t.ok([...groupsOf(some, ({ type }) => type).values()].every(({ length }) => length === 5))
 })

@@ -16,19 +16,23 @@ import { packagePath } from './package-file.js'
 const OTHERS = ['tasks', 'kv', 'lengths', 'depths', 'seeds', 'question', 'text', 'prompts']
 
 /** The questions that come with the package. */
-const TASK = 'pictures'
 export const SHIPPED = 'models/vlm/tasks/tasks.json'
+const FILES = new Map([
+  ['pictures', SHIPPED],
+  ['films', 'models/vlm/tasks/films.json'],
+])
 
 export function asksForPictures(parsed: Parsed): boolean {
-  return textOf(parsed, 'pictures') !== undefined || textsOf(parsed, 'task').includes(TASK)
+  return textOf(parsed, 'pictures') !== undefined || textsOf(parsed, 'task').some((name) => FILES.has(name))
 }
 
 export async function runVisual(parsed: Parsed, io: Io): Promise<number> {
   const other = OTHERS.find((name) => parsed.values[name] !== undefined)
   if (other !== undefined) throw new UsageError(`Expected questions about pictures without --${other}`)
-  const task = textsOf(parsed, 'task').find((name) => name !== TASK)
+  const [name = 'pictures', second] = textsOf(parsed, 'task')
+  const task = FILES.has(name) ? second : name
   if (task !== undefined) throw new UsageError(`Expected questions about pictures without --task ${task}`)
-  const file = textOf(parsed, 'pictures') ?? packagePath(SHIPPED)
+  const file = textOf(parsed, 'pictures') ?? packagePath(FILES.get(name) as string)
   const each = numberOf(parsed, 'each', { min: 1, whole: true })
   const keep = numbersOf(parsed, 'keep', { min: 0.0001, max: 0.9999 })
   const methods = mixesOf(parsed)?.filter(({ name }) => name !== 'grid') // always there

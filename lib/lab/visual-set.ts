@@ -3,8 +3,10 @@ import { dirname, join } from 'node:path'
 import { TokensieveError } from '../errors.js'
 
 export interface VisualTask {
-  /** A path. */
+  /** A path; of a film, that of its first frame. */
   readonly image: string
+  /** Paths of the frames, where a film is asked about. */
+  readonly film?: readonly string[]
   readonly question: string
   readonly answer: string
   /** Accuracy is told for each type. */
@@ -12,7 +14,8 @@ export interface VisualTask {
 }
 
 /**
- * A list of { image, question, answer, type }; or { scenes: [{ image, questions: [{ type, text, answer }] }] }, as models/vlm writes it. Pictures lie beside the file.
+ * A list of { image, question, answer, type }; or { scenes: [{ image, questions: [{ type, text, answer }] }] }, as models/vlm writes it. Pictures lie beside the file. `video` in place of
+ * `image` lists the frames of a film.
  * @param each questions of every type at most, taken evenly from the whole file
  */
 export function parseVisualTasks(text: string, file: string, each = Number.POSITIVE_INFINITY): VisualTask[] {
@@ -42,16 +45,23 @@ function listOf(value: unknown): readonly unknown[] {
   if (Array.isArray(value)) return value
   const { scenes } = (value ?? {}) as { scenes?: unknown }
   if (!Array.isArray(scenes)) return []
-  return scenes.flatMap(({ image, questions }: { image?: unknown; questions?: unknown }) =>
-    Array.isArray(questions) ? questions.map((one: object) => ({ ...one, image })) : [],
+  return scenes.flatMap(({ image, questions, video }: { image?: unknown; questions?: unknown; video?: unknown }) =>
+    Array.isArray(questions) ? questions.map((one: object) => ({ ...one, image, video })) : [],
   )
 }
 
+interface Read {
+  readonly [key: string]: unknown
+}
+
 function taskOf(value: unknown, place: string, folder: string): VisualTask {
-  const { answer, image, question, text = question, type } = (value ?? {}) as { readonly [key: string]: unknown }
+  const { answer, question, text = question, type, video } = (value ?? {}) as Read
+  const film = Array.isArray(video) && video.every((one) => typeof one === 'string') ? video : undefined
+  const { image = film?.[0] } = (value ?? {}) as Read
   for (const [key, one] of Object.entries({ image, question: text, answer, type }))
     if (typeof one !== 'string' || one === '') throw malformed(place, `text for ${key}`)
-  return { image: join(folder, image as string), question: text, answer, type } as VisualTask
+  const frames = film && { film: film.map((one) => join(folder, one)) }
+  return { image: join(folder, image as string), ...frames, question: text, answer, type } as VisualTask
 }
 
 /** At most `count` of a list, spread over it. */

@@ -92,7 +92,7 @@ export async function compareVisual(model: Model, options: CompareVisualOptions)
 
 async function runOne(
   model: Model,
-  { answer, image, question, type }: VisualTask,
+  { answer, type, ...asked }: VisualTask,
   task: number,
   { contender, fresh, signal }: { contender: Contender; fresh: boolean; signal: AbortSignal | undefined },
 ): Promise<VisualCase> {
@@ -100,7 +100,7 @@ async function runOne(
   const session = model.session({ methods, reuse: false })
   try {
     const options = { maxTokens: MOST, temperature: 0, ...(signal && { signal }) }
-    const { text, stats } = await session.generate(promptOf(model, image, question), options)
+    const { text, stats } = await session.generate(promptOf(model, asked), options)
     const patches = session.ids.filter((id) => id < 0).length
     const { kv, prompt, time } = stats
     const cost = { tokens: prompt.tokens, seen: prompt.seen, bytes: kv.bytes }
@@ -112,9 +112,11 @@ async function runOne(
   }
 }
 
+type Asked = Pick<VisualTask, 'image' | 'film' | 'question'>
+
 /** The picture, then the question: as a message where the model has a template for those. */
-function promptOf({ tokenizer }: Model, image: string, question: string): Prompt {
-  const parts = [{ image }, { text: question }]
+function promptOf({ tokenizer }: Model, { film, image, question }: Asked): Prompt {
+  const parts = [film ? { video: film } : { image }, { text: question }]
   try {
     tokenizer.chat([{ role: 'user', content: question }])
   } catch {

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 import torch
 
 import words
-from decoder import PATCHES, Questions
+from decoder import Questions
+from films import FILM_TYPES, film, film_questions
 from questions import TYPES, questions
 from scenes import scene
+from train_vision import to_pixels
 
 END_SHARE = 0.1  # of <eos> in the loss
 
 
 @dataclass
 class Batch:
-    scenes: list
+    scenes: list  # or films
     asked: list  # one a question, picture by picture
     questions: Questions
     heads: torch.Tensor  # [answer tokens]: where each is predicted, a row of the text
@@ -22,7 +24,7 @@ class Batch:
     shares: torch.Tensor  # [answer tokens], of the loss
     of: torch.Tensor  # [answer tokens], the question it belongs to
     spots: torch.Tensor  # [questions, 3]: picture, place among its questions, place of <assistant>
-    looked: torch.Tensor  # [questions, 144]: uniform over the patches of the objects asked about, or zeros
+    looked: torch.Tensor  # [questions, patches]: uniform over the patches of the objects asked about, or zeros
 
 
 def collect(scenes, per_scene) -> Batch:
@@ -32,9 +34,9 @@ def collect(scenes, per_scene) -> Batch:
     most = max(map(len, per_scene))
     longest = max(len(t) + len(a) for asked in texts for t, a in asked)
     flat = [q for asked in per_scene for q in asked]
-    looked = torch.zeros(len(flat), PATCHES)
+    owners = torch.stack([torch.from_numpy(s.patches(share=0.4)) for s in scenes])
+    looked = torch.zeros(len(flat), owners.shape[1])
     for p, asked in enumerate(texts):
-        owner = torch.from_numpy(scenes[p].patches(share=0.4))
         for m, (text, answer) in enumerate(asked):
             row, number = len(ids), len(spots)
             whole = [*text, words.ASSISTANT, *answer[:-1]]
@@ -47,7 +49,7 @@ def collect(scenes, per_scene) -> Batch:
             of += [number] * len(answer)
             spots.append((p, m, len(text)))
             for index in flat[number].about:
-                looked[number] += owner == index
+                looked[number] += owners[p] == index
     looked /= looked.sum(1, keepdim=True).clamp(min=1)
     tensor = torch.tensor
     packed = Questions(tensor(ids), len(scenes), most, longest, tensor(slots), tensor(offsets))
@@ -65,6 +67,25 @@ def fresh(rng, pictures, count, weights, most=6) -> Batch:
     return collect(scenes, per_scene)
 
 
+def fresh_films(rng, count, each, weights) -> Batch:
+    films, per_film = [], []
+    while len(films) < count:
+        shown = film(rng)
+        asked = film_questions(shown, rng, each, weights)
+        if asked:
+            films.append(shown), per_film.append(asked)
+    return collect(films, per_film)
+
+
+def rows_of(tower, projector, shown, dtype=torch.bfloat16):
+    """[pictures or films, patches, width]; those of a film frame after frame. The tower learns nothing."""
+    frames = [frame for one in shown for frame in getattr(one, "frames", (one,))]
+    with torch.no_grad():
+        patches = tower.without_class(tower(to_pixels(frames, dtype)))
+    rows = projector(patches)
+    return rows.view(len(shown), -1, rows.shape[-1])
+
+
 def right(batch: Batch, logits) -> torch.Tensor:
     """[questions]: whether every token of the answer, its end included, has the highest score."""
     wrong = (logits.argmax(-1) != batch.targets).float()
@@ -72,7 +93,7 @@ def right(batch: Batch, logits) -> torch.Tensor:
 
 
 def by_type(batch: Batch, good) -> dict[str, list[bool]]:
-    found = {kind: [] for kind in TYPES}
+    found = {kind: [] for kind in (*TYPES, *FILM_TYPES)}
     for question, value in zip(batch.asked, good.tolist()):
         found[question.type].append(value)
     return found

@@ -7,7 +7,7 @@ from torch import nn
 
 from decoder import Decoder
 from tower import Projector, Tower, TowerShape
-from words import SIZE
+from words import SIZE, tokens
 
 WIDTH = TowerShape().width
 
@@ -22,13 +22,24 @@ def from_training(path):
     state = torch.load(path, weights_only=False)
     tower, model = empty()
     tower.load_state_dict(state["tower"])
+    grow(state["model"], model.state_dict(), "decoder.token_embd")
     model.load_state_dict(state["model"])
     return tower, model, state
+
+
+def grow(state, fresh, name):
+    """Words that came later are as they begin."""
+    state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
 
 
 def tensors(path):
     read = lambda t: torch.tensor(gguf.quants.dequantize(t.data, t.tensor_type).astype("float32"))
     return {t.name: read(t) for t in GGUFReader(str(path)).tensors}
+
+
+def words_of(path):
+    field = GGUFReader(str(path)).fields["tokenizer.ggml.tokens"]
+    return [bytes(field.parts[i]).decode() for i in field.data]
 
 
 def from_gguf(decoder_path, mmproj_path):
@@ -48,7 +59,10 @@ def from_gguf(decoder_path, mmproj_path):
         values = language[name if name.endswith(".weight") else f"{name}.weight"]
         if name.endswith(("attn_q.weight", "attn_k.weight")):
             values = pairs_apart(values, decoder.shape.size)
-        state[name] = values[:SIZE] if name == "token_embd" else values
+        state[name] = values
+    known = words_of(decoder_path)
+    state["token_embd"] = state["token_embd"][[known.index(token) for token in tokens()[:SIZE] if token in known]]
+    grow(state, decoder.state_dict(), "token_embd")
     decoder.load_state_dict(state)
     return tower, model
 

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 import words
 from tower import linear
 
-PATCHES = 144
 BEFORE = 2  # <bos><user>
-CONTEXT = BEFORE + PATCHES
+LONGEST = 1024  # positions that training may use
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Decoder(nn.Module):
         self.output_norm = nn.Parameter(torch.ones(shape.width))
         self.start()
         half = shape.size // 2
-        turns = torch.arange(CONTEXT + 64)[:, None] * shape.base ** (-torch.arange(half) / half)
+        turns = torch.arange(LONGEST)[:, None] * shape.base ** (-torch.arange(half) / half)
         self.register_buffer("turns", torch.stack([turns.cos(), turns.sin()]), persistent=False)
 
     def start(self):
@@ -123,15 +122,16 @@ class Decoder(nn.Module):
         cos, sin = self.turns[:, positions]
         return torch.cat([cos, cos], -1)[:, None].to(dtype), torch.cat([-sin, sin], -1)[:, None].to(dtype)
 
-    def forward(self, image, q: Questions, watch=(), calm=0.0):
-        """Image rows [pictures, 144, width] -> text rows [n, width] before the last norm, and for each layer in
-        `watch` what each token's heads give to the image rows: [pictures, kv, 3, most, longest, 144].
+    def forward(self, image, q: Questions, watch=(), calm=0.0, tap=None):
+        """Image rows [pictures, 144, width], of films frame after frame -> text rows [n, width] before the last norm,
+        and for each layer in `watch` what each token's heads give to the image rows: [pictures, kv, 3, most, longest,
+        144]; under "rows" the image rows after layer `tap`.
         `calm` is added to the scores of image rows for text in the first layer."""
-        s, p = self.shape, image.shape[0]
+        s, p, context = self.shape, image.shape[0], BEFORE + image.shape[1]
         embed = self.token_embd.to(image.dtype)
         first = embed[[words.BOS, words.USER]].expand(p, -1, -1)
-        x = torch.cat([torch.cat([first, image], 1).reshape(p * CONTEXT, -1), embed[q.ids]])
-        angles = self.angles(torch.cat([torch.arange(CONTEXT).repeat(p), CONTEXT + q.offsets]), x.dtype)
+        x = torch.cat([torch.cat([first, image], 1).reshape(p * context, -1), embed[q.ids]])
+        angles = self.angles(torch.cat([torch.arange(context).repeat(p), context + q.offsets]), x.dtype)
         seen = {}
         for i, layer in enumerate(self.blk):
             last = i == s.layers - 1
@@ -140,14 +140,16 @@ class Decoder(nn.Module):
             # split, not slices: the gradient of a slice is as large as what it was cut from
             turned, vs = rows.split([s.heads + s.kv_heads, s.kv_heads], 1)
             qs, ks = Turn.apply(turned, *angles).split([s.heads, s.kv_heads], 1)
-            (q0, q1), (k0, k1), (v0, v1) = (t.split([p * CONTEXT, len(q.ids)]) for t in (qs, ks, vs))
-            k, v = (self.by_head(t, p, s.kv_heads) for t in (k0, v0))  # [p * kv, CONTEXT, size]
+            (q0, q1), (k0, k1), (v0, v1) = (t.split([p * context, len(q.ids)]) for t in (qs, ks, vs))
+            k, v = (self.by_head(t, p, s.kv_heads) for t in (k0, v0))  # [p * kv, context, size]
             text, shares = self.look(q1, k1, v1, k, v, q, calm if i == 0 else 0.0)
             if i in watch:
                 seen[i] = shares[..., BEFORE:]
             mixed = text if last else torch.cat([self.causal(q0, k, v, p), text])
-            x = (x[p * CONTEXT :] if last else x) + linear(mixed, layer.attn_output)
+            x = (x[p * context :] if last else x) + linear(mixed, layer.attn_output)
             x = layer.feed(x, s.epsilon)
+            if i == tap:
+                seen["rows"] = x[: p * context].view(p, context, -1)[:, BEFORE:]
         return x, seen
 
     def by_head(self, rows, p, heads):
@@ -157,18 +159,19 @@ class Decoder(nn.Module):
 
     def causal(self, qs, k, v, p):
         s = self.shape
-        group = s.heads // s.kv_heads
-        q = self.by_head(qs, p, s.heads).reshape(p * s.kv_heads, group * CONTEXT, s.size)
-        scores = (torch.bmm(q, k.transpose(1, 2)) * s.size**-0.5).view(-1, group, CONTEXT, CONTEXT)
-        hidden = torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).triu(1)
+        group, context = s.heads // s.kv_heads, k.shape[1]
+        q = self.by_head(qs, p, s.heads).reshape(p * s.kv_heads, group * context, s.size)
+        scores = (torch.bmm(q, k.transpose(1, 2)) * s.size**-0.5).view(-1, group, context, context)
+        hidden = torch.ones(context, context, dtype=torch.bool).triu(1)
         shares = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
-        mixed = torch.bmm(shares.view(-1, group * CONTEXT, CONTEXT), v)
-        return mixed.view(p, s.heads, CONTEXT, s.size).transpose(1, 2).reshape(p * CONTEXT, -1)
+        mixed = torch.bmm(shares.view(-1, group * context, context), v)
+        return mixed.view(p, s.heads, context, s.size).transpose(1, 2).reshape(p * context, -1)
 
     def look(self, qs, ks, vs, k, v, q: Questions, calm):
         """Text rows look at the shared context and at their own question so far."""
         s, p, m, n = self.shape, q.pictures, q.most, q.longest
         g, kv, d = s.heads // s.kv_heads, s.kv_heads, s.size
+        context = k.shape[1]
         spread = lambda rows: rows.new_zeros(p * m * n, *rows.shape[1:]).index_copy(0, q.slots, rows)
         query = spread(qs).view(p, m, n, kv, g, d)
         far = torch.bmm(query.permute(0, 3, 4, 1, 2, 5).reshape(p * kv, g * m * n, d), k.transpose(1, 2))
@@ -176,16 +179,16 @@ class Decoder(nn.Module):
         near = torch.bmm(query.permute(0, 1, 3, 4, 2, 5).reshape(p * m * kv, g * n, d), own_k.transpose(1, 2))
         hidden = torch.ones(n, n, dtype=torch.bool).triu(1)
         near = near.view(-1, g, n, n).masked_fill(hidden, float("-inf")).view(p, m, kv, g, n, n)
-        far = far.view(p, kv, g, m, n, CONTEXT)
+        far = far.view(p, kv, g, m, n, context)
         scores = torch.cat([far, near.permute(0, 2, 3, 1, 4, 5)], -1) * d**-0.5
         if calm:
-            bias = scores.new_zeros(CONTEXT + n)
-            bias[BEFORE:CONTEXT] = calm
+            bias = scores.new_zeros(context + n)
+            bias[BEFORE:context] = calm
             scores = scores + bias
         shares = torch.softmax(scores, -1)
-        far, near = shares.split([CONTEXT, n], -1)
+        far, near = shares.split([context, n], -1)
         looks = far
-        mixed = torch.bmm(far.reshape(p * kv, g * m * n, CONTEXT), v).view(p, kv, g, m, n, d).permute(0, 3, 4, 1, 2, 5)
+        mixed = torch.bmm(far.reshape(p * kv, g * m * n, context), v).view(p, kv, g, m, n, d).permute(0, 3, 4, 1, 2, 5)
         near = near.permute(0, 3, 1, 2, 4, 5).reshape(p * m * kv, g * n, n)
         own = torch.bmm(near, own_v).view(p, m, kv, g, n, d).permute(0, 1, 4, 2, 3, 5)
         mixed = (mixed + own).reshape(p * m * n, -1)

@@ -214,21 +214,28 @@ def place(rng: np.random.Generator, count: int, letters: float, alike: float) ->
     """Up to `count` objects that do not overlap; some copy the shape or the color of another."""
     things: list[Thing] = []
     for _ in range(count):
-        size = int(rng.integers(2))
-        radius = round((RADII[size] + rng.uniform(-1.5, 1.5)) * 2) / 2
+        size, radius = sized(rng)
         spot = free_spot(rng, things, radius)
-        if spot is None:
-            continue
-        shape, color = int(rng.integers(len(SHAPES))), int(rng.integers(len(COLORS)))
-        if things and rng.random() < alike:
-            other = things[rng.integers(len(things))]
-            if rng.random() < 0.5:
-                shape = other.shape
-            else:
-                color = other.color
-        letter = int(rng.integers(len(LETTERS))) if rng.random() < letters else -1
-        things.append(Thing(shape, color, size, letter, *spot, radius))
+        if spot is not None:
+            things.append(thing_at(spot, size, radius, rng, things, letters, alike))
     return things
+
+
+def sized(rng: np.random.Generator) -> tuple[int, float]:
+    size = int(rng.integers(2))
+    return size, round((RADII[size] + rng.uniform(-1.5, 1.5)) * 2) / 2
+
+
+def thing_at(spot: tuple[int, int], size: int, radius: float, rng, others: list[Thing], letters=0.55, alike=0.35) -> Thing:
+    shape, color = int(rng.integers(len(SHAPES))), int(rng.integers(len(COLORS)))
+    if others and rng.random() < alike:
+        other = others[rng.integers(len(others))]
+        if rng.random() < 0.5:
+            shape = other.shape
+        else:
+            color = other.color
+    letter = int(rng.integers(len(LETTERS))) if rng.random() < letters else -1
+    return Thing(shape, color, size, letter, *spot, radius)
 
 
 def free_spot(rng: np.random.Generator, things: list[Thing], radius: float) -> tuple[int, int] | None:

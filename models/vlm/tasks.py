@@ -1,6 +1,7 @@
-"""The visual task set: scenes as PNG and their questions as JSON, drawn from a seed that training never uses.
+"""The visual task sets: scenes and frames of films as PNG, questions about them as JSON, drawn from seeds that
+training never uses.
 
-    python tasks.py FOLDER [--scenes 60]
+    python tasks.py FOLDER [--scenes 60] [--films 24]
 """
 
 import argparse
@@ -11,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 import words
+from films import OFFERED_FILMS, film, film_questions
 from questions import OFFERED, questions
 from scenes import COLOR_NAMES, GROUNDS, LETTERS, SHAPES, SIZES, SIZE, scene
 
-SEED = 990_017
+SEED, FILM_SEED = 990_017, 990_018
 
 
 def describe(thing):
@@ -42,10 +44,39 @@ def listed(s, q):
     return {"type": q.type, "text": q.text, "answer": q.answer, "ids": ids, "about": list(q.about), "at": at}
 
 
+def film_task(shown, files, rng):
+    about = [{**describe(t), "frames": seen_in(path)} for t, path in zip(shown.things, shown.paths)]
+    asked = [q for kind in OFFERED_FILMS for q in film_questions(shown, rng, 2, {kind: 1.0})]
+    listed = [{"type": q.type, "text": q.text, "answer": q.answer, "ids": words.encode(q.text)} for q in asked]
+    return {"video": files, "things": about, "questions": listed}
+
+
+def seen_in(path):
+    return [number for number, thing in enumerate(path) if thing is not None]
+
+
+def films(folder, count):
+    rng, tasks = np.random.default_rng(FILM_SEED), []
+    for i in range(count):
+        shown = film(rng, level=i % len(GROUNDS))
+        names = [f"film-{i:02}-{number}.png" for number in range(len(shown.frames))]
+        for name, frame in zip(names, shown.frames):
+            Image.fromarray(frame.pixels).save(folder / name, optimize=True)
+        tasks.append(film_task(shown, names, rng))
+    return tasks
+
+
+def write(path, seed, tasks):
+    lines = ",\n".join(json.dumps(t) for t in tasks)
+    head = json.dumps({"seed": seed, "size": SIZE, "patch": 14, "license": "MIT"})[:-1]
+    path.write_text(f'{head}, "scenes": [\n{lines}\n]}}\n')
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--films", type=int, default=24)
     a = parser.parse_args()
     a.folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
@@ -56,9 +87,9 @@ def main():
         name = f"{i:02}.png"
         Image.fromarray(s.pixels).save(a.folder / name, optimize=True)
         tasks.append(task(s, name, rng))
-    lines = ",\n".join(json.dumps(t) for t in tasks)
-    head = json.dumps({"seed": SEED, "size": SIZE, "patch": 14, "license": "MIT"})[:-1]
-    (a.folder / "tasks.json").write_text(f'{head}, "scenes": [\n{lines}\n]}}\n')
+    write(a.folder / "tasks.json", SEED, tasks)
+    if a.films:
+        write(a.folder / "films.json", FILM_SEED, films(a.folder, a.films))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ WORDS = (
     *ASKING, "color", "shape", "letter", "the", "on", "at", "with", "many", "are", "there", "a", "an", "of",
     "above", "below", "object", "objects", *SIZES, *COLOR_NAMES, *SHAPES, *map(plural, SHAPES), *ROWS, *COLUMNS,
     *NUMBERS, "yes", "no", "nothing", *LETTERS,
+    "start", "end",
 )  # fmt: skip
 # More ways to write a word, with the weights of the word: ids follow those of WORDS.
 ALIASES = tuple((form, word) for word in ASKING for form in (f" {word.capitalize()}", word.capitalize(), word))
