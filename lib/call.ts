@@ -197,6 +197,8 @@ async function decideBefore(
   const decided = schedule.decide(seen, { trace: context.trace })
   const actions = decided.flatMap(({ decision }) => actionOf(decision))
   if (actions.length > 0) await scheduler.job((m) => m.apply(native, actions))
+  for (const { entry } of decided)
+    if (entry.action === 'pass' && entry.what === 'block') context.counters.promptRows -= entry.before - entry.after
   context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
 }
@@ -293,6 +295,11 @@ function goneFrom(rows: Int32Array, begin: number, end: number): Int32Array {
 function actionOf(decision: Decision): Action[] {
   if (decision.action === 'drop') return [{ drop: integers(decision.kept), repack: decision.positions === 'repack' }]
   if (decision.action === 'merge') return [{ merge: integers(decision.into), repack: decision.positions === 'repack' }]
+  if (decision.action === 'pass') {
+    const { kept, weights, what } = decision
+    const weighed = weights && { weights: Float32Array.from(weights) }
+    return [{ pass: integers(kept), mlp: what === 'attention', ...weighed }]
+  }
   if (decision.action !== 'evict') return []
   const { folds, keys = false, keptPerHead, layer, sizes = false, storedPerHead } = decision
   const evict = keptPerHead.map(integers)

@@ -98,13 +98,15 @@ export interface Fold<I = ArrayLike<number>, W = ArrayLike<number>> {
 
 /**
  * What a plan does to a session. drop: sources of the rows that go on. merge: row i of the call folds into the row of source merge[i] (which holds itself); the mean is weighted by
- * sizes. repack renumbers the positions of what is left. evict: sources that stay, a KV head each; before the others go, `folds` (one a head) adds them to those in double, values
+ * sizes. pass: sources of the rows that take part in the layer where the call stands; the others pass it by, with `mlp` its attention alone; weights, of all rows, without `mlp`: times
+ * what the MLP adds to those that take part, times the others. repack renumbers the positions of what is left. evict: sources that stay, a KV head each; before the others go, `folds` (one a head) adds them to those in double, values
  * and, with `keys`, keys too; with `sizes` they become means instead, weighted by weights times the tokens that rows hold, and count in attention by the sum of those. stored, where given:
  * sources that are set aside afterwards, a KV head each; `evict` may then name rows that were, which come back. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
  */
 export type Action =
   | { drop: Int32Array; repack: boolean }
   | { merge: Int32Array; repack: boolean }
+  | { pass: Int32Array; mlp: boolean; weights?: Float32Array }
   | {
       layer: number
       evict: Int32Array[]
@@ -273,6 +275,13 @@ export interface NativeModel {
   ): Promise<{ partner: Int32Array; similarity: Float32Array }[][]>
   /** Probabilities [rows × heads × tokens so far and of the call], by source (0 where there is no row), of the given rows (places in the call's rows) in the layer that would run next. */
   probeRows(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
+  /** The same of the call's rows alone, mean over heads: [rows × rows of the call]. */
+  probeMeans(session: NativeSession, layer: number, rows: Int32Array): Promise<Float32Array>
+  /**
+   * PageRank over the attention that all rows of the call would give each other in the layer that would run next, its scores over a temperature: in each query head d <- d M, so many
+   * times, from all equal; [rows of the call], the root of the mean of the heads' squares.
+   */
+  probeRank(session: NativeSession, layer: number, temperature: number, rounds: number): Promise<Float32Array>
   close(): void
 }
 

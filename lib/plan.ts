@@ -27,14 +27,14 @@ export interface PlanEntry {
   /** In phase 'vision': what of the tower comes next. */
   part?: VisionPart
   method: string
-  action: 'drop' | 'merge' | 'evict' | 'restore' | 'skip' | 'quantize' | 'sparse' | 'exit'
+  action: 'drop' | 'merge' | 'pass' | 'evict' | 'restore' | 'skip' | 'quantize' | 'sparse' | 'exit'
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
   before: number
   after: number
   /** 'quantize': how the layer's rows are stored, or those of these KV heads. */
   kv?: HeadKv
   heads?: number[]
-  /** 'drop': every row that goes on, ascending. */
+  /** 'drop': every row that goes on, ascending; 'pass': every row that takes part in the layer. */
   kept?: number[]
   /** 'evict': the same per KV head; 'restore': some of them come back. */
   keptPerHead?: number[][]
@@ -46,11 +46,11 @@ export interface PlanEntry {
   sizes?: boolean
   /** 'merge': for each row of before, the row that holds it now. */
   into?: number[]
-  /** 'merge' of patches: what each row weighs; without, the patches that it stands for. With `sizes` it counts in the attentions to come as all of these. */
+  /** 'pass': of all rows, times what the MLP adds to those that take part, times the others. 'merge' of patches: what each row weighs; without, the patches that it stands for. With `sizes` it counts in the attentions to come as all of these. */
   weights?: number[]
   /** A standing rule, applied by native after every decode step. */
   rule?: Rule
-  /** 'skip': the sub-layer that does not run. */
+  /** 'skip': the sub-layer that does not run; 'pass': that the other rows pass by. */
   what?: 'attention' | 'mlp' | 'block'
   /** What became of rotary positions. */
   positions?: Positions
@@ -67,6 +67,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
     rule: ['session'],
     drop: ['layer'],
     merge: ['layer'],
+    pass: ['layer'],
     dropPatches: ['vision'],
     mergePatches: ['vision'],
     evict: ['prompt', 'decode'],
@@ -81,6 +82,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
   if (action === 'rule') checkRule(decision.rule, who)
   if (action === 'drop') checkDrop(decision, seen as LayerSeen, who)
   if (action === 'merge') checkMerge(decision, seen as LayerSeen, who)
+  if (action === 'pass') checkPass(decision, seen as LayerSeen, who)
   if (action === 'dropPatches')
     checkKept(decision.kept, (seen as VisionSeen).sources, `before ${partName(seen as VisionSeen)}`, who)
   if (action === 'mergePatches') checkMergePatches(decision, seen as VisionSeen, who)
@@ -103,17 +105,37 @@ function checkRule(rule: Rule, who: string): void {
     throw planError(who, 'a share of recent rows', rule.recent)
 }
 
+function checkPass({ kept, layer, weights, what }: Decision & { action: 'pass' }, seen: LayerSeen, who: string): void {
+  const { sources } = seen
+  checkWord(what, ['attention', 'block'], 'pass', who)
+  checkKept(kept, sources, `of layer ${layer}`, who)
+  if (what === 'block') checkFree(kept, seen, 'take part', who)
+  const last = sources[sources.length - 1]
+  if (kept[kept.length - 1] !== last)
+    throw planError(who, `the last row to take part in layer ${layer}`, 'a plan without it')
+  if (weights === undefined) return
+  if (what !== 'block' || weights.length !== sources.length)
+    throw planError(who, `weights of all ${sources.length} rows, and of a whole layer ${layer}`, weights.length)
+  for (let i = 0; i < weights.length; i++)
+    if (!Number.isFinite(weights[i])) throw planError(who, `finite weights of layer ${layer}`, weights[i])
+}
+
 function checkDrop({ kept, layer, positions }: Decision & { action: 'drop' }, seen: LayerSeen, who: string): void {
   checkWord(positions, ['keep', 'repack'], 'positions', who)
   checkKept(kept, seen.sources, `before layer ${layer}`, who)
+  checkFree(kept, seen, 'stay', who)
+}
+
+/** Rows that are not kept may go. */
+function checkFree(kept: ArrayLike<number>, seen: LayerSeen, what: string, who: string): void {
   const free = flags(seen)
   for (let place = 0, at = 0; place < seen.sources.length; place++) {
     if (kept[at] === seen.sources[place]) at++
     else if (!free[place])
       throw planError(
         who,
-        `row ${seen.sources[place]} to stay, which is not droppable,`,
-        `a plan without it before layer ${layer}`,
+        `row ${seen.sources[place]} to ${what}, which is not droppable,`,
+        `a plan without it for layer ${seen.layer}`,
       )
   }
 }
@@ -198,6 +220,7 @@ export function entryOf(
   if (decision.action === 'dropPatches' || decision.action === 'mergePatches')
     return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
+  if (decision.action === 'pass') return passEntry(decision, before, { ...head, ...scores })
   const { positions } = decision
   if (decision.action === 'drop') {
     const kept = listOf(decision.kept)
@@ -208,6 +231,17 @@ export function entryOf(
   const into = listOf(decision.into)
   const after = new Set(into).size
   return before === after ? null : { ...head, action: 'merge', before, after, into, positions }
+}
+
+/** Weights change rows though all of them take part. */
+function passEntry(
+  { kept, weights, what }: Decision & { action: 'pass' },
+  before: number,
+  head: Pick<PlanEntry, 'phase' | 'step' | 'layer' | 'method' | 'scores'>,
+): PlanEntry | null {
+  if (before === kept.length && weights === undefined) return null
+  const weighed = weights && { weights: Array.from(weights, Math.fround) }
+  return { ...head, action: 'pass', before, after: kept.length, what, kept: listOf(kept), ...weighed }
 }
 
 function patchEntry(
@@ -248,7 +282,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
   const entry = structuredClone(value) as PlanEntry
   checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
-  checkWord(entry.action, ['drop', 'merge', 'evict', 'restore', 'skip', 'quantize'], 'action', name)
+  checkWord(entry.action, ['drop', 'merge', 'pass', 'evict', 'restore', 'skip', 'quantize'], 'action', name)
   if (entry.phase === 'vision') {
     checkWord(entry.action, ['drop', 'merge'], 'vision', name)
     checkWord(entry.part as string, ['attention', 'mlp', 'projector', 'decoder'], 'part', name)
@@ -258,7 +292,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
       throw planError(name, `a whole number for ${field}`, entry[field])
   }
   const cache = entry.rule ? 'rule' : 'keptPerHead'
-  const own = { drop: 'kept', merge: 'into', skip: 'what', quantize: 'kv', evict: cache, restore: cache }
+  const own = { drop: 'kept', merge: 'into', pass: 'kept', skip: 'what', quantize: 'kv', evict: cache, restore: cache }
   const found = own[entry.action as keyof typeof own]
   if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
   if (entry.action === 'quantize') checkQuantize(entry, name)

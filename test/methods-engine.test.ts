@@ -44,10 +44,11 @@ const knorm = defineMethod({
 /** The oracle of a session: the same calls, with what the plan says. */
 function follow(oracle: Reference, plan: readonly PlanEntry[], step: number, given: ArrayLike<number>) {
   const cut = new Map<number, Cut>()
-  for (const { action, into, kept, layer, positions, step: at } of plan) {
+  for (const { action, into, kept, layer, positions, step: at, what } of plan) {
     if (at !== step) continue
     if (action === 'drop') cut.set(layer, { drop: kept ?? [], repack: positions === 'repack' })
     if (action === 'merge') cut.set(layer, { merge: into ?? [], repack: positions === 'repack' })
+    if (action === 'pass') cut.set(layer, { pass: kept ?? [], what: what as 'attention' | 'block' })
   }
   const run = oracle.run(given, { cut })
   for (const { keptPerHead, layer, step: at } of plan)
@@ -111,6 +112,9 @@ for (const [name, options] of Object.entries(kinds)) {
       methods.outputAware({ from: 1 }),
     ],
     zipVl: [methods.zipVl({ tau: 0.7, rows: 8, every: 2 })],
+    'zipVl, dense': [methods.zipVl({ tau: 0.7, rows: 8, every: 2, prefill: 'dense' })],
+    pMod: [methods.pMod({ mean: 0.3 })],
+    aim: [methods.aim({ part: 'prune', from: 1, slope: 0.05 })],
     protect: [methods.protect([3, 30, 31, 45], methods.h2o({ keep: { tokens: 12 }, every: 0 }))],
     'layers and cache, repack': [
       methods.pyramidDrop({ layers: [2], ratios: [0.5] }),

@@ -26,6 +26,8 @@ interface Row {
 export type Cut =
   | { readonly drop: readonly number[]; readonly repack: boolean }
   | { readonly merge: readonly number[]; readonly repack: boolean }
+  /** Sources that take part in this layer; weights of all rows. */
+  | { readonly pass: readonly number[]; readonly what: 'attention' | 'block'; readonly weights?: readonly number[] }
 
 export interface RunOptions {
   /** What happens to the call's rows before a layer. */
@@ -109,19 +111,29 @@ export class Reference {
     const queries = new Map<number, Map<number, readonly Vector[]>>()
     for (let layer = 0; layer < layers; layer++) {
       const action = cut?.get(layer)
-      if (action) {
+      if (action && !('pass' in action)) {
         rows = applyCut(rows, action)
         if (action.repack) extent = rows.length
       }
+      const some = action && 'pass' in action ? rows.filter(({ source }) => action.pass.includes(source)) : rows
       if (watch.includes(layer)) {
         entered.set(layer, new Map(rows.map(({ hidden: row, source }) => [source, row.slice()])))
         attention.set(layer, new Map())
       }
       if (!this.#options.skipAttention?.includes(layer)) {
-        const asked = this.#attend(layer, rows, extent, attention.get(layer))
-        queries.set(layer, new Map(rows.map(({ source }, i) => [source, asked[i] ?? []])))
+        const asked = this.#attend(layer, some, extent, attention.get(layer))
+        queries.set(layer, new Map(some.map(({ source }, i) => [source, asked[i] ?? []])))
       }
-      if (!this.#options.skipMlp?.includes(layer)) this.#feedForward(layer, rows)
+      const between = new Map(rows.map((row) => [row, row.hidden]))
+      if (!this.#options.skipMlp?.includes(layer))
+        this.#feedForward(layer, action && 'pass' in action && action.what === 'attention' ? rows : some)
+      if (action && 'pass' in action && action.weights)
+        for (const [i, row] of rows.entries()) {
+          const [weight, before] = [action.weights[i] as number, between.get(row) as Vector]
+          row.hidden = some.includes(row)
+            ? row.hidden.map((x, d) => (before[d] as number) + weight * (x - (before[d] as number)))
+            : row.hidden.map((x) => weight * x)
+        }
       this.#next[layer] = (this.#next[layer] as number) + extent
     }
     this.tokens += ids.length
@@ -286,7 +298,7 @@ export class Reference {
   }
 }
 
-function applyCut(rows: readonly Row[], cut: Cut): Row[] {
+function applyCut(rows: readonly Row[], cut: Exclude<Cut, { pass: readonly number[] }>): Row[] {
   const kept = 'drop' in cut ? rows.filter(({ source }) => cut.drop.includes(source)) : merged(rows, cut.merge)
   if (cut.repack) for (const [i, row] of kept.entries()) row.position = i
   return kept

@@ -59,7 +59,7 @@ export function skippedAttention(parts: readonly Part[]): Map<number, string> {
 }
 
 function watchedLayer(need: { what: string; of?: string }, layer: number): number {
-  if (need.what === 'hidden' || need.what === 'embedded') return -1
+  if (need.what === 'hidden' || need.what === 'embedded' || need.what === 'class') return -1
   return need.of === 'before' ? layer - 1 : layer
 }
 

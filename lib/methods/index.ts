@@ -24,6 +24,7 @@ import { dyvte } from './layers/dyvte.js'
 import { fastv } from './layers/fastv.js'
 import { llavolta } from './layers/llavolta.js'
 import { llmDrop } from './layers/llm-drop.js'
+import { pMod } from './layers/p-mod.js'
 import { pyramidDrop } from './layers/pyramid-drop.js'
 import { sparseVlm } from './layers/sparse-vlm.js'
 import { tome } from './layers/tome.js'
@@ -81,6 +82,7 @@ const named = {
   atpLlava,
   dyvte,
   llavolta,
+  pMod,
   llmDrop,
   streamingLlm,
   snapkv,

@@ -84,8 +84,9 @@ export interface Crop {
 
 /**
  * attention: of the last `rows` rows of the call in the layer before ('before') or, by a probe, in the layer that would run next ('next'). keys: of the layer that would run
- * next. partners: of the droppable rows, by those keys. question: what each row behind the last droppable one looks at in the layer that would run next. embedded: rows as they
- * entered the first layer.
+ * next. partners: of the droppable rows, by those keys. question: what each row behind the last droppable one looks at in the layer that would run next; sampled: the same of the
+ * newest `newest` rows of the call and `others` more by chance. rank: of all rows, PageRank over the attention of that layer, its scores over `temperature`, after so many rounds.
+ * embedded: rows as they entered the first layer. class: what the class token of the tower gives each patch in the last block.
  */
 export type LayerNeed =
   | { what: 'attention'; rows: number; of: 'before' | 'next' }
@@ -93,7 +94,10 @@ export type LayerNeed =
   | { what: 'partners' }
   | { what: 'hidden' }
   | { what: 'question' }
+  | { what: 'sampled'; newest: number; others: number }
+  | { what: 'rank'; temperature: number; rounds: number }
   | { what: 'embedded' }
+  | { what: 'class' }
 
 /**
  * A bipartite match: of the droppable rows the even ones (the first, the third, …) are A, the odd ones B. Row i of A finds row partner[i] of B with the most similar key
@@ -104,7 +108,7 @@ export interface Partners {
   readonly similarity: Float32Array
 }
 
-/** The text that follows what may go: places of its newest rows, 64 at most, ascending, and what they look at, [asking × rows of the call], mean over heads. */
+/** Rows that are asked: their places, ascending, and what they look at, [asking × rows of the call], mean over heads. */
 export interface Question {
   readonly asking: Int32Array
   readonly attention: Float32Array
@@ -153,6 +157,8 @@ export interface LayerSeen {
   readonly droppable: Int32Array
   /** How many droppable tokens the call was given (of which `droppable` are left). */
   readonly given: number
+  /** How many of those entered the first layer: methods of the tower have taken the others. */
+  readonly came: number
   /** What is known of droppable rows that are patches: by source; missing for text. */
   patch?(source: number): Patch | undefined
   /** [rows]: probability of each row of the call, mean over query heads, mean over the looked rows. */
@@ -163,7 +169,13 @@ export interface LayerSeen {
   partners(): Partners
   /** [rows × hiddenSize]. */
   hidden(): Float32Array
+  /** Of the text that follows what may go, its newest rows, 64 at most. */
   question(): Question
+  sampled(): Question
+  /** [rows]: the root of the mean over query heads of squared ranks. */
+  rank(): Float32Array
+  /** [rows]: mean over heads; 0 for what is no patch, and without a class token. */
+  class(): Float32Array
   /** [rows × hiddenSize], before the first layer; of rows that others have folded into, their own. */
   embedded(): Float32Array
 }
@@ -242,6 +254,16 @@ export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
   | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
   | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: Positions }
+  // rows that are not kept pass this one layer by: all of it, or its attention. They have no cache row there, and come back. weights, of all rows, of a whole layer: times what the MLP
+  // adds, of rows that pass it times the row
+  | {
+      action: 'pass'
+      layer: number
+      what: 'attention' | 'block'
+      kept: ArrayLike<number>
+      weights?: ArrayLike<number>
+      scores?: ArrayLike<number>
+    }
   // of patches while they are encoded; sources of the tower
   | { action: 'dropPatches'; layer: number; kept: ArrayLike<number>; scores?: ArrayLike<number> }
   | {

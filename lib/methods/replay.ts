@@ -45,7 +45,6 @@ function looksOf(plan: readonly PlanEntry[], { layers: depth, vision }: Shape): 
   }
   const layersOf = (wanted: (entry: PlanEntry) => boolean) =>
     [...new Set(entries.filter(wanted).map(({ layer }) => layer))].sort((a, b) => a - b)
-  const isCut = ({ action }: PlanEntry) => action === 'drop' || action === 'merge'
   const isEviction = ({ keptPerHead }: PlanEntry) => keptPerHead !== undefined
   const looks: Look[] = layersOf(isCut).map((layer) => ({ at: 'layer', layer, needs: [] }))
   const prompt = layersOf((entry) => isEviction(entry) && entry.phase !== 'decode')
@@ -58,8 +57,13 @@ function looksOf(plan: readonly PlanEntry[], { layers: depth, vision }: Shape): 
   return looks
 }
 
-function isStanding({ rule, what }: PlanEntry): boolean {
-  return rule !== undefined || what !== undefined
+function isStanding({ action, rule }: PlanEntry): boolean {
+  return rule !== undefined || action === 'skip'
+}
+
+/** Of rows of a call, between layers. */
+function isCut({ action }: PlanEntry): boolean {
+  return action === 'drop' || action === 'merge' || action === 'pass'
 }
 
 function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
@@ -96,7 +100,7 @@ function acts(entry: PlanEntry, seen: Seen): boolean {
   if (seen.at === 'session') return isStanding(entry)
   if (entry.action === 'quantize' || isStanding(entry) || entry.layer !== seen.layer || entry.step !== seen.step)
     return false
-  const cut = entry.action === 'drop' || entry.action === 'merge'
+  const cut = isCut(entry)
   return seen.at === 'layer' ? cut : !cut && (entry.phase === 'decode') === (seen.at === 'decode')
 }
 
@@ -132,6 +136,7 @@ function rowsBefore(seen: Seen): number {
 }
 
 function decisionOf({
+  action,
   folds,
   into,
   keys,
@@ -143,9 +148,12 @@ function decisionOf({
   rule,
   sizes,
   storedPerHead,
+  weights,
   what,
 }: PlanEntry): Decision {
   if (rule) return { action: 'rule', layer, rule, method }
+  if (action === 'pass' && what !== 'mlp')
+    return { action, layer, what: what ?? 'block', kept: kept ?? [], ...(weights && { weights }), method }
   if (what) return { action: 'skip', layer, what, method }
   if (keptPerHead) {
     const aside = storedPerHead && { storedPerHead }

@@ -37,6 +37,8 @@ export interface Schedule {
   layerNeeds(layer: number): readonly LayerNeed[]
   /** Whether somebody asks for rows as they enter the first layer. */
   readonly embedded: boolean
+  /** Whether somebody asks in the decoder for what the tower's class token looks at. */
+  readonly asksClass: boolean
   /** What native is to observe in a call; `step`: calls before this one. */
   observations(at: 'prompt' | 'decode', step: number): Observation[]
   /** Layers whose caches are shown to the methods after a call, ascending; mostly none after a decode step. */
@@ -52,6 +54,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
   const needs = gatherNeeds(parts)
   const skipped = skippedAttention(parts)
   const looks = parts.flatMap((part) => part.looks)
+  const asks = (wanted: LayerNeed['what']) => [...needs.layers.values()].flat().some(({ what }) => what === wanted)
   const cacheLayers = (at: 'prompt' | 'decode', step: number) => {
     const layers = allLayers(shape).filter((layer) => !skipped.has(layer))
     const due = looks.filter((look) => look.at === at && (look.at !== 'decode' || isStep(look.every, step)))
@@ -65,7 +68,8 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
     probes: needs.probes,
     decidesBefore: (layer: number) => needs.layers.has(layer),
     layerNeeds: (layer: number) => needs.layers.get(layer) ?? [],
-    embedded: [...needs.layers.values()].flat().some(({ what }) => what === 'embedded'),
+    embedded: asks('embedded'),
+    asksClass: asks('class'),
     observations(at: 'prompt' | 'decode', step: number) {
       const due = at === 'decode' ? new Set(cacheLayers(at, step)) : undefined
       return allLayers(shape).flatMap((layer) => {

@@ -10,7 +10,7 @@ export function remembered(seen: Seen): Seen {
   if (seen.at === 'vision')
     return patches(seen, { sources: seen.sources, sizes: () => seen.sizes(), read: (values) => values })
   if (seen.at === 'layer') {
-    const { at, droppable, given, layer, shape, sources, step } = seen
+    const { at, came, droppable, given, layer, shape, sources, step } = seen
     const known = seen.patch && { patch: seen.patch.bind(seen) }
     const reads = {
       attention: once(() => seen.attention()),
@@ -18,9 +18,12 @@ export function remembered(seen: Seen): Seen {
       partners: once(() => seen.partners()),
       hidden: once(() => seen.hidden()),
       question: once(() => seen.question()),
+      sampled: once(() => seen.sampled()),
+      rank: once(() => seen.rank()),
+      class: once(() => seen.class()),
       embedded: once(() => seen.embedded()),
     }
-    return { at, droppable, given, layer, shape, sources, step, ...known, ...reads }
+    return { at, came, droppable, given, layer, shape, sources, step, ...known, ...reads }
   }
   return perHead(seen, (read) => read)
 }
@@ -47,7 +50,7 @@ export function after(seen: Seen, decision: Decision): Seen {
 }
 
 function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
-  const { at, given, layer, shape, step } = seen
+  const { at, came, given, layer, shape, step } = seen
   const rows = seen.sources.length
   const places = placesOf(seen.sources, kept)
   const free = new Uint8Array(rows)
@@ -56,6 +59,7 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
   const keys = once(() => gather(seen.keys(), places, rows))
   return {
     at,
+    came,
     given,
     layer,
     shape,
@@ -68,17 +72,21 @@ function afterCut(seen: LayerSeen, kept: ArrayLike<number>): LayerSeen {
     partners: once(() => partnersOf(keys(), droppable, shape.headSize)),
     hidden: once(() => gather(seen.hidden(), places, rows)),
     question: once(() => questionOf(seen.question(), places, rows)),
+    sampled: once(() => questionOf(seen.sampled(), places, rows)),
+    rank: once(() => gather(seen.rank(), places, rows)),
+    class: once(() => gather(seen.class(), places, rows)),
     embedded: once(() => gather(seen.embedded(), places, rows)),
   }
 }
 
-/** What is asked, of the rows in `places` alone; those that ask are among them. */
+/** What is asked, of the rows in `places` alone. */
 function questionOf({ asking, attention }: Question, places: Int32Array, rows: number): Question {
-  const left = new Float32Array(asking.length * places.length)
-  for (let line = 0; line < asking.length; line++)
-    left.set(gather(attention.subarray(line * rows, (line + 1) * rows), places, rows), line * places.length)
   const placeOf = new Map(Array.from(places, (place, i) => [place, i]))
-  return { asking: asking.map((place) => placeOf.get(place) as number), attention: left }
+  const lines = [...asking.keys()].filter((line) => placeOf.has(asking[line] as number))
+  const left = new Float32Array(lines.length * places.length)
+  for (const [i, line] of lines.entries())
+    left.set(gather(attention.subarray(line * rows, (line + 1) * rows), places, rows), i * places.length)
+  return { asking: Int32Array.from(lines, (line) => placeOf.get(asking[line] as number) as number), attention: left }
 }
 
 /** Rows that hold themselves once `into` is carried out. */

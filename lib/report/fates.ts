@@ -184,7 +184,9 @@ function note(entry: PlanEntry, { notes }: Made): void {
 }
 
 /** What happens in a layer beside rows that go. */
-function* saidOf({ action, folds, heads, kv, rule, storedPerHead, what }: PlanEntry): Generator<string> {
+function* saidOf(entry: PlanEntry): Generator<string> {
+  const { action, folds, heads, kv, rule, storedPerHead, what } = entry
+  if (action === 'pass') yield `${entry.before - entry.after} rows pass ${what === 'block' ? 'it' : 'its attention'} by`
   if (action === 'skip') yield `its ${what === 'block' ? 'whole block' : what} is skipped`
   if (action === 'sparse') yield 'its attention leaves some rows out'
   if (action === 'exit') yield 'layers from here on are left out'

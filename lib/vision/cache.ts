@@ -9,6 +9,8 @@ export interface Encoded {
   readonly rows: Int32Array
   /** [rows × outputSize]. */
   readonly features: Float32Array
+  /** [rows]: what the class token gave each in the last block, where somebody asks. */
+  readonly looked?: Float32Array
   /** Rows are named by their number in the picture, patches that are none of them by -1 less their source. */
   readonly plan: readonly PlanEntry[]
 }
@@ -68,7 +70,8 @@ export class Encodings {
 
   /** A method that is not of the package may do more than decide: what it saw is not kept. */
   keep(hash: string, watch: Watch, encoded: Encoded): void {
-    const bytes = encoded.features.byteLength + 4 * encoded.rows.length + 64 * encoded.plan.length
+    const { features, looked, rows } = encoded
+    const bytes = features.byteLength + (looked?.byteLength ?? 0) + 4 * rows.length + 64 * encoded.plan.length
     if (!areBuiltIn(watch.methods) || bytes > this.#most) return
     this.#all.push({ ...watch, hash, encoded, bytes })
     while (this.bytes > this.#most) this.#all.shift()

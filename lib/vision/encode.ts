@@ -3,7 +3,7 @@ import { freemem } from 'node:os'
 import { TokensieveError } from '../errors.js'
 import { ofPatches } from '../methods/gather.js'
 import type { Decided, Schedule, Shape } from '../methods/index.js'
-import type { Crop, Method, VisionNeed, VisionSeen, VisionWhat } from '../methods/method.js'
+import type { Crop, Look, Method, VisionNeed, VisionSeen, VisionWhat } from '../methods/method.js'
 import { type VisionStop, visionPlace } from '../methods/tower.js'
 import type { NativeGlance, NativeVision, VisionLook } from '../native-vision.js'
 import type { PlanEntry } from '../plan.js'
@@ -38,10 +38,12 @@ export interface Encoding {
 /** Rows of the tower that one piece of work has, so that others' tokens do not wait for long. */
 const BATCH = 2048
 
-/** Methods whose looks go into the tower. */
+/** Methods whose looks go into the tower, or that ask in the decoder what was seen there. */
 export function watchers({ schedule, shape }: Pick<Encoding, 'schedule' | 'shape'>): readonly Method[] {
-  if (!schedule || schedule.vision.length === 0) return []
-  return schedule.methods.filter((method) => method.looks(shape).some(({ at }) => at === 'vision'))
+  if (!schedule || (schedule.vision.length === 0 && !schedule.asksClass)) return []
+  const watches = (look: Look) =>
+    look.at === 'vision' || (look.at === 'layer' && look.needs.some(({ what }) => what === 'class'))
+  return schedule.methods.filter((method) => method.looks(shape).some(watches))
 }
 
 /** A picture's rows; from the cache where they are known, or will be since another session encodes it at this moment. */
@@ -193,7 +195,7 @@ async function encodeWatched(picture: Picture, work: Encoding): Promise<Encoded>
   const rowOf = new Map(Array.from(picture.rows, (source, row) => [source, row]))
   rowOf.delete(NEWLINE)
   const plan: PlanEntry[] = []
-  let made: Pick<Encoded, 'rows' | 'features'> | undefined
+  let made: Pick<Encoded, 'rows' | 'features' | 'looked'> | undefined
   await glanceAt(picture, 0, count, work, async (glance) => {
     const watched: Watched = { picture, work, crops, glance, had: new Map(), rowOf }
     let at = 0
@@ -204,9 +206,10 @@ async function encodeWatched(picture: Picture, work: Encoding): Promise<Encoded>
       plan.push(...(await decideAt(watched, stop)))
     }
     await runTo(watched, at, 2 * config.layers + 1)
-    made = gathered(picture, work.tower, glance.rows(), glance.hidden())
+    const left = gathered(picture, work.tower, glance.rows(), glance.hidden())
+    made = { ...left, ...(classNeed(work) && { looked: lookedAt(watched, left.rows) }) }
   })
-  return { ...(made as Pick<Encoded, 'rows' | 'features'>), plan: named(plan, (place) => place) }
+  return { ...(made as Pick<Encoded, 'rows' | 'features' | 'looked'>), plan: named(plan, (place) => place) }
 }
 
 /** All crops of a picture are in the tower at once where methods compare them. */
@@ -225,13 +228,31 @@ async function runTo({ glance, had, work }: Watched, from: number, to: number): 
   if (to <= from) return
   const now = (need: VisionNeed): need is VisionNeed & VisionLook =>
     need.what !== 'cosines' && 2 * need.layer >= from && 2 * need.layer < to
-  const wanted = (work.schedule as Schedule).vision.flatMap(({ needs }) => needs.filter(now))
+  const asked = (work.schedule as Schedule).vision.flatMap(({ needs }) => needs)
+  const wanted = [...asked, ...(classNeed(work) ?? [])].filter(now)
   const looks = wanted.filter(
     (need, i) => wanted.findIndex(({ layer, what }) => layer === need.layer && what === need.what) === i,
   )
   const rows = glance.rows()
   for (const { layer } of looks) had.set(layer, rows)
   await advance(work, glance, to, looks)
+}
+
+/** What the decoder asks of the last block. Rows of a projector that joins patches are no patches, and some towers have no class token. */
+function classNeed({ schedule, tower }: Encoding): [VisionNeed] | undefined {
+  const { classToken, layers, pool } = tower.config
+  return schedule?.asksClass && classToken && pool === 1 ? [{ what: 'class', layer: layers - 1 }] : undefined
+}
+
+/** What the class token gave rows of the picture; newlines nothing. */
+function lookedAt({ crops, glance, had, picture, work }: Watched, rows: Int32Array): Float32Array {
+  const { grid, config } = work.tower
+  const block = config.layers - 1
+  const left = glance.rows()
+  const sized = crops.map((crop) => ({ ...crop, rows: grid.side, columns: grid.side }))
+  const given = ofPatches('class', glance.seen(block, 'class'), { had: had.get(block) ?? left, left, crops: sized })
+  const places = new Map(Array.from(left, (source, place) => [source, place]))
+  return Float32Array.from(rows, (row) => given[places.get(picture.rows[row] as number) ?? -1] ?? 0)
 }
 
 async function decideAt(watched: Watched, stop: VisionStop): Promise<PlanEntry[]> {

@@ -39,6 +39,8 @@ export interface Sight {
   /** Places in the call's ids of rows that methods have taken away. */
   readonly gone: readonly number[]
   readonly plan: readonly PlanEntry[]
+  /** Place in the call's ids -> what the tower's class token gave it, where somebody asks. */
+  readonly looked?: ReadonlyMap<number, number>
   /** Milliseconds, those of methods apart. */
   readonly time: number
   readonly decided: number
@@ -61,6 +63,7 @@ export async function see(
   }
   const gone: number[] = []
   const plan: PlanEntry[] = []
+  const looked = new Map<number, number>()
   const lines: { place: number; row: Float32Array }[] = []
   for (const [image, { picture, places }] of pictures.entries()) {
     const place = (row: number) => (row < places.length ? before + (places[row] as number) : undefined)
@@ -71,10 +74,11 @@ export async function see(
     for (const [i, row] of encoded.rows.entries()) {
       const at = places[row]
       if (at === undefined || at < 0) continue
+      if (encoded.looked) looked.set(at, encoded.looked[i] as number)
       lines.push({ place: at, row: encoded.features.subarray(i * outputSize, (i + 1) * outputSize) })
     }
   }
-  const rest = () => ({ gone, plan, time: performance.now() - start - decided, decided })
+  const rest = () => ({ gone, plan, looked, time: performance.now() - start - decided, decided })
   if (lines.length === 0) return rest()
   lines.sort((a, b) => a.place - b.place)
   const rows = new Float32Array(lines.length * outputSize)

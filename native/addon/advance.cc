@@ -180,13 +180,40 @@ Folds read_folds(const Napi::Object& action) {
   return folds;
 }
 
+using Change = std::function<void(Session&)>;
+
+// { drop, repack } | { merge, repack } | { pass, mlp, weights } | { commit: true }
+Change read_change(const Napi::Object& o) {
+  const bool repack = is_true(o.Get("repack"));
+  if (o.Has("drop")) return [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); };
+  if (o.Has("merge"))
+    return [into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); };
+  if (!o.Has("pass")) return [](Session& s) { s.commit(); };
+  std::vector<float> weights;
+  if (!o.Get("weights").IsUndefined()) weights = copy_of<float>(o.Get("weights"), "weights");
+  return [kept = copy_of<int32_t>(o.Get("pass"), "pass"), mlp = is_true(o.Get("mlp")), weights = std::move(weights)](
+             Session& s) { s.pass(kept, mlp, weights); };
+}
+
+// { layer, evict: [rows a head], folds, stored: [rows a head] }
+Session::Eviction read_eviction(const Napi::Object& o, int layer) {
+  if (!o.Get("evict").IsArray()) wrong(o.Env(), "evict", "an array");
+  const Napi::Array heads = o.Get("evict").As<Napi::Array>();
+  Session::Eviction eviction{layer, {}, read_folds(o), {}};
+  for (uint32_t h = 0; h < heads.Length(); h++) eviction.kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
+  if (!o.Get("stored").IsArray()) return eviction;
+  const Napi::Array aside = o.Get("stored").As<Napi::Array>();
+  for (uint32_t h = 0; h < aside.Length(); h++) eviction.stored.push_back(copy_of<int32_t>(aside.Get(h), "stored"));
+  return eviction;
+}
+
 }  // namespace
 
-// Decisions of methods, in order: { drop, repack } | { merge, repack } | { layer, evict: [rows a head], folds, stored: [rows a head] } | { commit: true }.
+// Decisions of methods, in order.
 Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   if (!info[1].IsArray()) wrong(info.Env(), "actions", "an array");
   const Napi::Array list = info[1].As<Napi::Array>();
-  auto actions = std::make_shared<std::vector<std::function<void(Session&)>>>();
+  auto actions = std::make_shared<std::vector<Change>>();
   std::vector<Session::Eviction> evictions;  // of different layers, gathered into one
   const auto flush = [&] {
     if (evictions.empty()) return;
@@ -195,32 +222,18 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
   };
   for (uint32_t i = 0; i < list.Length(); i++) {
     const Napi::Object o = need_object(list.Get(i), "action");
-    const bool repack = is_true(o.Get("repack"));
-    if (!o.Has("evict")) flush();
-    if (o.Has("drop")) {
-      actions->push_back(
-          [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); });
-    } else if (o.Has("merge")) {
-      actions->push_back(
-          [into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); });
-    } else if (o.Has("evict")) {
-      const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);
-      if (!o.Get("evict").IsArray()) wrong(info.Env(), "evict", "an array");
-      const Napi::Array heads = o.Get("evict").As<Napi::Array>();
-      for (const Session::Eviction& e : evictions) {
-        if (e.layer != layer) continue;
-        flush();
-        break;
-      }
-      evictions.push_back({layer, {}, read_folds(o), {}});
-      for (uint32_t h = 0; h < heads.Length(); h++)
-        evictions.back().kept.push_back(copy_of<int32_t>(heads.Get(h), "evict"));
-      const Napi::Array aside = o.Get("stored").IsArray() ? o.Get("stored").As<Napi::Array>() : Napi::Array();
-      for (uint32_t h = 0; !aside.IsEmpty() && h < aside.Length(); h++)
-        evictions.back().stored.push_back(copy_of<int32_t>(aside.Get(h), "stored"));
-    } else {
-      actions->push_back([](Session& s) { s.commit(); });
+    if (!o.Has("evict")) {
+      flush();
+      actions->push_back(read_change(o));
+      continue;
     }
+    const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);
+    for (const Session::Eviction& e : evictions) {
+      if (e.layer != layer) continue;
+      flush();
+      break;
+    }
+    evictions.push_back(read_eviction(o, layer));
   }
   flush();
   return work_on<int>(
@@ -342,6 +355,19 @@ Napi::Value JsModel::probe_rows(const Napi::CallbackInfo& info) {
   std::vector<int32_t> rows = need_places(info, 2, "rows");
   return look(info,
               [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_rows(s, layer, rows); });
+}
+Napi::Value JsModel::probe_means(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1);
+  std::vector<int32_t> rows = need_places(info, 2, "rows");
+  return look(info,
+              [layer, rows = std::move(rows)](Stage& stage, Session& s) { return stage.probe_means(s, layer, rows); });
+}
+Napi::Value JsModel::probe_rank(const Napi::CallbackInfo& info) {
+  const int layer = need_int(info[1], "layer", 0, get(info.Env()).config.layers - 1),
+            rounds = need_int(info[3], "rounds", 1, 1000);
+  const float temperature = static_cast<float>(need_number(info[2], "temperature"));
+  if (!(temperature >= 1e-3f && temperature <= 1e3f)) wrong(info.Env(), "temperature", "a number from 0.001 to 1000");
+  return look(info, [=](Stage& stage, Session& s) { return stage.probe_rank(s, layer, temperature, rounds); });
 }
 
 }  // namespace tokensieve::addon

@@ -29,6 +29,8 @@ Napi::Function JsModel::define(Napi::Env env) {
                          InstanceMethod<&JsModel::probe_partners>("probePartners"),
                          InstanceMethod<&JsModel::match>("match"),
                          InstanceMethod<&JsModel::probe_rows>("probeRows"),
+                         InstanceMethod<&JsModel::probe_means>("probeMeans"),
+                         InstanceMethod<&JsModel::probe_rank>("probeRank"),
                          InstanceMethod<&JsModel::close>("close"),
                      });
 }

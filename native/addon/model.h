@@ -38,6 +38,8 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value probe_keys(const Napi::CallbackInfo& info);
   Napi::Value probe_partners(const Napi::CallbackInfo& info);
   Napi::Value probe_rows(const Napi::CallbackInfo& info);
+  Napi::Value probe_means(const Napi::CallbackInfo& info);
+  Napi::Value probe_rank(const Napi::CallbackInfo& info);
   Napi::Value match(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

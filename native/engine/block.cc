@@ -85,9 +85,8 @@ Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entri
 
 void Block::run(int layer) {
   const trace::Span span(trace::Kind::layer, "layer", layer);
-  const SessionOptions& o = entries_[0]->session->options();
-  if (!o.skip_attention[static_cast<size_t>(layer)]) attention(layer);
-  if (!o.skip_mlp[static_cast<size_t>(layer)]) feed_forward(layer);
+  attention(layer);
+  feed_forward(layer);
   if (team_.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
   for (StageEntry* e : entries_) e->session->ran(layer);
 }
@@ -105,6 +104,7 @@ void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const 
 }
 
 void Block::attention(int layer) {
+  if (entries_[0]->session->options().skip_attention[static_cast<size_t>(layer)]) return;
   project(layer);
   watch_queries(layer);
   rotate(layer);
@@ -119,6 +119,7 @@ void Block::attention(int layer) {
 }
 
 void Block::feed_forward(int layer) {
+  if (entries_[0]->session->options().skip_mlp[static_cast<size_t>(layer)]) return;
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   const size_t d = static_cast<size_t>(c.hidden), wide = static_cast<size_t>(2 * c.feed_forward);

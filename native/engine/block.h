@@ -25,10 +25,11 @@ class Block {
  public:
   Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team);
   void run(int layer);
-
- private:
+  // Of it one sub-layer, unless the session skips it.
   void attention(int layer);
   void feed_forward(int layer);
+
+ private:
   void project(int layer);
   void rotate(int layer);
   void rotate_by_slot(int layer, size_t entry);

@@ -1,6 +1,7 @@
 // Cuts: what a plan does to the rows of a call between two layers, and to the rows of the cache.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
 #include <string>
 
@@ -42,8 +43,15 @@ void Session::record_cut(const std::vector<int32_t>& kept, bool repack) {
   }
 }
 
+// Rows that pass are known by their places.
+void Session::need_all_here() const {
+  if (passing_.layer == layer_)
+    throw Error(Code::plan, "[plan] expected rows to go or fold before others pass layer " + std::to_string(layer_));
+}
+
 void Session::drop(const std::vector<int32_t>& kept, bool repack) {
   if (!running_ || kept.empty()) throw Error(Code::plan, "[plan] expected at least one row to go on");
+  need_all_here();
   const std::vector<int32_t> index = places(rows_.source, kept, "rows");
   if (index.size() == rows_.source.size()) return;
   const size_t d = static_cast<size_t>(model_->config.hidden);
@@ -68,6 +76,7 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   if (!running_ || into.size() != n)
     throw Error(Code::plan, "[plan] expected one target for each of " + std::to_string(n) + " rows, got " +
                                 std::to_string(into.size()));
+  need_all_here();
   std::vector<int32_t> kept;
   for (size_t i = 0; i < n; i++) {
     if (into[i] == rows_.source[i]) kept.push_back(into[i]);
@@ -94,6 +103,20 @@ void Session::merge(const std::vector<int32_t>& into, bool repack) {
   rows_.source = std::move(kept);
   rows_.offset = std::move(offset);
   if (repack) rows_.extent = static_cast<int>(rows_.source.size());
+}
+
+void Session::pass(const std::vector<int32_t>& kept, bool mlp, std::vector<float> weight) {
+  if (!running_ || kept.empty() || kept.back() != rows_.source.back())
+    throw Error(Code::plan, "[plan] expected the last row of a call among those that take part in a layer");
+  if (!weight.empty() && (mlp || weight.size() != rows_.source.size()))
+    throw Error(Code::plan, "[plan] expected weights for none or each of " + std::to_string(rows_.source.size()) +
+                                " rows that pass all of a layer, got " + std::to_string(weight.size()));
+  for (float w : weight) {
+    if (!std::isfinite(w)) throw Error(Code::plan, "[plan] expected finite weights of rows that pass a layer");
+  }
+  need_all_here();
+  std::vector<int32_t> run = places(rows_.source, kept, "rows");
+  passing_ = {layer_, std::move(run), mlp, std::move(weight)};
 }
 
 namespace {

@@ -7,55 +7,75 @@
 
 namespace tokensieve {
 
-// Keys of all rows of the call are appended to a copy of the cache that shares its pages; queries of the looked rows are kept.
-Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team) {
-  Probed probed;
-  probed.cache = s.cache().clone();
-  project_keys(s, layer, *probed.cache, team);
-  const size_t q_width = static_cast<size_t>(model_->config.heads * model_->config.head_size);
-  probed.q = numbers(looked.size() * q_width);
-  for (size_t i = 0; i < looked.size(); i++) project_query(s, layer, looked[i], probed.q.data() + i * q_width, team);
-  return probed;
-}
-
-// x W for some outputs of q, k, v: rows of the call, normed as the layer norms them.
-void Stage::project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team) {
+// Some outputs of x W, q, k and v together: rows of the hidden size, which are normed in place as the layer norms them.
+void Stage::project_part(int layer, const Linear& part, float* x, int count, float* out, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
   const Device& device = model_->device(layer);
-  Numbers<float> x = numbers(static_cast<size_t>(count) * d);
-  const float* rows = s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d;
-  device.backend->rms_norm(rows, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
-                           c.norm_eps, nullptr, x.data(), d, team);
-  apply(device, part, x.data(), d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
-  device.wait();
+  device.backend->rms_norm(x, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
+                           c.norm_eps, nullptr, x, d, team);
+  apply(device, part, x, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+  device.wait();  // x goes
 }
 
-void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
+// Un-rotated keys of rows [begin, begin + count) of the call: -> k [count][kv_heads * head_size].
+void Stage::project_keys(Session& s, int layer, int begin, int count, float* k, Team& team) {
   const Config& c = model_->config;
   const Layer& l = model_->layers[static_cast<size_t>(layer)];
+  const int q_width = c.heads * c.head_size, width = c.kv_heads * c.head_size;
+  const size_t d = static_cast<size_t>(c.hidden), ld = static_cast<size_t>(width);
+  const kernels::Backend& backend = *model_->device(layer).backend;
+  Numbers<float> x = numbers(static_cast<size_t>(count) * d);
+  std::memcpy(x.data(), s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, x.size() * sizeof(float));
+  project_part(layer, slice(backend, l.qkv, q_width, q_width + width, c.hidden), x.data(), count, k, team);
+  if (l.k_norm) backend.rms_norm(k, ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, ld, team);
+}
+
+// Of rows of the call, in these places: -> q [count][heads * head_size], rotated.
+void Stage::project_queries(Session& s, int layer, const int32_t* places, int count, float* q, Team& team) {
+  const Config& c = model_->config;
+  const Layer& l = model_->layers[static_cast<size_t>(layer)];
+  const Rotary& r = model_->rotaries[static_cast<size_t>(l.rotary)];
+  const int width = c.heads * c.head_size, group = c.heads / c.kv_heads;
+  const size_t d = static_cast<size_t>(c.hidden), ld = static_cast<size_t>(width);
+  const kernels::Backend& backend = *model_->device(layer).backend;
+  Numbers<float> x = numbers(static_cast<size_t>(count) * d);
+  for (int i = 0; i < count; i++)
+    std::memcpy(x.data() + static_cast<size_t>(i) * d,
+                s.rows().hidden.as<float>() + static_cast<size_t>(places[i]) * d, d * sizeof(float));
+  project_part(layer, slice(backend, l.qkv, 0, width, c.hidden), x.data(), count, q, team);
+  if (l.q_norm) backend.rms_norm(q, ld, count, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
+  std::vector<int32_t> position(static_cast<size_t>(count));
+  for (int h = 0; h < c.kv_heads; h++) {
+    for (size_t i = 0; i < position.size(); i++)
+      position[i] = s.options().repack ? s.cache().rows(layer, h) + places[i]
+                                       : s.next_position(layer) + s.rows().offset[static_cast<size_t>(places[i])];
+    const Angles& a = angles(l.rotary, position, s.length(layer));
+    backend.rope(q + h * group * c.head_size, ld, count, group, c.head_size, r.rotated, a.cos.data(), a.sin.data(),
+                 team);
+  }
+  s.hadamard(&HeadKv::hadamard_keys, layer, q, ld, count, group, team);
+}
+
+// Keys of all rows of the call, as the layer would cache them, behind what `cache` holds.
+void Stage::append_keys(Session& s, int layer, KvCache& cache, Team& team) {
+  const Config& c = model_->config;
+  const Rotary& r = model_->rotaries[static_cast<size_t>(model_->layers[static_cast<size_t>(layer)].rotary)];
   const Rows& rows = s.rows();
-  const int n = static_cast<int>(rows.source.size()), q_width = c.heads * c.head_size, width = c.kv_heads * c.head_size;
-  const size_t ld = static_cast<size_t>(width);
+  const int n = static_cast<int>(rows.source.size());
+  const size_t ld = static_cast<size_t>(c.kv_heads * c.head_size);
   const Device& device = model_->device(layer);
-  const Linear part = slice(*device.backend, l.qkv, q_width, q_width + width, c.hidden);
-  Numbers<float> k = numbers(static_cast<size_t>(kStageRows) * ld), zero = numbers(k.size());
+  Numbers<float> k = numbers(static_cast<size_t>(std::min(n, kStageRows)) * ld), zero = numbers(k.size());
   cache.reserve(layer, n, !rows.size.empty());
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
-    project_part(s, layer, part, begin, count, k.data(), team);
-    if (l.k_norm) {
-      device.backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
-                               ld, team);
-    }
+    project_keys(s, layer, begin, count, k.data(), team);
     if (!s.options().repack) {
       std::vector<int32_t> position;
-      for (int i = begin; i < begin + count; i++) {
+      for (int i = begin; i < begin + count; i++)
         position.push_back(s.next_position(layer) + rows.offset[static_cast<size_t>(i)]);
-      }
-      const Angles& a = angles(l.rotary, position, s.length(layer));
-      device.backend->rope(k.data(), ld, count, c.kv_heads, c.head_size,
-                           model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
+      const Angles& a = angles(model_->layers[static_cast<size_t>(layer)].rotary, position, s.length(layer));
+      device.backend->rope(k.data(), ld, count, c.kv_heads, c.head_size, r.rotated, a.cos.data(), a.sin.data(), team);
     }
     s.hadamard(&HeadKv::hadamard_keys, layer, k.data(), ld, count, 1, team);
     cache.append(*device.backend, layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
@@ -64,103 +84,126 @@ void Stage::project_keys(Session& s, int layer, KvCache& cache, Team& team) {
   }
 }
 
-// One row of the call: -> q [heads * head_size].
-void Stage::project_query(Session& s, int layer, int row, float* q, Team& team) {
+// What the rows in these places would ask, and a copy of the cache, with which it shares its pages, that holds the call's keys.
+Stage::Probed Stage::project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team) {
+  Probed probed;
+  probed.cache = s.cache().clone();
+  append_keys(s, layer, *probed.cache, team);
+  const size_t width = static_cast<size_t>(model_->config.heads * model_->config.head_size);
+  probed.q = numbers(looked.size() * width);
+  for (int32_t place : looked) probed.source.push_back(s.rows().source[static_cast<size_t>(place)]);
+  for (size_t begin = 0; begin < looked.size(); begin += kStageRows) {
+    const size_t count = std::min(static_cast<size_t>(kStageRows), looked.size() - begin);
+    project_queries(s, layer, looked.data() + begin, static_cast<int>(count), probed.q.data() + begin * width, team);
+  }
+  return probed;
+}
+
+namespace {
+
+// Rows that look at once: what they are given is held, heads lines of `rows` numbers for each.
+size_t at_once(int heads, size_t rows) {
+  constexpr size_t kNumbers = size_t{1} << 22;
+  return std::max<size_t>(1, kNumbers / (static_cast<size_t>(heads) * std::max<size_t>(1, rows)));
+}
+
+}  // namespace
+
+// Looked rows [begin, begin + count): their probabilities a row and head, or summed over them a head.
+Stage::Lines Stage::look_through(Session& s, int layer, const Probed& probed, size_t begin, size_t count, bool per_row,
+                                 Team& team) {
   const Config& c = model_->config;
-  const Layer& l = model_->layers[static_cast<size_t>(layer)];
-  const int width = c.heads * c.head_size, group = c.heads / c.kv_heads;
-  const size_t ld = static_cast<size_t>(width);
-  const kernels::Backend& backend = *model_->device(layer).backend;
-  project_part(s, layer, slice(backend, l.qkv, 0, width, c.hidden), row, 1, q, team);
-  if (l.q_norm) {
-    backend.rms_norm(q, ld, 1, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
-  }
-  for (int h = 0; h < c.kv_heads; h++) {
-    const int position = s.options().repack ? s.cache().rows(layer, h) + row
-                                            : s.next_position(layer) + s.rows().offset[static_cast<size_t>(row)];
-    const Angles& a = angles(l.rotary, {position}, s.length(layer));
-    backend.rope(q + h * group * c.head_size, ld, 1, group, c.head_size,
-                 model_->rotaries[static_cast<size_t>(l.rotary)].rotated, a.cos.data(), a.sin.data(), team);
-  }
-  s.hadamard(&HeadKv::hadamard_keys, layer, q, ld, 1, group, team);
+  const int n = static_cast<int>(count);
+  const Device& device = model_->device(layer);
+  LayerViews views;
+  views.build(s, *probed.cache, layer, probed.source.data() + begin, n);
+  Lines lines;
+  for (const kernels::View& v : views.views) lines.stride = std::max(lines.stride, static_cast<size_t>(v.rows));
+  kernels::AttentionShape shape = attention_shape(*model_);
+  if (s.options().repack) late(layer, static_cast<int>(lines.stride), &shape);
+  kernels::AttentionJob job;
+  job.ldq = static_cast<size_t>(c.heads * c.head_size), job.q = probed.q.data() + begin * job.ldq, job.n = n;
+  job.views = views.views.data();
+  lines.values = numbers((per_row ? count : 1) * static_cast<size_t>(c.heads) * lines.stride);
+  scratch_.need(device.backend->attention_probe_scratch(shape, job, team.size()));
+  device.backend->attention_probe(shape, job, per_row, lines.values.data(), lines.stride, scratch_.data(), team);
+  device.wait();
+  if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
+  return lines;
 }
 
 std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<int32_t>& looked) {
   const Config& c = model_->config;
-  const Device& device = model_->device(layer);
-  Team team(model_->threads, &s.stop(), device.queue.get());
-  Probed probed = project(s, layer, looked, team);
-  std::vector<int32_t> source;
-  for (int32_t row : looked) source.push_back(s.rows().source[static_cast<size_t>(row)]);
+  Team team(model_->threads, &s.stop(), model_->device(layer).queue.get());
+  const Probed probed = project(s, layer, looked, team);
   const size_t total = static_cast<size_t>(s.tokens() + s.call_tokens()), heads = static_cast<size_t>(c.heads),
-               q_width = heads * static_cast<size_t>(c.head_size);
+               step = at_once(c.heads, total);
   std::vector<float> out(looked.size() * heads * total);
-  LayerViews views;
-  for (size_t i = 0; i < looked.size() && !team.stopped(); i++) {
-    views.build(s, *probed.cache, layer, &source[i], 1);
-    kernels::AttentionShape shape = attention_shape(*model_);
-    size_t stride = 0;
-    for (const kernels::View& v : views.views) stride = std::max(stride, static_cast<size_t>(v.rows));
-    if (s.options().repack) late(layer, static_cast<int>(stride), &shape);
-    kernels::AttentionJob job;
-    job.q = probed.q.data() + i * q_width, job.ldq = q_width, job.n = 1, job.views = views.views.data();
-    Numbers<float> lines = numbers(heads * stride);
-    scratch_.need(device.backend->attention_probe_scratch(shape, job, team.size()));
-    device.backend->attention_probe(shape, job, true, lines.data(), stride, scratch_.data(), team);
-    device.wait();
-    for (size_t h = 0; h < heads; h++) {
-      const std::vector<int32_t>& at = probed.cache->head(layer, static_cast<int>(h) / (c.heads / c.kv_heads)).source;
-      for (size_t j = 0; j < at.size(); j++)
-        out[(i * heads + h) * total + static_cast<size_t>(at[j])] = lines[h * stride + j];
+  for (size_t begin = 0; begin < looked.size(); begin += step) {
+    const size_t count = std::min(step, looked.size() - begin);
+    const Lines lines = look_through(s, layer, probed, begin, count, true, team);
+    for (size_t line = 0; line < count * heads; line++) {
+      const int h = static_cast<int>(line % heads) / (c.heads / c.kv_heads);
+      const std::vector<int32_t>& at = probed.cache->head(layer, h).source;
+      float* to = out.data() + (begin * heads + line) * total;
+      for (size_t j = 0; j < at.size(); j++) to[at[j]] = lines.values[line * lines.stride + j];
     }
   }
-  if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
   return out;
 }
 
+// The rows of the call are the newest of every head.
+void Stage::add_mean(const Probed& probed, int layer, const float* line, size_t stride, float* mean, size_t rows) {
+  const Config& c = model_->config;
+  for (int h = 0; h < c.heads; h++, line += stride) {
+    const size_t held = probed.cache->head(layer, h / (c.heads / c.kv_heads)).source.size();
+    for (size_t j = 0; j < rows; j++) mean[j] += line[held - rows + j] / static_cast<float>(c.heads);
+  }
+}
+
+std::vector<float> Stage::probe_means(Session& s, int layer, const std::vector<int32_t>& looked) {
+  Team team(model_->threads, &s.stop(), model_->device(layer).queue.get());
+  const Probed probed = project(s, layer, looked, team);
+  const size_t n = s.rows().source.size(), heads = static_cast<size_t>(model_->config.heads),
+               step = at_once(model_->config.heads, static_cast<size_t>(s.tokens()) + n);
+  std::vector<float> means(looked.size() * n);
+  for (size_t begin = 0; begin < looked.size(); begin += step) {
+    const size_t count = std::min(step, looked.size() - begin);
+    const Lines lines = look_through(s, layer, probed, begin, count, true, team);
+    for (size_t i = 0; i < count; i++)
+      add_mean(probed, layer, lines.values.data() + i * heads * lines.stride, lines.stride,
+               means.data() + (begin + i) * n, n);
+  }
+  return means;
+}
+
 std::vector<float> Stage::probe(Session& s, int layer, int rows) {
-  const std::vector<int32_t>& source = s.rows().source;
-  const int n = static_cast<int>(source.size());
+  const int n = static_cast<int>(s.rows().source.size());
   std::vector<int32_t> looked;
   for (int i = std::max(0, n - rows); i < n; i++) looked.push_back(i);
-  const std::vector<float> lines = probe_rows(s, layer, looked);
-  const size_t heads = static_cast<size_t>(model_->config.heads),
-               total = static_cast<size_t>(s.tokens() + s.call_tokens());
-  std::vector<float> mean(source.size());
-  for (size_t line = 0; line < lines.size() / total; line++) {
-    for (size_t j = 0; j < source.size(); j++)
-      mean[j] += lines[line * total + static_cast<size_t>(source[j])] / static_cast<float>(heads);
-  }
+  Team team(model_->threads, &s.stop(), model_->device(layer).queue.get());
+  const Probed probed = project(s, layer, looked, team);
+  const Lines lines = look_through(s, layer, probed, 0, looked.size(), false, team);
+  std::vector<float> mean(static_cast<size_t>(n));
+  add_mean(probed, layer, lines.values.data(), lines.stride, mean.data(), mean.size());
   return mean;
 }
 
 std::vector<float> Stage::probe_keys(Session& s, int layer) {
   const Config& c = model_->config;
-  const Layer& l = model_->layers[static_cast<size_t>(layer)];
-  const int n = static_cast<int>(s.rows().source.size()), q_width = c.heads * c.head_size,
-            width = c.kv_heads * c.head_size;
-  const size_t ld = static_cast<size_t>(width), size = static_cast<size_t>(c.head_size);
+  const int n = static_cast<int>(s.rows().source.size());
+  const size_t ld = static_cast<size_t>(c.kv_heads * c.head_size), size = static_cast<size_t>(c.head_size);
   const Device& device = model_->device(layer);
   Team team(model_->threads, &s.stop(), device.queue.get());
-  const Linear part = slice(*device.backend, l.qkv, q_width, q_width + width, c.hidden);
-  Numbers<float> k = numbers(static_cast<size_t>(kStageRows) * ld);
+  Numbers<float> k = numbers(static_cast<size_t>(std::min(n, kStageRows)) * ld);
   std::vector<float> mean(static_cast<size_t>(n) * size);
+  const float share = 1 / static_cast<float>(c.kv_heads);
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
-    project_part(s, layer, part, begin, count, k.data(), team);
-    if (l.k_norm) {
-      device.backend->rms_norm(k.data(), ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k.data(),
-                               ld, team);
-    }
+    project_keys(s, layer, begin, count, k.data(), team);
     device.wait();
-    const float share = 1 / static_cast<float>(c.kv_heads);
-    for (int i = 0; i < count; i++) {
-      float* sum = mean.data() + static_cast<size_t>(begin + i) * size;
-      const float* head = k.data() + static_cast<size_t>(i) * ld;
-      for (int h = 0; h < c.kv_heads; h++, head += size) {
-        for (size_t j = 0; j < size; j++) sum[j] += head[j] * share;
-      }
-    }
+    for (size_t i = 0; i < static_cast<size_t>(count) * ld; i++)
+      mean[(static_cast<size_t>(begin) + i / ld) * size + i % size] += k[i] * share;
   }
   if (team.stopped()) throw Error(Code::aborted, "[probe] the call was stopped");
   return mean;

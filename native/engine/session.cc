@@ -117,6 +117,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   featured_ = std::move(featured);
   extents_.assign(static_cast<size_t>(c.layers), 0);
   fates_.resize(fates_.size() + n, Fate{static_cast<uint16_t>(c.layers), true});
+  passing_ = Passing();
   layer_ = 0;
   stop_ = false;
   evicted_ = false;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/expected.h"
@@ -107,6 +108,16 @@ class Session {
   const Rows& rows() const { return rows_; }
   void drop(const std::vector<int32_t>& kept, bool repack);  // sources; plan
   void merge(const std::vector<int32_t>& into, bool repack);
+  // In the layer where the call stands some rows take part, the others pass it by (sources; plan). The last row takes part.
+  struct Passing {
+    int layer = -1;
+    std::vector<int32_t> run;  // places of rows that take part, ascending
+    bool mlp = false;  // the others go through its MLP
+    std::vector<float> weight;  // [rows]: times what the MLP adds, of the others times the row; empty: all 1
+  };
+  void pass(const std::vector<int32_t>& kept, bool mlp, std::vector<float> weight);
+  const Passing* passing(int layer) const { return passing_.layer == layer ? &passing_ : nullptr; }
+  void swap_rows(Rows& rows) noexcept { std::swap(rows_, rows); }  // while a layer runs on some of them
   void
   settle();  // after the last stage and all evictions: what the cache does when a call is done; a decode step has done so
   void commit();  // of a prompt: settles first, and gives back the memory of what was evicted
@@ -175,6 +186,7 @@ class Session {
   };
   void plain(kernels::Side side, int layer, int head, int rows, float* out) const;
   bool remove_few(int layer, int head, const std::vector<int32_t>& kept);
+  void need_all_here() const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;
@@ -194,6 +206,7 @@ class Session {
   std::vector<int32_t> ids_;
   std::vector<int32_t> featured_;  // places of ids_ that came with a row
   Rows rows_;
+  Passing passing_;
   std::vector<Observed> observed_;
   std::vector<int32_t> extents_;  // [layers]: positions taken by the call
   std::unique_ptr<KvCache> backup_;  // of calls of more than one token

@@ -28,7 +28,8 @@ double frequency(const Rotary& r, int i, int length) {
 }  // namespace
 
 Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
-  for (Buffer* buffer : {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_})
+  for (Buffer* buffer : {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_,
+                         &packed_})
     *buffer = Buffer(model_->memory());
 }
 
@@ -114,13 +115,15 @@ void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
     });
     if (!e.error) left.push_back(&e);
   }
-  // Sessions that skip different sub-layers cannot share a pass.
+  // Sessions that skip different sub-layers cannot share a pass, nor a prompt, whose rows may pass layers, with others.
   while (!left.empty()) {
     const SessionOptions& o = left[0]->session->options();
     std::vector<StageEntry*> group, rest;
     for (StageEntry* e : left) {
       const SessionOptions& other = e->session->options();
-      (other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp ? group : rest).push_back(e);
+      const bool alike = other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp,
+                 steps = e->session->call_tokens() == 1 && left[0]->session->call_tokens() == 1;
+      (e == left[0] || (alike && steps) ? group : rest).push_back(e);
     }
     guarded(group, [&] { run_group(group, from, to); });
     left.swap(rest);
@@ -173,7 +176,13 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
     if (first >= end) continue;
     Team team(model_->threads, stop, stage.device.queue.get());
     Block block(*this, stage.device, group, hidden, rows, team);
-    for (int l = first; l < end; l++) block.run(l);
+    for (int l = first; l < end; l++) {
+      if (alone && group[0]->session->passing(l)) {
+        run_passing(*group[0], l, hidden, stage.device, team);
+      } else {
+        block.run(l);
+      }
+    }
     stage.device.wait();
   }
   if (!alone) copy_rows(group, hidden, false);

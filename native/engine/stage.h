@@ -61,9 +61,14 @@ class Stage {
     std::vector<int32_t> from, into;
   };
   Partners match(Session& s, int layer, int head, const Match& wanted);
+  // Of the rows of the call in these places, ascending.
   std::vector<float> probe_rows(
       Session& s, int layer,
-      const std::vector<int32_t>& rows);  // [rows][heads][tokens so far and of the call], by source
+      const std::vector<int32_t>& looked);  // [looked][heads][tokens so far and of the call], by source
+  std::vector<float> probe_means(Session& s, int layer,
+                                 const std::vector<int32_t>& looked);  // [looked][rows of the call]: mean over heads
+  // PageRank over the attention of all rows of the call: probe_rank.cc. [rows of the call]
+  std::vector<float> probe_rank(Session& s, int layer, float temperature, int rounds);
 
  private:
   friend class Block;
@@ -101,18 +106,28 @@ class Stage {
   struct Probed {
     std::unique_ptr<KvCache> cache;  // the session's, with the call's keys appended
     Numbers<float> q;  // [looked rows][heads * head_size]
+    std::vector<int32_t> source;  // [looked rows]
+  };
+  struct Lines {
+    size_t stride = 0;
+    Numbers<float> values;  // [rows or 1][heads][stride]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
-  void project_part(Session& s, int layer, const Linear& part, int begin, int count, float* out, Team& team);
-  void project_keys(Session& s, int layer, KvCache& cache, Team& team);
-  void project_query(Session& s, int layer, int row, float* q, Team& team);
+  void project_part(int layer, const Linear& part, float* x, int count, float* out, Team& team);
+  void project_keys(Session& s, int layer, int begin, int count, float* k, Team& team);
+  void project_queries(Session& s, int layer, const int32_t* places, int count, float* q, Team& team);
+  void append_keys(Session& s, int layer, KvCache& cache, Team& team);
+  Lines look_through(Session& s, int layer, const Probed& probed, size_t begin, size_t count, bool per_row, Team& team);
+  void add_mean(const Probed& probed, int layer, const float* line, size_t stride, float* mean, size_t rows);
+  class Ranking;
+  void run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team);  // passing.cc
 
   Numbers<float> numbers(size_t n) const { return Numbers<float>(n, model_->memory()); }
 
   std::shared_ptr<const Model> model_;
   std::vector<Angles> angles_;
   std::vector<Slots> slots_;
-  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, last_;
+  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, last_, packed_;
 };
 
 }  // namespace tokensieve

@@ -73,6 +73,9 @@ const layersOfPictures = {
   llavolta: (share: number) => methods.llavolta({ stride: Math.round(1 / share) }),
   dyvte: () => methods.dyvte({ layer: 2 }),
   atpLlava: (share: number) => methods.atpLlava({ layers: [2], redundant: share }),
+  pMod: (mean: number) => methods.pMod({ mean: mean - 0.3 }),
+  aimPrune: () => methods.aim({ part: 'prune', from: 1 }),
+  zipVlSparse: (tau: number) => methods.zipVl({ tau }),
 }
 /** What has no budget. */
 const unbudgeted = ['llmDrop', 'outputAware', 'evenShare', 'zipVl']
@@ -103,7 +106,7 @@ test('every method of the list is under test here', async (t) => {
         ...unbudgeted,
       ]),
     ].sort(),
-    [...names].sort(),
+    [...names, 'aimPrune', 'zipVlSparse'].sort(),
   )
   for (const { name, title, paper, options } of methods.list()) {
     t.ok(

@@ -81,13 +81,23 @@ test('mustDrop: patches that no word looks at', async (t) => {
     attention: [0.01, 0.001, 0, 0.02, 0, 0, 0.002, 0.001, 0.003, 0.01, 0, 0],
   }
   const seen = layerSeen({ layer: 2, rows: 6, droppable: span(0, 4), question })
-  const kept = (alpha: number, gamma = 0.1) => entries(methods.mustDrop({ layers: [2], gamma, alpha }), seen)[0]?.kept
+  const kept = (alpha: number, gamma = 0.1) =>
+    entries(methods.mustDrop({ layers: [2], gamma, alpha, spared: 0 }), seen)[0]?.kept
   t.same(
     kept(0.002),
     [0, 2, 3, 4, 5],
     'of .047 in all, .002 and .003 are less than a tenth; row 2 has .003 from one word',
   )
   t.same(kept(0.004), [0, 3, 4, 5])
+  const looked = [0.1, 0.3, 0.5, 0, 0, 0]
+  const spared = (share: number, more: object = {}) =>
+    entries(
+      methods.mustDrop({ layers: [2], gamma: 0.1, alpha: 0.004, spared: share }),
+      layerSeen({ layer: 2, rows: 6, droppable: span(0, 4), question, class: looked, ...more }),
+    )[0]?.kept
+  t.same(spared(0.25), [0, 2, 3, 4, 5], 'one of four patches is spared: the third')
+  t.same(spared(0.25, { came: 8 }), undefined, 'two of eight that came are')
+  t.same(spared(1, { class: Array(6).fill(0) }), [0, 3, 4, 5], 'no class token')
   t.same(layersOf(methods.mustDrop()), [2, 6, 10, 14])
   t.same(methods.mustDrop({ gamma: 0, similar: 1.5 }).looks(wide), [])
 })
@@ -180,4 +190,47 @@ test('atpLlava: what is looked at, and a sparse grid', async (t) => {
   t.same(kept({ redundant: 0.4, spatial: 0.2 }, { patch }), [0, 2, 3, 4, 6, 8, 9], 'every second .25')
   t.same(layersOf(methods.atpLlava()), [4, 14, 24])
   t.same(methods.atpLlava({ redundant: 0 }).looks(wide), [])
+})
+
+test('pMod: the ratios of the paper', async (t) => {
+  const ratios = `.8445 .8061 .7645 .7202 .6737 .6253 .5757 .5253 .4747 .4243 .3747 .3263 .2798 .2355 .1939 .1555 ${'.15 '.repeat(8)}`
+  const wanted = ratios.trim().split(' ').map(Number)
+  t.same(layersOf(methods.pMod()), [...span(8, 32)])
+  const rows = 10_010
+  const attention = Float32Array.from(span(0, rows))
+  const at = (layer: number) => {
+    const given = { layer, rows, droppable: span(0, 10_000), shape: wide, question: { asking: [rows - 1], attention } }
+    return makeSchedule([methods.pMod()], wide).decide(layerSeen(given))[0]?.entry
+  }
+  const counts = wanted.map((_, i) => (at(8 + i)?.after as number) - 10)
+  t.ok(
+    counts.every((count, i) => Math.abs(count / 10_000 - (wanted[i] as number)) <= 0.0001),
+    `${counts}`,
+  )
+  const mean = (8 * 10_000 + counts.reduce((sum, count) => sum + count, 0)) / 32 / 10_000
+  t.ok(Math.abs(mean - 0.5375) < 2e-4, `${mean} of the cache`)
+  const entry = at(20)
+  t.match(entry, { action: 'pass', what: 'block', before: rows })
+  t.equal(entry?.kept?.[0], 10_000 - (counts[12] as number), 'those that words look at most')
+  t.same(methods.pMod({ mean: 1, least: 1 }).looks(wide), [])
+})
+
+test('aim: rates of the paper, and who ranks highest', async (t) => {
+  const deep = { ...pictured, layers: 32, windows: Array(32).fill(0) }
+  const method = methods.aim({ part: 'prune', from: 13 })
+  t.same(layersOf(method, deep), [...span(14, 22)], 'the last one has none left')
+  const left = span(14, 22).map((layer) => {
+    const rank = Array.from({ length: 76 }, (_, i) => (i * 7) % 76)
+    const seen = layerSeen({ layer, rows: 76, droppable: span(2, 74), shape: deep, rank })
+    return (makeSchedule([method], deep).decide(seen)[0]?.entry.after as number) - 4
+  })
+  t.same([...left], [63, 54, 45, 36, 27, 18, 9, 0])
+  const small = layerSeen({ layer: 5, rows: 6, droppable: span(1, 5), rank: [9, 0.1, 0.4, 0.2, 0.3, 0] })
+  t.same(
+    entries(methods.aim({ part: 'prune' }), small)[0]?.kept,
+    [0, 2, 4, 5],
+    'half a quarter of the depth behind the middle',
+  )
+  t.same(layersOf(methods.aim({ part: 'both', keep: 1 }), deep), [])
+  t.same(layersOf(methods.aim(), deep), [])
 })

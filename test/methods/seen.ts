@@ -105,12 +105,16 @@ interface LayerGiven {
   step?: number
   shape?: Shape
   given?: number
+  came?: number
   sources?: Int32Array
   attention?: ArrayLike<number>
   keys?: ArrayLike<number>
   hidden?: ArrayLike<number>
   embedded?: ArrayLike<number>
   question?: { asking: ArrayLike<number>; attention: ArrayLike<number> }
+  sampled?: { asking: ArrayLike<number>; attention: ArrayLike<number> }
+  rank?: ArrayLike<number>
+  class?: ArrayLike<number>
   patch?: NonNullable<LayerSeen['patch']>
 }
 
@@ -127,6 +131,7 @@ export function layerSeen(given: LayerGiven): LayerSeen {
     sources: given.sources ?? span(0, given.rows),
     droppable: given.droppable,
     given: given.given ?? given.droppable.length,
+    came: given.came ?? given.given ?? given.droppable.length,
     attention: read(given.attention, 'attention'),
     keys: read(given.keys, 'keys'),
     partners: () => partnersOf(read(given.keys, 'keys')(), given.droppable, (given.shape ?? shape).headSize),
@@ -136,6 +141,12 @@ export function layerSeen(given: LayerGiven): LayerSeen {
       asking: Int32Array.from(given.question?.asking ?? []),
       attention: read(given.question?.attention, 'question')(),
     }),
+    sampled: () => ({
+      asking: Int32Array.from(given.sampled?.asking ?? []),
+      attention: read(given.sampled?.attention, 'sampled')(),
+    }),
+    rank: read(given.rank, 'rank'),
+    class: read(given.class, 'class'),
     ...(given.patch && { patch: given.patch }),
   }
 }
@@ -147,6 +158,9 @@ function beside(rows: number, droppable: Int32Array, next: () => number) {
     hidden: floats(rows * shape.hiddenSize, () => next() - 0.5),
     embedded: floats(rows * shape.hiddenSize, () => next() - 0.5),
     question: { asking, attention: floats(asking.length * rows, () => next() / rows) },
+    sampled: { asking, attention: floats(asking.length * rows, () => next() / rows) },
+    rank: floats(rows, next),
+    class: floats(rows, next),
   }
 }
 

@@ -1,7 +1,7 @@
 // ZipVL. Numbers of the card, worked by hand.
 import { test } from 'tap'
 import { methods } from '../../lib/methods/index.js'
-import { cacheSeen, keptRows, randomCache, shape, single } from './seen.js'
+import { cacheSeen, keptRows, layerSeen, randomCache, shape, single, span } from './seen.js'
 
 // Rows 2 and 3 looked: (.7 .2 .1 0) and (.5 .1 .2 .2).
 const toy = cacheSeen({ shape: single, tokens: 4, attention: [[1.2, 0.3, 0.3, 0.2]] })
@@ -34,6 +34,37 @@ test('zipVl: while decoding the newest rows are thinned, the others left alone',
   const seen = cacheSeen({ at: 'decode', step: 4, shape: single, tokens: 8, attention })
   const method = methods.zipVl({ tau: 0.6, every: 4, sinks: 0 })
   t.same(keptRows(method, seen), [[0, 1, 2, 3, 4, 7]], 'of .5 .1 .1 .1 one holds six tenths')
-  t.match(method.looks(shape), [{ at: 'prompt' }, { at: 'decode', every: 4 }])
-  t.match(methods.zipVl({ every: 0 }).looks(shape), [{ at: 'prompt' }])
+  const looks = (options: object) => methods.zipVl(options).looks(shape)
+  t.match(looks({ every: 4, prefill: 'dense' }), [
+    { at: 'prompt', layers: span(0, 8) },
+    { at: 'decode', every: 4 },
+  ])
+  t.match(looks({ every: 0, prefill: 'dense' }), [{ at: 'prompt' }])
+  const sparse = looks({ every: 0 })
+  t.same(
+    sparse.flatMap((look) => (look.at === 'layer' ? [look.layer] : [])),
+    [...span(1, 8)],
+    'from the second layer on',
+  )
+  t.match(sparse.at(-1), { at: 'prompt', layers: [0] })
+})
+
+test('zipVl: the same while a prompt is read, of rows that take part in the attention', async (t) => {
+  const sampled = { asking: [2, 3], attention: [0.7, 0.2, 0.1, 0, 0.5, 0.1, 0.2, 0.2] }
+  const seen = layerSeen({ layer: 3, rows: 4, droppable: span(0, 0), sampled })
+  const kept = (tau: number, sinks = 0) => {
+    const [decision] = methods.zipVl({ tau, sinks }).decide(seen)
+    return decision?.action === 'pass' ? [...Array.from(decision.kept), decision.what] : decision
+  }
+  t.same(kept(0.6), [0, 3, 'attention'])
+  t.same(kept(0.9), [0, 1, 3, 'attention'])
+  t.same(kept(0.975), undefined)
+  t.same(kept(0.6, 2), [0, 1, 3, 'attention'])
+  const far = { asking: [1, 2], attention: [0.5, 0.5, 0, 0.1, 0.3, 0.6] }
+  const third = layerSeen({ layer: 1, rows: 3, droppable: span(0, 0), sampled: far })
+  t.match(
+    methods.zipVl({ tau: 0.7, sinks: 0 }).decide(third),
+    [{ kept: Int32Array.of(1, 2) }],
+    '.3 .4 .6 of those that see',
+  )
 })

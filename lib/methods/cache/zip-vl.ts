@@ -1,42 +1,56 @@
 // ZipVL: how many rows a layer needs shows in its attention; the others go. arXiv 2410.08584, as of its second version
 import { defineMethod } from '../define.js'
 import { allLayers } from '../grant.js'
-import type { CacheSeen } from '../method.js'
-import { real, whole } from '../options.js'
+import type { CacheSeen, LayerSeen } from '../method.js'
+import { real, whole, word } from '../options.js'
 import { sumOverHeads } from '../over-heads.js'
 import { topK } from '../select.js'
 
 interface Options {
   readonly tau: number
   readonly rows: number
+  readonly others: number
   readonly sinks: number
   readonly every: number
 }
 
 /**
- * The smallest number of rows that hold `tau` of the attention of the newest `rows` rows, all heads together, is what a layer keeps: those with the most attention by each row that
- * could see them, the first `sinks` and the newest. So layers and texts decide by themselves, and there is no `keep`. While text is generated the last `every` rows are thinned in
- * the same way, by what the newest row gives them. The first version of the paper stores the others in 2 bits instead; a cache here has one type for rows in the middle, which
- * `kv` names.
+ * The smallest number of rows that hold `tau` of the attention of the newest `rows` rows and of `others` by chance, all heads together, take part in a layer's attention: those with the
+ * most attention by each row that could see them, the first `sinks` and the newest. Of the others neither queries nor keys nor values are computed, and they have no cache row; they go
+ * through the MLP, and the next layer decides anew. So layers and texts decide by themselves, and there is no `keep`. The first layer runs on all rows and is thinned afterwards by
+ * what its newest rows looked at, as all layers are with `prefill: 'dense'`. While text is generated the last `every` rows are thinned in the same way, by what the newest row gives
+ * them. The first version of the paper stores the others in 2 bits instead; a cache here has one type for rows in the middle, which `kv` names.
  */
 export const zipVl = defineMethod({
   name: 'zipVl',
-  title: 'keeps as many cache rows of each layer as hold a share of its attention',
+  title: 'lets as many rows take part in the attention of each layer, and keeps them, as hold a share of it',
   paper: '2410.08584',
   acts: 'cache',
   options: {
     tau: real(0.975, 'share of the attention that stays', 0, 1),
     rows: whole(64, 'newest rows, whose queries look', 1),
+    others: whole(64, 'rows by chance whose queries look too, while a prompt is read'),
     sinks: whole(4, 'first rows, which stay'),
     every: whole(100, 'decode steps between looks, and rows that are looked at; 0: after prompts alone'),
+    prefill: word('sparse', ['sparse', 'dense'], 'attention while a prompt is read'),
   },
-  looks(shape, { every, rows, tau }) {
-    const layers = tau < 1 ? allLayers(shape) : []
-    if (layers.length === 0) return []
-    const prompt = { at: 'prompt', layers, needs: [{ what: 'attention', rows }] } as const
-    return every > 0 ? [prompt, { at: 'decode', every, layers, needs: [{ what: 'attention', rows: 1 }] }] : prompt
+  looks(shape, { every, others, prefill, rows, tau }) {
+    if (tau >= 1) return []
+    const layers = allLayers(shape)
+    const sparse = prefill === 'sparse' ? layers.slice(1) : []
+    const needs = [{ what: 'attention', rows }] as const
+    return [
+      ...sparse.map((layer) => ({ at: 'layer', layer, needs: [{ what: 'sampled', newest: rows, others }] }) as const),
+      { at: 'prompt', layers: layers.slice(0, layers.length - sparse.length), needs },
+      ...(every > 0 ? [{ at: 'decode', every, layers, needs: [{ what: 'attention', rows: 1 }] } as const] : []),
+    ]
   },
   decide(seen, options) {
+    if (seen.at === 'layer') {
+      const kept = takingPart(seen, options)
+      if (kept.length === seen.sources.length) return null
+      return { action: 'pass', layer: seen.layer, what: 'attention', kept }
+    }
     if (seen.at !== 'prompt' && seen.at !== 'decode') return null
     const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
     const keptPerHead = heads.map((head) => chosen(seen, head, options))
@@ -44,6 +58,22 @@ export const zipVl = defineMethod({
     return { action: 'evict', layer: seen.layer, keptPerHead }
   },
 })
+
+/** Sources of rows whose attention is worth computing. */
+function takingPart({ sampled, sources }: LayerSeen, { sinks, tau }: Options): Int32Array {
+  const { asking, attention } = sampled()
+  const rows = sources.length
+  const mass = new Float64Array(rows)
+  for (let at = 0; at < asking.length * rows; at++)
+    mass[at % rows] = (mass[at % rows] as number) + (attention[at] as number)
+  let seers = asking.length
+  const each = mass.map((sum, place) => {
+    while ((asking[asking.length - seers] ?? rows) < place) seers--
+    return sum / seers
+  })
+  const best = new Set(topK(each, countOf(mass, tau)))
+  return sources.filter((source, place) => source < sinks || place === rows - 1 || best.has(place))
+}
 
 /** Sources that stay. */
 function chosen(seen: CacheSeen, head: number, { every, sinks, tau }: Options): Int32Array {
@@ -64,6 +94,6 @@ function countOf(values: Float64Array, share: number): number {
   const wanted = share * sorted.reduce((sum, value) => sum + value, 0)
   let sum = 0
   let count = 0
-  while (count < sorted.length && sum < wanted - 1e-9) sum += sorted[count++] as number
+  while (count < sorted.length && sum < wanted * (1 - 1e-6)) sum += sorted[count++] as number
   return count
 }

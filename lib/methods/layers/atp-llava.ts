@@ -1,7 +1,8 @@
 // ATP-LLaVA: how many patches stay is for thresholds to say, layer by layer. arXiv 2412.00447
 import { defineMethod } from '../define.js'
-import type { LayerSeen, Shape } from '../method.js'
+import type { LayerSeen } from '../method.js'
 import { layerList, real, word } from '../options.js'
+import { depths } from '../stages.js'
 
 /** All rows of any prompt. */
 const ALL = 2 ** 20
@@ -24,7 +25,7 @@ export const atpLlava = defineMethod({
     positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays'),
   },
   looks: (shape, { layers, redundant }) =>
-    (redundant === 0 ? [] : stages(shape, layers)).map((layer) => ({
+    (redundant === 0 ? [] : (layers ?? [...new Set(depths(shape, [4, 14, 24]))])).map((layer) => ({
       at: 'layer',
       layer,
       needs: [{ what: 'attention', rows: ALL, of: 'next' }, { what: 'question' }],
@@ -44,10 +45,6 @@ export const atpLlava = defineMethod({
       : null
   },
 })
-
-function stages({ layers: depth }: Shape, layers: readonly number[] | null): number[] {
-  return layers ? [...layers] : [...new Set([4, 14, 24].map((part) => Math.max(1, Math.floor((part * depth) / 32))))]
-}
 
 /** [droppable] */
 function received(seen: LayerSeen): number[] {

@@ -1,8 +1,10 @@
 // PyramidDrop: fewer and fewer tokens from stage to stage of the model. arXiv 2410.17247
-import { rangeError } from '../../errors.js'
 import { layerMethod } from '../layer-method.js'
-import type { LayerSeen, Shape } from '../method.js'
+import type { Shape } from '../method.js'
 import { layerList, list, real, word } from '../options.js'
+import { checkStages, depths, partOf, ratiosOf } from '../stages.js'
+
+const QUARTERS = [8, 16, 24]
 
 export const pyramidDrop = layerMethod({
   name: 'pyramidDrop',
@@ -17,29 +19,17 @@ export const pyramidDrop = layerMethod({
     ),
     positions: word('repack', ['keep', 'repack'], 'rotary positions of what stays'),
   },
-  check({ layers, ratios }) {
-    const count = layers?.length ?? 3
-    if (ratios.length !== count) throw rangeError(`${count} ratios, one a layer,`, 'ratios', ratios.length)
-    if (layers?.some((layer, i) => layer <= (layers[i - 1] ?? 0)))
-      throw rangeError('ascending layers', 'layers', layers.join(', '))
-    if (ratios.some((ratio, i) => ratio > (ratios[i - 1] ?? 1)))
-      throw rangeError('ratios that do not grow', 'ratios', ratios.join(', '))
-  },
-  layers: ({ layers, ratios }, shape) => [...stages(layers, ratios, shape).keys()],
+  check: ({ layers, ratios }) => checkStages(layers, ratios, QUARTERS.length),
+  layers: (options, shape) => [...stages(options, shape).keys()],
   needs: () => [{ what: 'attention', rows: 1, of: 'next' }],
   score: (seen) => seen.attention(),
-  target: (seen, { layers, ratios }) =>
-    Math.floor((stages(layers, ratios, seen.shape).get(seen.layer) ?? 1) * seen.given + 1e-9),
+  target: (seen, options) => partOf(stages(options, seen.shape).get(seen.layer) ?? 1, seen.given),
   positions: ({ positions }) => positions,
 })
 
-/** layer -> ratio. In a model with fewer layers than stages the later ratio of a layer counts; a ratio of 1 needs no stage. */
 function stages(
-  layers: readonly number[] | null,
-  ratios: readonly number[],
-  shape: LayerSeen['shape'] | Shape,
-): Map<number, number> {
-  const before = layers ?? [1, 2, 3].map((quarter) => Math.max(1, Math.floor((quarter * shape.layers) / 4)))
-  const pairs = before.map((layer, i) => [layer, ratios[i] ?? 1] as const)
-  return new Map(pairs.filter(([, ratio]) => ratio < 1))
+  { layers, ratios }: { layers: readonly number[] | null; ratios: readonly number[] },
+  shape: Shape,
+): ReadonlyMap<number, number> {
+  return ratiosOf(layers ?? depths(shape, QUARTERS), ratios)
 }

@@ -1,11 +1,13 @@
 // SparseVLM: the words of the question that the picture has to do with say which patches stay; the others are recycled. arXiv 2410.04417
-import { rangeError } from '../../errors.js'
 import { defineMethod } from '../define.js'
 import { distances, peaks } from '../density.js'
-import type { Decision, LayerSeen, Shape } from '../method.js'
+import type { Decision, LayerSeen } from '../method.js'
 import { layerList, list, real, word } from '../options.js'
 import { topK } from '../select.js'
 import { pick } from '../similar.js'
+import { checkStages, depths, partOf, ratiosOf } from '../stages.js'
+
+const USUAL = [2, 6, 15]
 
 /**
  * Raters are the words behind the picture to which the picture's rows, as they entered the first layer, are more alike than to the average word (softmax of the products over the
@@ -27,12 +29,9 @@ export const sparseVlm = defineMethod({
     recycle: real(0.3, 'share of what goes, the best, that forms clusters; 0: none', 0, 1),
     positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays'),
   },
-  check({ layers, ratios }) {
-    const count = layers?.length ?? 3
-    if (ratios.length !== count) throw rangeError(`${count} ratios, one a layer,`, 'ratios', ratios.length)
-  },
+  check: ({ layers, ratios }) => checkStages(layers, ratios, USUAL.length),
   looks: (shape, { layers, ratios }) =>
-    [...stages(layers, ratios, shape).keys()].map((layer) => ({
+    [...ratiosOf(layers ?? depths(shape, USUAL), ratios).keys()].map((layer) => ({
       at: 'layer',
       layer,
       needs: [{ what: 'question' }, { what: 'embedded' }],
@@ -40,9 +39,9 @@ export const sparseVlm = defineMethod({
   decide(seen, { layers, positions, ratios, recycle }) {
     if (seen.at !== 'layer') return null
     const { droppable, given, layer, sources } = seen
-    const ratio = stages(layers, ratios, seen.shape).get(layer) ?? 1
+    const ratio = ratiosOf(layers ?? depths(seen.shape, USUAL), ratios).get(layer) ?? 1
     const left = droppable.length
-    const stay = Math.min(Math.max(1, Math.floor(ratio * given + 1e-9)), left)
+    const stay = Math.min(Math.max(1, partOf(ratio, given)), left)
     if (stay >= left) return null
     const scores = ratings(seen)
     const best = new Set(topK(scores, stay))
@@ -55,13 +54,6 @@ export const sparseVlm = defineMethod({
     return [...decisions, { action: 'drop', layer, kept, positions }]
   },
 })
-
-/** layer -> ratio; in a model with fewer layers than stages the later ratio of a layer counts. */
-function stages(layers: readonly number[] | null, ratios: readonly number[], shape: Shape): Map<number, number> {
-  const before = layers ?? [2, 6, 15].map((part) => Math.max(1, Math.floor((part * shape.layers) / 32)))
-  const pairs = before.map((layer, i) => [layer, ratios[i] ?? 1] as const)
-  return new Map(pairs.filter(([, ratio]) => ratio < 1))
-}
 
 /** [droppable]: what the raters would give each, in the mean. */
 function ratings(seen: LayerSeen): Float64Array {

@@ -1,108 +1,89 @@
-// AIM, its merging: patches fold by halves, round after round, before the decoder reads them. arXiv 2412.03248
+// AIM: patches fold by halves before the decoder reads them, and leave it layer by layer by a PageRank over its attention. arXiv 2412.03248
 
 import { keepsAll } from '../../budget.js'
-import { defineMethod } from '../define.js'
-import { type Folder, mergeTo } from '../fold-patches.js'
-import type { VisionSeen } from '../method.js'
-import { keep } from '../options.js'
-import { topK } from '../select.js'
-import { type CropRows, cosinesOf, largest } from '../similar.js'
+import { defineMethod, type Grant } from '../define.js'
+import { mergeTo } from '../fold-patches.js'
+import { foldHalves } from '../halves.js'
+import { dropTo } from '../layer-method.js'
+import type { Decision, LayerSeen, Shape, VisionSeen } from '../method.js'
+import { keep, type Option, real, whole, word } from '../options.js'
+import { depths, partOf } from '../stages.js'
 import { anyPlace } from '../vision-method.js'
 
+const layerOrNone = whole(0, '', 1)
+const from: Option<number | null> = {
+  default: null,
+  about: 'last layer that reads all patches; null: half of the depth',
+  parse: (value, name) => (value === null ? null : layerOrNone.parse(value, name)),
+}
+
+interface Pruning {
+  readonly from: number | null
+  readonly slope: number
+  readonly temperature: number
+  readonly rounds: number
+}
+
 /**
- * In each round the rows are split in turn into A and B; those of A most like a row of B fold into it, at most half of all, and it becomes the plain mean of what it is made of,
- * whatever that stands for. Rounds go on until the budget is met: a quarter is two of them. The paper's pruning in the decoder, by a PageRank over all heads, is not here.
+ * Merging: in each round the rows are split in turn into A and B; those of A most like a row of B fold into it, at most half of all, and it becomes the plain mean of what it is made
+ * of, whatever that stands for. Rounds go on until the budget is met: a quarter is two of them.
+ *
+ * Pruning: behind layer `from` another eighth of the patches that came goes before each layer, with `slope` 0.125 in a model of 32 layers; in others as much over the same share of
+ * the depth. Those stay that rank highest after a few steps of PageRank, in which every row hands its rank on as its attention in that layer says, sharpened by a temperature. (The paper
+ * ranks by the layer before, which has run.)
  */
 export const aim = defineMethod({
   name: 'aim',
-  title: 'merges patches by halves, those most alike first, until the budget is met',
+  title: 'merges patches by halves, those most alike first, and drops more before each later layer by PageRank',
   paper: '2412.03248',
   acts: 'vision',
-  options: { keep },
-  looks(shape, _, grant) {
-    const { vision } = shape
-    if (vision === undefined || keepsAll(grant.keep(shape, vision.layers))) return []
-    return { ...anyPlace(vision), needs: [{ what: 'cosines', layer: vision.layers }] }
+  options: {
+    keep,
+    part: word('merge', ['merge', 'prune', 'both'], 'what it does; pruning takes no budget'),
+    from,
+    slope: real(0.125, 'share of the patches that goes before each of the next layers, of 32', 0, 1),
+    temperature: real(0.1, 'what scores are divided by before the softmax', 0.001, 1000),
+    rounds: whole(5, 'steps of PageRank', 1, 1000),
+    positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays between layers'),
   },
-  decide(seen, _, grant) {
-    if (seen.at !== 'vision') return null
-    const weights = new Float64Array(seen.sources.length).fill(1)
-    const fold: Folder = (crop, remove, into) => {
-      let rows: Rows = {
-        patches: Array.from({ length: crop.to - crop.from }, (_, i) => [crop.from + i]),
-        products: productsOf(seen, crop),
-      }
-      for (let left = remove; left > 0; ) {
-        const count = Math.min(left, rows.patches.length >> 1)
-        rows = round(rows, count, weights)
-        left -= count
-      }
-      for (const [holder, ...others] of rows.patches)
-        for (const place of others) into[place] = seen.sources[holder as number] as number
-    }
-    return mergeTo(seen, grant.rows(seen), fold, { weights })
+  looks(shape, options, grant) {
+    const { part, rounds, temperature } = options
+    const { vision } = shape
+    const merges = part !== 'prune' && vision !== undefined && !keepsAll(grant.keep(shape, vision.layers))
+    const needs = [{ what: 'rank', temperature, rounds }] as const
+    return [
+      ...(merges ? [{ ...anyPlace(vision), needs: [{ what: 'cosines', layer: vision.layers }] } as const] : []),
+      ...(part === 'merge' || (part === 'both' && !merges) ? [] : pruned(shape, options)).map(
+        (layer) => ({ at: 'layer', layer, needs }) as const,
+      ),
+    ]
+  },
+  decide(seen, options, grant) {
+    if (seen.at === 'vision') return merge(seen, grant)
+    if (seen.at !== 'layer') return null
+    return prune(seen, options)
   },
 })
 
-/** patches: of each row, the one that holds it first; products: [rows × rows] of the means that rows are. */
-interface Rows {
-  readonly patches: readonly (readonly number[])[]
-  readonly products: Float32Array
+/** Layers before which patches go, until none is left. */
+function pruned(shape: Shape, options: Pruning): number[] {
+  const layers = Array.from({ length: shape.layers }, (_, layer) => layer)
+  const rate = (layer: number) => rateBefore(layer, shape, options)
+  return layers.filter((layer) => layer > 0 && rate(layer) < 1 && rate(layer - 1) > 0)
 }
 
-function productsOf(seen: VisionSeen, crop: CropRows): Float32Array {
-  const hidden = seen.hidden()
-  const [n, size] = [crop.to - crop.from, hidden.length / seen.sources.length]
-  const lengths = Float64Array.from({ length: n }, (_, i) => {
-    const row = hidden.subarray((crop.from + i) * size, (crop.from + i + 1) * size)
-    return Math.sqrt(row.reduce((sum, value) => sum + value * value, 0))
-  })
-  return cosinesOf(seen, crop).map(
-    (cosine, at) => cosine * (lengths[Math.floor(at / n)] as number) * (lengths[at % n] as number),
-  )
+/** Share of the patches that goes on before a layer. */
+function rateBefore(layer: number, shape: Shape, { from, slope }: Pruning): number {
+  const behind = layer - (from ?? (depths(shape, [16])[0] as number))
+  return behind <= 0 ? 1 : Math.max(0, 1 - (slope * behind * 32) / shape.layers)
 }
 
-/** `count` rows less. weights: of patches, in the means so far. */
-function round({ patches, products }: Rows, count: number, weights: Float64Array): Rows {
-  const n = patches.length
-  const { partner, similarity } = matches(products, n)
-  const groups = new Map(patches.flatMap((_, i) => (i % 2 === 1 ? [[i, [i]] as [number, number[]]] : [])))
-  const folding = new Set(topK(similarity, count))
-  for (const a of folding) groups.get(2 * (partner[a] as number) + 1)?.push(2 * a)
-  for (let a = 0; 2 * a < n; a++) if (!folding.has(a)) groups.set(2 * a, [2 * a])
-  const members = [...groups].sort(([a], [b]) => a - b).map(([, group]) => group)
-  for (const group of members)
-    for (const patch of group.flatMap((row) => patches[row] as number[]))
-      weights[patch] = (weights[patch] as number) / group.length
-  return {
-    patches: members.map((group) => group.flatMap((row) => patches[row] as number[])),
-    products: means(products, n, members),
-  }
+function prune(seen: LayerSeen, options: Pruning & { positions: 'keep' | 'repack' }): Decision | null {
+  const target = partOf(rateBefore(seen.layer, seen.shape, options), seen.came)
+  return dropTo(seen, target, () => seen.rank(), options.positions)
 }
 
-/** Of each even row the odd one most like it. */
-function matches(products: Float32Array, n: number): { partner: Int32Array; similarity: Float32Array } {
-  const [evens, odds] = [(n + 1) >> 1, n >> 1]
-  const alike = Float32Array.from({ length: evens * odds }, (_, at) => {
-    const [a, b] = [2 * Math.floor(at / odds), 2 * (at % odds) + 1]
-    return (
-      (products[a * n + b] as number) /
-      (Math.sqrt((products[a * n + a] as number) * (products[b * n + b] as number)) || 1)
-    )
-  })
-  return largest(alike, odds)
-}
-
-/** Products of the means of groups of rows, of those of n rows. */
-function means(products: Float32Array, n: number, groups: readonly number[][]): Float32Array {
-  const m = groups.length
-  const groupOf = new Int32Array(n)
-  for (const [g, group] of groups.entries()) for (const row of group) groupOf[row] = g
-  const sums = new Float64Array(m * m)
-  for (let i = 0; i < n; i++) {
-    const line = (groupOf[i] as number) * m
-    for (let j = 0; j < n; j++) sums[line + (groupOf[j] as number)]! += products[i * n + j] as number
-  }
-  const size = (g: number) => groups[g]?.length ?? 1
-  return Float32Array.from(sums, (sum, at) => sum / size(Math.floor(at / m)) / size(at % m))
+function merge(seen: VisionSeen, grant: Grant): Decision | null {
+  const weights = new Float64Array(seen.sources.length).fill(1)
+  return mergeTo(seen, grant.rows(seen), foldHalves(seen, weights), { weights })
 }

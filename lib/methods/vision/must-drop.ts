@@ -1,13 +1,15 @@
 // MustDrop: plain windows merge early in the tower, patches that no word looks at go between layers. arXiv 2411.10803; its third stage, evicting what the last layers have dropped, is not here
 import { defineMethod } from '../define.js'
-import type { Crop, Decision, LayerSeen, Shape, VisionSeen } from '../method.js'
+import type { Crop, Decision, LayerSeen, VisionSeen } from '../method.js'
 import { layerList, real, whole, word } from '../options.js'
+import { topK } from '../select.js'
 import { cosines, cropRows, lines } from '../similar.js'
+import { depths } from '../stages.js'
 
 /**
  * In the tower, before block 1: windows of the grid whose patches are alike (mean cosine of the pairs of hidden rows) become one row, at the place of their first. In the decoder,
- * before the listed layers: a row goes where the words behind it would give it less than `gamma` of what they give all of them, and none of them more than `alpha`. Patches that
- * the class token looks at are not spared there, as the paper does: the decoder does not know them.
+ * before the listed layers: a row goes where the words behind it would give it less than `gamma` of what they give all of them, and none of them more than `alpha`; the best share of
+ * the patches by what the class token gives them in the tower's last block, `spared`, never goes. Without a class token nothing is spared.
  */
 export const mustDrop = defineMethod({
   name: 'mustDrop',
@@ -20,28 +22,39 @@ export const mustDrop = defineMethod({
     layers: layerList(null, 'drops before these layers; null: at 2, 6, 10 and 14 32nds of the depth', 1),
     gamma: real(0.001, 'share of what words give all patches; 0: drops none', 0, 1),
     alpha: real(0.001, 'attention of one word', 0, 1),
+    spared: real(0.08, 'share of the patches, those that the class token looks at, that stay between layers', 0, 1),
     positions: word('keep', ['keep', 'repack'], 'rotary positions of what stays'),
   },
-  looks: (shape, { gamma, layers, similar }) => [
+  looks: (shape, { gamma, layers, similar, spared }) => [
     ...(similar <= 1 && (shape.vision?.layers ?? 0) > 1
       ? [{ at: 'vision', layer: 1, part: 'attention' } as const]
       : []),
-    ...(gamma > 0 ? stages(shape, layers) : []).map(
-      (layer) => ({ at: 'layer', layer, needs: [{ what: 'question' }] }) as const,
+    ...(gamma > 0 ? (layers ?? [...new Set(depths(shape, [2, 6, 10, 14]))]) : []).map(
+      (layer) =>
+        ({
+          at: 'layer',
+          layer,
+          needs: [{ what: 'question' }, ...(spared > 0 ? [{ what: 'class' } as const] : [])],
+        }) as const,
     ),
   ],
-  decide(seen, { alpha, gamma, positions, similar, window }) {
+  decide(seen, { alpha, gamma, positions, similar, spared, window }) {
     if (seen.at === 'vision') return mergeWindows(seen, window, similar)
     if (seen.at !== 'layer') return null
     const ignored = new Set(ignoredBy(seen, gamma, alpha))
+    if (spared > 0) for (const place of keySet(seen, spared)) ignored.delete(place)
     if (ignored.size === 0) return null
     const kept = seen.sources.filter((_, place) => !ignored.has(place))
     return { action: 'drop', layer: seen.layer, kept, positions }
   },
 })
 
-function stages({ layers: depth }: Shape, layers: readonly number[] | null): number[] {
-  return layers ? [...layers] : [...new Set([2, 6, 10, 14].map((part) => Math.max(1, Math.floor((part * depth) / 32))))]
+/** Places of the best share of the patches that came, which are all still there. */
+function keySet(seen: LayerSeen, share: number): number[] {
+  const given = seen.class()
+  const looked = [...seen.droppable].filter((place) => (given[place] as number) > 0)
+  const scores = looked.map((place) => given[place] as number)
+  return Array.from(topK(scores, Math.ceil(share * seen.came - 1e-9)), (i) => looked[i] as number)
 }
 
 function ignoredBy(seen: LayerSeen, gamma: number, alpha: number): number[] {

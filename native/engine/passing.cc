@@ -1,0 +1,93 @@
+// A layer in which some rows of a call take part and the others pass it by: p-MoD's routes, ZipVL's sparse attention.
+// The layer never sees the others: they have no row in its cache and nothing of it is computed for them.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/trace.h"
+#include "engine/block.h"
+
+namespace tokensieve {
+
+namespace {
+
+// The session's call as if it had these rows alone, for as long as it lives. Their hidden rows lie elsewhere.
+class Only {
+ public:
+  Only(Session& s, const std::vector<int32_t>& places) : session_(s) {
+    const Rows& all = s.rows();
+    for (int32_t place : places) {
+      rows_.source.push_back(all.source[static_cast<size_t>(place)]);
+      rows_.offset.push_back(all.offset[static_cast<size_t>(place)]);
+      if (!all.size.empty()) rows_.size.push_back(all.size[static_cast<size_t>(place)]);
+    }
+    rows_.extent = all.extent;
+    s.swap_rows(rows_);
+  }
+  ~Only() { session_.swap_rows(rows_); }
+  Only(const Only&) = delete;
+  Only& operator=(const Only&) = delete;
+
+ private:
+  Session& session_;
+  Rows rows_;
+};
+
+// x[i] = before[i] + weight * (x[i] - before[i])
+void weigh(float* x, const float* before, float weight, size_t d) {
+  for (size_t i = 0; i < d; i++) x[i] = before[i] + weight * (x[i] - before[i]);
+}
+
+}  // namespace
+
+void Stage::run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team) {
+  const trace::Span span(trace::Kind::layer, "layer", layer);
+  Session& s = *e.session;
+  const Session::Passing& p = *s.passing(layer);
+  const size_t d = static_cast<size_t>(model_->config.hidden);
+  const auto first = std::lower_bound(p.run.begin(), p.run.end(), e.begin),
+             last = std::lower_bound(first, p.run.end(), e.end);
+  const int n = static_cast<int>(last - first);
+  const auto row = [&](int32_t place) { return hidden + static_cast<size_t>(place - e.begin) * d; };
+  device.wait();  // the host gathers and spreads rows
+  if (n > 0) {
+    packed_.need(static_cast<size_t>(n) * d * sizeof(float));
+    float* x = packed_.as<float>();
+    for (int i = 0; i < n; i++) std::memcpy(x + static_cast<size_t>(i) * d, row(first[i]), d * sizeof(float));
+    StageEntry part;
+    part.session = &s, part.begin = static_cast<int>(first - p.run.begin()), part.end = part.begin + n;
+    std::vector<StageEntry*> one{&part};
+    const Only only(s, p.run);
+    Block block(*this, device, one, x, n, team);
+    block.attention(layer);
+    std::vector<float> before;
+    if (!p.weight.empty()) {
+      device.wait();
+      before.assign(x, x + static_cast<size_t>(n) * d);
+    }
+    if (!p.mlp) block.feed_forward(layer);
+    device.wait();
+    for (int i = 0; i < n; i++) {
+      float* own = x + static_cast<size_t>(i) * d;
+      const float weight = before.empty() ? 1.f : p.weight[static_cast<size_t>(first[i])];
+      if (weight != 1.f && !p.mlp) weigh(own, before.data() + static_cast<size_t>(i) * d, weight, d);
+      std::memcpy(row(first[i]), own, d * sizeof(float));
+    }
+  }
+  if (p.mlp) {
+    std::vector<StageEntry*> one{&e};
+    Block(*this, device, one, hidden, e.end - e.begin, team).feed_forward(layer);
+  }
+  auto next = first;
+  for (int32_t place = e.begin; place < e.end && !p.weight.empty(); place++) {
+    if (next != last && *next == place) {
+      ++next;
+    } else {
+      for (size_t i = 0; i < d; i++) row(place)[i] *= p.weight[static_cast<size_t>(place)];
+    }
+  }
+  if (team.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
+  s.ran(layer);
+}
+
+}  // namespace tokensieve
