@@ -1,6 +1,6 @@
 // Rows that pass a layer by and come back, and looks that the engine takes for it: against the oracle.
 import t from 'tap'
-import { type Decision, defineMethod, type LayerSeen, type Method, methods } from '../lib/index.js'
+import { type Decision, defineMethod, type LayerSeen, type Method, methods, type Session } from '../lib/index.js'
 import { apart, flat, loadTiny, raised, same } from './engine.js'
 import { generator, randomIds } from './numbers.js'
 import { Reference, type Run } from './reference-model.js'
@@ -69,9 +69,12 @@ t.test('in pieces, in caches of other types, with positions of slots', async (t)
     t.equal(session.stats.prompt.tokens, 560)
     const seen = (560 * tiny.config.layers - (what === 'block' ? 560 - kept.length : 0)) / tiny.config.layers
     t.equal(session.stats.prompt.seen, seen)
-    const small = model.session({ kv: 'f16', contextLength: 600, methods: [passing(1, { what, kept })] })
-    const difference = apart(await small.forward(prompt), logits)
-    t.ok(difference < 0.05, `in f16: ${difference}`)
+    const rounded = async (own: readonly Method[]) => {
+      const [a, b] = (['f32', 'f16'] as const).map((kv) => model.session({ kv, contextLength: 600, methods: own }))
+      return apart(await (a as Session).forward(prompt), await (b as Session).forward(prompt))
+    }
+    const [plain, passed] = [await rounded([]), await rounded([passing(1, { what, kept })])]
+    t.ok(passed < 4 * plain, `f16 changes ${passed}, without a method ${plain}`)
     const repack = methods.streamingLlm({ keep: { tokens: 500 }, positions: 'repack', every: 0 })
     const slots = model.session({ kv: 'f32', contextLength: 600, methods: [passing(1, { what, kept }), repack] })
     t.ok((await slots.forward(prompt)).every(Number.isFinite))
