@@ -15,7 +15,8 @@ const sanitize = process.argv.find((arg) => arg.startsWith('--sanitize='))?.slic
 const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
 const tests = process.argv.includes('--tests') || sanitize !== ''
 // Not build/ itself: node-gyp writes its makefile there, and it may be the one that is running us.
-const tree = join('build', sanitize === '' ? 'cmake' : sanitize.split(',')[0])
+// With CUDA a tree of its own: the compiler is part of a tree's cache.
+const tree = join('build', sanitize !== '' ? sanitize.split(',')[0] : process.env.CUDACXX ? 'cuda' : 'cmake')
 const jobs = String(process.env.TOKENSIEVE_BUILD_JOBS ?? availableParallelism())
 
 const missing = missingTools()

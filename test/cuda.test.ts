@@ -1,0 +1,145 @@
+// The whole engine on cards: emulated ones, two of them, whose kernels are the .cu files themselves (test/native/simt).
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import type { DeviceOption } from '../lib/device.js'
+import { scratch, type TinyOptions, tinyModel, writeGguf } from './model-fixture.js'
+import { randomIds } from './numbers.js'
+import { Reference } from './reference-model.js'
+
+const folder = fileURLToPath(new URL('../build/simt', import.meta.url))
+t.ok(existsSync(join(folder, 'build', 'Release', 'addon.node')), 'npm test has built the addon with emulated cards')
+process.env.TOKENSIEVE_PREBUILD = folder
+const { load, methods } = await import('../lib/index.js')
+const { native } = await import('../lib/native.js')
+
+/** The difference of two vectors, as a share of the second one's length. */
+const distance = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+  Math.hypot(...Array.from(b, (x, i) => x - (a[i] as number))) / Math.hypot(...Array.from(b))
+
+const SPLIT: DeviceOption = [
+  { layers: [0, 2], device: 'cuda:0' },
+  { layers: [2, 3], device: 'cpu' },
+  { layers: [3, 4], device: 'cuda:1' },
+]
+
+async function loaded(t: { teardown(fn: () => unknown): void }, options: TinyOptions, device: DeviceOption) {
+  const tiny = tinyModel({ layers: 4, headSize: 32, ...options })
+  const path = writeGguf(join(scratch(t), 'tiny.gguf'), tiny)
+  const model = await load(path, { device, threads: 2 })
+  t.teardown(() => model.close())
+  return { model, tiny }
+}
+
+t.test('cards that are there', async (t) => {
+  t.match(native().devices(), [
+    { device: 'cuda:0', name: 'emulated' },
+    { device: 'cuda:1', name: 'emulated' },
+  ])
+  const { model } = await loaded(t, {}, SPLIT)
+  t.same(model.stages, [
+    { layers: [0, 2], device: 'cuda:0' },
+    { layers: [2, 3], device: 'cpu' },
+    { layers: [3, 4], device: 'cuda:1' },
+  ])
+  const all = await loaded(t, {}, 'auto')
+  t.same(all.model.stages, [{ layers: [0, 4], device: 'cuda:0' }])
+})
+
+t.test('devices that are not there, layers that are not covered', async (t) => {
+  const wrong: [DeviceOption, RegExp][] = [
+    ['cuda:2', /asked for cuda:2, there are 2/],
+    ['tpu', /'cuda:<number>'/],
+    [[{ layers: [0, 2], device: 'cuda' }], /devices for 4 layers, got them for 2/],
+    [[{ layers: [1, 4], device: 'cuda' }], /layers 1 to 4 where 0 comes next/],
+    [[{ layers: [0, 5], device: 'cpu' }], /layers 0 to 4/],
+  ]
+  for (const [device, message] of wrong)
+    await t.rejects(loaded(t, {}, device), { code: 'ERR_DEVICE', message }, JSON.stringify(device))
+})
+
+const kinds: Record<string, TinyOptions> = {
+  llama: { biases: true },
+  'llama, tied, q8_0 weights': { tied: true, type: 'q8_0' },
+  gemma3: { architecture: 'gemma3' },
+}
+for (const [name, options] of Object.entries(kinds)) {
+  t.test(`${name}: a prompt, then steps, against the float64 oracle`, async (t) => {
+    for (const device of ['cuda', SPLIT]) {
+      const { model, tiny } = await loaded(t, options, device)
+      const ids = randomIds(48, 7)
+      const { logits } = new Reference(tiny).run(ids)
+      const session = model.session({ kv: 'f16' })
+      await session.forward(ids.subarray(0, 40))
+      for (let i = 40; i < 47; i++) await session.forward(ids.subarray(i, i + 1), { logits: 'none' })
+      const off = distance(await session.forward(ids.subarray(47)), logits[47] as Float64Array)
+      t.ok(off < 0.03, `${JSON.stringify(device)}: ${off.toFixed(4)}`)
+    }
+  })
+}
+
+t.test('the text of a split model is that of either device alone', async (t) => {
+  const texts = []
+  for (const device of ['cpu', 'cuda', SPLIT]) {
+    const { model } = await loaded(t, {}, device)
+    const session = model.session()
+    await session.generate('hello world', { maxTokens: 12 })
+    texts.push([...session.ids])
+  }
+  t.same(texts[1], texts[0])
+  t.same(texts[2], texts[0])
+})
+
+t.test('types of cache', async (t) => {
+  const { model, tiny } = await loaded(t, {}, 'cuda')
+  const ids = randomIds(48, 5)
+  const exact = new Reference(tiny).run(ids).logits[47] as Float64Array
+  for (const [kv, most] of [['f32', 0.03], ['q8_0', 0.04], ['q4_0', 0.3], ['kivi4', 0.2]] as const) {
+    const session = model.session({ kv: { keys: kv, values: kv, sinks: 4, recent: 8, rotate: kv === 'q4_0' } })
+    await session.forward(ids.subarray(0, 44))
+    for (let i = 44; i < 47; i++) await session.forward(ids.subarray(i, i + 1), { logits: 'none' })
+    const off = distance(await session.forward(ids.subarray(47)), exact)
+    t.ok(off < most, `${kv}: ${off.toFixed(4)}`)
+  }
+})
+
+t.test('methods: the same rows as on the processor, bytes that go, and what is kept of a session', async (t) => {
+  const ids = randomIds(60, 3)
+  const used = () => [
+    methods.fastv({ keep: 0.75, layer: 2 }),
+    methods.snapkv({ keep: 0.5, window: 8 }),
+  ]
+  const kept = []
+  for (const device of ['cpu', 'cuda', SPLIT]) {
+    const { model } = await loaded(t, {}, device)
+    const session = model.session({ methods: used() })
+    const full = model.session()
+    await session.forward(ids)
+    await full.forward(ids)
+    kept.push(session.plan)
+    t.ok(session.stats.kv.bytes < full.stats.kv.bytes, 'a smaller cache')
+    const next = await session.forward(ids.subarray(0, 1))
+    const fork = await full.fork()
+    const [a, b] = [await fork.forward(ids.subarray(0, 1)), await full.forward(ids.subarray(0, 1))]
+    t.same(a, b, 'a fork goes on as its origin')
+    t.ok(next.every(Number.isFinite))
+  }
+  t.same(kept[1], kept[0])
+  t.same(kept[2], kept[0])
+})
+
+t.test('sessions side by side give what each gives alone', async (t) => {
+  const { model } = await loaded(t, {}, 'cuda')
+  const prompts = [5, 17, 9].map((n, seed) => randomIds(n, seed))
+  const alone = []
+  for (const ids of prompts) {
+    const session = model.session()
+    await session.forward(ids)
+    alone.push(await session.forward(Int32Array.of(7)))
+  }
+  const sessions = prompts.map(() => model.session())
+  await Promise.all(sessions.map((session, i) => session.forward(prompts[i] as Int32Array)))
+  const together = await Promise.all(sessions.map((session) => session.forward(Int32Array.of(7))))
+  t.same(together, alone)
+})
