@@ -1,5 +1,6 @@
 // Queues and memory of the emulated devices (two of them). Launches wait until somebody waits for the queue: what is read
 // too early is not there yet, and what was lent too briefly is gone.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,17 +45,40 @@ Queue& own_queue() noexcept {
   return queue;
 }
 
+// Queues with work of which a device's memory may be part.
+struct Open {
+  std::mutex mutex;
+  std::vector<Queue*> queues;
+};
+Open& open() noexcept {
+  static Open all;
+  return all;
+}
+
 uint8_t* allocate(int, size_t bytes) noexcept {
-  const size_t size = (bytes + 63) / 64 * 64;
-  uint8_t* const data = static_cast<uint8_t*>(std::aligned_alloc(64, size > 0 ? size : 64));
+  constexpr size_t kLarge = size_t{2} << 20;
+  const size_t align = bytes >= kLarge ? kLarge : 64, size = (std::max(bytes, align) + align - 1) / align * align;
+  uint8_t* const data = static_cast<uint8_t*>(std::aligned_alloc(align, size));
   if (data) std::memset(data, 0, size);
   return data;
 }
-void release(int, uint8_t* data) noexcept { std::free(data); }
+void release(int device, uint8_t* data) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(open().mutex);
+    for (Queue* queue : open().queues) {
+      const std::lock_guard<std::mutex> own(queue->mutex);
+      if (queue->device == device) queue->drain();
+    }
+  }
+  std::free(data);
+}
 void prefetch(Queue*, const uint8_t*, size_t) noexcept {}
 Queue* open_queue(int device) noexcept {
   Queue* const queue = new (std::nothrow) Queue;
-  if (queue) queue->device = device;
+  if (!queue) return nullptr;
+  queue->device = device;
+  const std::lock_guard<std::mutex> lock(open().mutex);
+  open().queues.push_back(queue);
   return queue;
 }
 const char* wait(Queue* queue) noexcept {
@@ -69,6 +93,11 @@ const char* wait(Queue* queue) noexcept {
 }
 void close_queue(Queue* queue) noexcept {
   wait(queue);
+  {
+    const std::lock_guard<std::mutex> lock(open().mutex);
+    std::vector<Queue*>& all = open().queues;
+    all.erase(std::remove(all.begin(), all.end(), queue), all.end());
+  }
   delete queue;
 }
 size_t free_bytes(int) noexcept { return size_t{1} << 30; }
