@@ -1,8 +1,8 @@
 // Where nvcc is: CUDACXX, PATH, or NVIDIA's wheels, which pip puts into .cache (104 MB, no card or driver needed).
 import { existsSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { root, run } from './step.mjs'
 import { runs } from '../native/tools.mjs'
+import { root, run } from './step.mjs'
 
 export const CUDA = '13.0'
 // All pinned: nvcc's wheel takes any nvvm. cccl: the headers of bf16 include some of it.

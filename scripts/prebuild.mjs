@@ -40,5 +40,6 @@ if (cuda !== null) {
   if (Object.keys(now).length === 0) stop('expected ptxas to say what the kernels take: was CUDA found?')
   if (process.argv.includes('--write')) writeResources(now)
   const said = compareResources(now)
-  if (said.length > 0) stop(`${said.join('\n')}\nIf that is meant, write the table anew: node scripts/prebuild.mjs --write`)
+  if (said.length > 0)
+    stop(`${said.join('\n')}\nIf that is meant, write the table anew: node scripts/prebuild.mjs --write`)
 }

@@ -1,7 +1,8 @@
 // What each CUDA kernel takes of a multiprocessor, read from what `ptxas -v` says in a build, and the table it is held to.
+
+import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { spawnSync } from 'node:child_process'
 import { root } from './step.mjs'
 
 const TABLE = join(root, 'test', 'fixtures', 'ptxas.json')
@@ -10,7 +11,12 @@ const demangled = (names) =>
   spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8' })
     .stdout.trim()
     .split('\n')
-    .map((name) => name.replace(/^void /, '').replace(/\(.*\)$/s, '').replaceAll('tokensieve::kernels::cuda::', ''))
+    .map((name) =>
+      name
+        .replace(/^void /, '')
+        .replace(/\(.*\)$/s, '')
+        .replaceAll('tokensieve::kernels::cuda::', ''),
+    )
 
 /** { 'kernel sm_80': { registers, spilled, shared } }, sorted. */
 export function resources(log) {

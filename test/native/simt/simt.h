@@ -19,7 +19,7 @@ namespace simt {
 enum class Schedule : uint8_t { fair, greedy, backwards };
 void set_schedule(Schedule schedule) noexcept;  // else TOKENSIEVE_SCHEDULE says it; fair where it does not
 
-// body runs under each of the three.
+// body runs under each of the three, or under the one that TOKENSIEVE_SCHEDULE names.
 void each_schedule(const std::function<void()>& body);
 
 // ---- for device.h -------------------------------------------------------------------------------------------------
