@@ -15,8 +15,7 @@ const sanitize = process.argv.find((arg) => arg.startsWith('--sanitize='))?.slic
 const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
 const tests = process.argv.includes('--tests') || sanitize !== ''
 // Not build/ itself: node-gyp writes its makefile there, and it may be the one that is running us.
-// With CUDA a tree of its own: the compiler is part of a tree's cache.
-const tree = join('build', sanitize !== '' ? sanitize.split(',')[0] : process.env.CUDACXX ? 'cuda' : 'cmake')
+const tree = join('build', sanitize === '' ? 'cmake' : sanitize.split(',')[0])
 const jobs = String(process.env.TOKENSIEVE_BUILD_JOBS ?? availableParallelism())
 
 const missing = missingTools()
@@ -44,7 +43,12 @@ const home = existsSync(cache)
   : undefined
 if (home !== undefined && join(home, '.') !== join(root, '.')) rmSync(join(root, tree), { recursive: true })
 
-const options = { WITH_TESTS: tests ? 'ON' : 'OFF', WITH_SANITIZERS: sanitize }
+const { CUDACXX, CUDAFLAGS } = process.env // told again: a tree that was made without nvcc remembers that
+const options = {
+  WITH_TESTS: tests ? 'ON' : 'OFF',
+  WITH_SANITIZERS: sanitize,
+  ...(CUDACXX && { CMAKE_CUDA_COMPILER: CUDACXX, CMAKE_CUDA_FLAGS: CUDAFLAGS ?? '' }),
+}
 if (cmakeJs) {
   // In our own builds a warning is an error; a newer compiler's new warning must not stop a consumer's.
   const flags = Object.entries({ ...options, CMAKE_COMPILE_WARNING_AS_ERROR: 'ON' }).map(

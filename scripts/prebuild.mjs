@@ -2,7 +2,7 @@
 // and then knows of none). Holds the kernels to their table of registers and the binary to its size.
 //   node scripts/prebuild.mjs [--no-cuda] [--write]   --write: the table as it is now
 import { spawnSync } from 'node:child_process'
-import { readdirSync, rmSync, statSync } from 'node:fs'
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { findNvcc } from './nvcc.mjs'
 import { compareResources, resources, writeResources } from './ptxas.mjs'
@@ -15,7 +15,7 @@ if (cuda === null && !process.argv.includes('--no-cuda'))
   stop('expected nvcc: set CUDACXX, or let pip install it (python3 -m pip), or build without: --no-cuda')
 
 announce('prebuildify')
-if (cuda !== null) rmSync(join(root, 'build', 'cuda'), { recursive: true, force: true }) // what is not compiled says nothing
+if (cuda !== null) rmSync(join(root, 'build/cmake/CMakeFiles/cuda.dir'), { recursive: true, force: true }) // what is not compiled says nothing
 const env = { ...process.env, ...(cuda !== null && { CUDACXX: cuda, CUDAFLAGS: '-Xptxas=-v' }) }
 const args = [bin('prebuildify/bin.js'), '--napi', '--strip', '--node-gyp', './native/build.mjs']
 const { status, stdout, stderr } = spawnSync(process.execPath, args, {
@@ -25,7 +25,8 @@ const { status, stdout, stderr } = spawnSync(process.execPath, args, {
   maxBuffer: 2 ** 28,
 })
 const log = `${stdout}\n${stderr}`
-if (status !== 0) stop(log)
+writeFileSync(join(root, 'build', 'prebuild.log'), log)
+if (status !== 0) stop(`${log.slice(-4000)}\nprebuildify failed: all it said is in build/prebuild.log`)
 
 announce('what was built')
 const folder = join(root, 'prebuilds', `${process.platform}-${process.arch}`)

@@ -14,7 +14,7 @@ const demangled = (names) =>
     .map((name) =>
       name
         .replace(/^void /, '')
-        .replace(/\(.*\)$/s, '')
+        .replace(/\((?:[^()]|\([^()]*\))*\)$/, '')
         .replaceAll('tokensieve::kernels::cuda::', ''),
     )
 
@@ -54,4 +54,7 @@ export function compareResources(now) {
   return said
 }
 
-export const writeResources = (now) => writeFileSync(TABLE, `${JSON.stringify(now, null, 1)}\n`)
+export function writeResources(now) {
+  const lines = Object.entries(now).map(([name, takes]) => `  ${JSON.stringify(name)}: ${JSON.stringify(takes)}`)
+  writeFileSync(TABLE, `{\n${lines.join(',\n')}\n}\n`)
+}

@@ -71,7 +71,7 @@ __global__ void probe_split(ProbeCall call) {
 #pragma unroll
     for (int k = 0; k < kRows; k++) score[k] = -INFINITY;
     if (seen) score_key<kRows>(shape, head, keys[tid], j, columns, q, score);
-    if (!write) {
+    if constexpr (!write) {
       block_softmax<kRows>(score, shared, max, sum);
       if (tid >= kRows || i + tid >= head.n) continue;
 #pragma unroll
@@ -79,14 +79,14 @@ __global__ void probe_split(ProbeCall call) {
         float* state = state_of(shape, head, task.split, task.query_head, i + k);
         if (tid == k) state[0] = max[k], state[1] = sum[k];
       }
-      continue;
-    }
+    } else {
 #pragma unroll
-    for (int k = 0; k < kRows; k++) {
-      if (i + k >= head.n || j >= head.rows) continue;
-      const float p = score[k] > -INFINITY ? expf(score[k] - *lse_of(head, task.query_head, i + k)) : 0.0f;
-      all += p;
-      if (call.per_row) head.out[(static_cast<size_t>(i + k) * shape.heads + task.query_head) * head.ldo + j] = p;
+      for (int k = 0; k < kRows; k++) {
+        if (i + k >= head.n || j >= head.rows) continue;
+        const float p = score[k] > -INFINITY ? expf(score[k] - *lse_of(head, task.query_head, i + k)) : 0.0f;
+        all += p;
+        if (call.per_row) head.out[(static_cast<size_t>(i + k) * shape.heads + task.query_head) * head.ldo + j] = p;
+      }
     }
   }
   if (write && !call.per_row && seen) head.out[task.query_head * head.ldo + j] += all;

@@ -1,4 +1,5 @@
 // Queues and memory of the cards of this machine, on the CUDA runtime (linked statically: without a driver there are 0).
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -121,7 +122,7 @@ Device device_info(int device) noexcept {
   static thread_local char name[256];
   cudaDeviceProp properties;
   if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) return {device, "", 0, 0, 0};
-  std::strncpy(name, properties.name, sizeof name - 1);
+  std::snprintf(name, sizeof name, "%s", properties.name);
   return {device, name, properties.totalGlobalMem, properties.multiProcessorCount,
           properties.major * 10 + properties.minor};
 }
