@@ -69,9 +69,9 @@ Usage: tokensieve compare [options]
       --prompts FILE     your own: a JSON object a line, { prompt, question?, answer? }, or text
                          with --- between prompts; without an answer the full cache's own is taken
       --pictures FILE    questions about pictures instead: a JSON list of { image, question, answer,
-                         type }, or with video: [frames] for image; right answers against the patches
-                         that are kept. --task pictures and --task films ask those that come with
-                         the package
+                         type }, or with video: [frames] for image; right answers against the
+                         patches that are kept. --task pictures and --task films ask those that
+                         come with the package
       --each N           of each type of question at most; default all
       --json             all of it as one object, which "report" draws
       --html FILE        a page with pictures, in one file
