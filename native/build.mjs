@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Builds the addon into build/Release. Also stands in for node-gyp under prebuildify, of whose flags only --debug counts.
-//   node native/build.mjs [--debug] [--tests] [--sanitize=address,undefined | --sanitize=thread]
+//   node native/build.mjs [--debug] [--tests] [--card-tests] [--sanitize=address,undefined | --sanitize=thread]
 // cmake-js where it is installed (our checkout, CI), plain cmake with node-api-headers where it is not (a consumer).
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
@@ -47,6 +47,7 @@ const { CUDACXX, CUDAFLAGS } = process.env // told again: a tree that was made w
 const options = {
   WITH_TESTS: tests ? 'ON' : 'OFF',
   WITH_SANITIZERS: sanitize,
+  WITH_CARD_TESTS: process.argv.includes('--card-tests') ? 'ON' : 'OFF',
   ...(CUDACXX && { CMAKE_CUDA_COMPILER: CUDACXX, CMAKE_CUDA_FLAGS: CUDAFLAGS ?? '' }),
 }
 if (cmakeJs) {

@@ -185,14 +185,15 @@ using Change = std::function<void(Session&)>;
 // { drop, repack } | { merge, repack } | { pass, mlp, weights } | { commit: true }
 Change read_change(const Napi::Object& o) {
   const bool repack = is_true(o.Get("repack"));
-  if (o.Has("drop")) return [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); };
+  if (o.Has("drop"))
+    return [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); };
   if (o.Has("merge"))
     return [into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); };
   if (!o.Has("pass")) return [](Session& s) { s.commit(); };
   std::vector<float> weights;
   if (!o.Get("weights").IsUndefined()) weights = copy_of<float>(o.Get("weights"), "weights");
-  return [kept = copy_of<int32_t>(o.Get("pass"), "pass"), mlp = is_true(o.Get("mlp")), weights = std::move(weights)](
-             Session& s) { s.pass(kept, mlp, weights); };
+  return [kept = copy_of<int32_t>(o.Get("pass"), "pass"), mlp = is_true(o.Get("mlp")),
+          weights = std::move(weights)](Session& s) { s.pass(kept, mlp, weights); };
 }
 
 // { layer, evict: [rows a head], folds, stored: [rows a head] }

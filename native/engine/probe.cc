@@ -41,8 +41,8 @@ void Stage::project_queries(Session& s, int layer, const int32_t* places, int co
   const kernels::Backend& backend = *model_->device(layer).backend;
   Numbers<float> x = numbers(static_cast<size_t>(count) * d);
   for (int i = 0; i < count; i++)
-    std::memcpy(x.data() + static_cast<size_t>(i) * d,
-                s.rows().hidden.as<float>() + static_cast<size_t>(places[i]) * d, d * sizeof(float));
+    std::memcpy(x.data() + static_cast<size_t>(i) * d, s.rows().hidden.as<float>() + static_cast<size_t>(places[i]) * d,
+                d * sizeof(float));
   project_part(layer, slice(backend, l.qkv, 0, width, c.hidden), x.data(), count, q, team);
   if (l.q_norm) backend.rms_norm(q, ld, count, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
   std::vector<int32_t> position(static_cast<size_t>(count));

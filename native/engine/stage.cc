@@ -28,8 +28,8 @@ double frequency(const Rotary& r, int i, int length) {
 }  // namespace
 
 Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
-  for (Buffer* buffer : {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_,
-                         &packed_})
+  for (Buffer* buffer :
+       {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_, &packed_})
     *buffer = Buffer(model_->memory());
 }
 
