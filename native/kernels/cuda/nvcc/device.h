@@ -5,25 +5,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 
 #include "core/pool.h"
 
 namespace tokensieve {
 
-// The stream of one device, and the ring through which descriptors reach it.
+// The stream of one device, and the ring through which descriptors reach it. Any thread may hand work to it.
 struct Queue {
   static constexpr int kParts = 4;
-  static constexpr size_t kPart = size_t{4} << 20;
+  static constexpr size_t kPart = size_t{4} << 20, kMost = kPart / 8;  // of one upload
   int device = 0;
   cudaStream_t stream = nullptr;
   cudaError_t error = cudaSuccess;  // the first one since the last wait
   bool waits = false;  // after every launch: of calls without a queue of their own
   uint8_t* host = nullptr;  // pinned [kParts][kPart]
   uint8_t* ring = nullptr;  // of the device, the same
-  cudaEvent_t left[kParts] = {};  // all that reads a part was launched before
+  // All that reads a part was launched before: recorded a part later, since a launch may read the end of one and the
+  // begin of the next.
+  cudaEvent_t read[kParts] = {};
+  std::mutex mutex;
   int part = 0;
   size_t at = 0;  // in it
-  void* large[64] = {};  // uploads that fit no part, until the next wait
+  void* large[64] = {};  // bigger uploads, until the next wait
   int large_count = 0;
 
   void note(cudaError_t result) noexcept {

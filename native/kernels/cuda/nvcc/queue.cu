@@ -23,7 +23,9 @@ uint8_t* allocate(int device, size_t bytes) noexcept {
   cudaMemLocation place{cudaMemLocationTypeDevice, device};
   cudaMemAdvise(data, size, cudaMemAdviseSetPreferredLocation, place);  // a hint: not every system takes it
   cudaGetLastError();
-  if (cudaMemset(data, 0, size) == cudaSuccess) return static_cast<uint8_t*>(data);
+  // Queues do not wait for the default stream, which this runs in.
+  if (cudaMemset(data, 0, size) == cudaSuccess && cudaStreamSynchronize(nullptr) == cudaSuccess)
+    return static_cast<uint8_t*>(data);
   cudaFree(data);
   return nullptr;
 }
@@ -40,7 +42,7 @@ void close_queue(Queue* queue) noexcept {
   cudaSetDevice(queue->device);
   if (queue->stream) cudaStreamSynchronize(queue->stream);
   for (int i = 0; i < queue->large_count; i++) cudaFree(queue->large[i]);
-  for (cudaEvent_t event : queue->left) {
+  for (cudaEvent_t event : queue->read) {
     if (event) cudaEventDestroy(event);
   }
   cudaFree(queue->ring);
@@ -58,16 +60,21 @@ Queue* open_queue(int device) noexcept {
   queue->note(cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking));
   queue->note(cudaHostAlloc(reinterpret_cast<void**>(&queue->host), all, cudaHostAllocDefault));
   queue->note(cudaMalloc(reinterpret_cast<void**>(&queue->ring), all));
-  for (cudaEvent_t& event : queue->left) queue->note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  for (cudaEvent_t& event : queue->read) queue->note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   if (queue->error == cudaSuccess) return queue;
   close_queue(queue);
   return nullptr;
 }
 
-const char* wait(Queue* queue) noexcept {
+void drain(Queue* queue) noexcept {
   queue->note(cudaStreamSynchronize(queue->stream));
   for (int i = 0; i < queue->large_count; i++) cudaFree(queue->large[i]);
   queue->large_count = 0;
+}
+
+const char* wait(Queue* queue) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  drain(queue);
   const cudaError_t error = queue->error;
   queue->error = cudaSuccess;
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
@@ -88,20 +95,18 @@ Queue* own_queue() noexcept {
   return owner.queue;
 }
 
-// The ring has gone round: what still reads this part must have run.
+// The ring goes round: what still reads the next part must have run.
 void next_part(Queue* queue) noexcept {
-  queue->note(cudaEventRecord(queue->left[queue->part], queue->stream));
+  const int before = (queue->part + Queue::kParts - 1) % Queue::kParts;
+  queue->note(cudaEventRecord(queue->read[before], queue->stream));
   queue->part = (queue->part + 1) % Queue::kParts;
   queue->at = 0;
-  queue->note(cudaEventSynchronize(queue->left[queue->part]));
+  queue->note(cudaEventSynchronize(queue->read[queue->part]));
 }
 
 const void* upload_large(Queue* queue, const void* host, size_t bytes) noexcept {
   void* data = nullptr;
-  if (queue->large_count == static_cast<int>(sizeof queue->large / sizeof queue->large[0])) {
-    const char* const failed = wait(queue);
-    if (failed) queue->note(cudaErrorUnknown);
-  }
+  if (queue->large_count == static_cast<int>(sizeof queue->large / sizeof queue->large[0])) drain(queue);
   queue->note(cudaMalloc(&data, bytes));
   if (data == nullptr) return nullptr;
   queue->large[queue->large_count++] = data;
@@ -146,8 +151,9 @@ Stream stream_of(const Team& team) noexcept {
 }
 
 const void* upload_bytes(Stream queue, const void* host, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
   const size_t size = (bytes + kAlign - 1) / kAlign * kAlign;
-  if (size > Queue::kPart) return upload_large(queue, host, bytes);
+  if (size > Queue::kMost) return upload_large(queue, host, bytes);
   if (queue->at + size > Queue::kPart) next_part(queue);
   const size_t at = static_cast<size_t>(queue->part) * Queue::kPart + queue->at;
   queue->at += size;
