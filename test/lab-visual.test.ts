@@ -133,6 +133,33 @@ t.test('right answers by type, and what was saved', async (t) => {
   t.notMatch(page, /NaN|undefined|https?:/)
 })
 
+t.test(
+  'many methods: charts that can be read, of the tower and of the layers apart; several models on a page',
+  async (t) => {
+    const tower = ['visionZip', 'divPrune', 'fopru', 'pitome', 'vtcCls'] as const
+    const made = [
+      ...tower.map((name) => methods[name]()),
+      methods.fastv(),
+      methods.tome(),
+      methods.sparseVlm(),
+      methods.dyvte(),
+    ]
+    const found = await compareVisual(fake([], true), { tasks, keep: [0.5], methods: made })
+    t.same(
+      found.rows.map(({ acts }) => acts),
+      [undefined, ...Array(7).fill('vision'), ...Array(4).fill('layers')],
+    )
+    const page = visualPage([found, found])
+    t.equal(page.match(/<h2>fake<\/h2>/g)?.length, 2)
+    t.equal(page.match(/<h3>In the tower, or before the decoder<\/h3>/g)?.length, 2)
+    t.equal(page.match(/<h3>Between layers of the decoder<\/h3>/g)?.length, 2)
+    t.equal(page.match(/<svg/g)?.length, 2 * (2 + 2 + 2))
+    const [first = ''] = page.match(/<svg[\s\S]*?<\/svg>/) ?? []
+    t.match(first, /aria-label="visionZip"/)
+    t.notMatch(first, /aria-label="fastv"/)
+  },
+)
+
 t.test('from the command line', async (t) => {
   const folder = scratch(t)
   const file = join(folder, 'tasks.json')

@@ -7,6 +7,7 @@ import type { VisualCase } from './visual.js'
 export interface VisualRow {
   readonly method: string
   readonly keep: number | null
+  readonly acts?: VisualCase['acts']
   readonly cases: number
   /** Share of right answers: of all questions, and by type. */
   readonly right: Estimate
@@ -43,7 +44,7 @@ function rowOf(
   full: readonly VisualCase[],
   chance: readonly VisualCase[] | undefined,
 ): VisualRow {
-  const { keep, method } = group[0] as VisualCase
+  const { acts, keep, method } = group[0] as VisualCase
   const mean = (of: (one: VisualCase) => number, list = group) => meanOf(list.map(of))
   const patches = mean((one) => one.patches)
   const visual = mean((one) => one.visual)
@@ -52,6 +53,7 @@ function rowOf(
   return {
     method,
     keep,
+    ...(acts && { acts }),
     cases: group.length,
     right: exact(group),
     byType: Object.fromEntries(types.map(([type, own]) => [type, exact(own)])),

@@ -26,6 +26,8 @@ export interface VisualCase {
   readonly type: string
   readonly method: string
   readonly keep: number | null
+  /** Where its methods act, the first of them; missing for all patches. */
+  readonly acts?: Method['acts']
   /** What was said, and whether it is right word for word. */
   readonly text: string
   readonly right: boolean
@@ -106,7 +108,9 @@ async function runOne(
     const cost = { tokens: prompt.tokens, seen: prompt.seen, bytes: kv.bytes }
     const times = { vision: fresh ? time.vision : null, prefill: time.prefill, decode: time.decode }
     const visual = Math.max(0, prompt.seen - (prompt.tokens - patches))
-    return { task, type, method, keep, text, right: same(text, answer), patches, visual, ...cost, ...times }
+    const [first] = methods
+    const who = { task, type, method, keep, ...(first && { acts: first.acts }) }
+    return { ...who, text, right: same(text, answer), patches, visual, ...cost, ...times }
   } finally {
     await session.close()
   }

@@ -199,9 +199,7 @@ function drawLine<R extends Spot>(
   { cost, of }: Measure<R>,
   front: ReadonlySet<R>,
 ): Html {
-  const paint = `var(--c${colour})`
   const at = rows.map((row) => `${px(x(row.share))} ${px(y(of(row).mean))}`)
-  const dash = colour < 2 ? ';stroke-dasharray:5 4' : ''
   const points = rows.map((row) => {
     const { high, low, mean } = of(row)
     const spot = px(x(row.share))
@@ -210,15 +208,15 @@ function drawLine<R extends Spot>(
       'g',
       {},
       el('title', {}, said),
-      el('path', { d: `M${spot} ${px(y(low))}V${px(y(high))}`, style: `stroke:${paint};stroke-opacity:.35` }),
-      front.has(row) ? el('circle', { cx: spot, cy: px(y(mean)), r: 6.5, style: `fill:none;stroke:${paint}` }) : '',
-      el('circle', { cx: spot, cy: px(y(mean)), r: 3.5, style: `fill:${paint}` }),
+      el('path', { class: 'bar', d: `M${spot} ${px(y(low))}V${px(y(high))}` }),
+      front.has(row) ? el('circle', { class: 'ring', cx: spot, cy: px(y(mean)), r: 6.5 }) : '',
+      el('circle', { class: 'dot', cx: spot, cy: px(y(mean)), r: 3.5 }),
     )
   })
   return el(
     'g',
-    { 'aria-label': name },
-    el('path', { d: `M${at.join('L')}`, style: `fill:none;stroke:${paint};stroke-width:1.6${dash}` }),
+    { 'aria-label': name, style: `color:var(--c${colour})` },
+    el('path', { class: 'curve', d: `M${at.join('L')}`, ...(colour < 2 && { 'stroke-dasharray': '5 4' }) }),
     points,
   )
 }

@@ -31,6 +31,8 @@ figcaption { font-size: .85rem; margin-bottom: .25rem; }
 .kept { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem; }
 svg { display: block; max-width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .soft { fill: var(--soft); }
+svg .curve, svg .bar, svg .ring { stroke: currentColor; fill: none; } svg .curve { stroke-width: 1.6; } svg .bar { stroke-opacity: .35; }
+svg .dot { fill: currentColor; }
 svg .axis { stroke: var(--line); fill: none; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--c2); width: fit-content; }
