@@ -113,7 +113,7 @@ t.test('a tiny model tells of every layer and kernel, and counts the same', asyn
   t.same(result, expected, 'the same bits')
   t.equal(told.lost, 0)
   const names = new Set(told.events.filter(({ kind }) => kind === 'kernel').map(({ name }) => name))
-  for (const name of ['embedding', 'rms_norm', 'matmul', 'rope', 'append', 'attention', 'gate'])
+  for (const name of ['embedding', 'rms_norm', 'matmul', 'rope', 'append', 'attention', 'matmul_gate'])
     t.ok(names.has(name), name)
   const calls = told.events.filter(({ kind, name }) => kind === 'call' && name === 'stage')
   t.equal(calls.length, 1)

@@ -78,7 +78,9 @@ Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entri
   int row = 0;
   for (const StageEntry* e : entries) at_.push_back(row), row += e->end - e->begin;
   stage_.normed_.need(n * static_cast<size_t>(c.hidden) * sizeof(float));
-  stage_.qkv_.need(n * std::max(width_, static_cast<size_t>(2 * c.feed_forward)) * sizeof(float));
+  bool apart = false;
+  for (const Layer& l : model_.layers) apart = apart || !l.gate_up.gated;
+  stage_.qkv_.need(n * std::max(width_, static_cast<size_t>(apart ? 2 * c.feed_forward : 0)) * sizeof(float));
   stage_.attended_.need(n * static_cast<size_t>(std::max(c.heads * c.head_size, c.hidden)) * sizeof(float));
   stage_.gated_.need(n * static_cast<size_t>(c.feed_forward) * sizeof(float));
 }
@@ -124,11 +126,15 @@ void Block::feed_forward(int layer) {
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   const size_t d = static_cast<size_t>(c.hidden), wide = static_cast<size_t>(2 * c.feed_forward);
   float* x = stage_.normed_.as<float>();
-  float* gate_up = stage_.qkv_.as<float>();
   float* gated = stage_.gated_.as<float>();
   backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
-  stage_.apply(device_, l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
-  backend_.gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
+  if (l.gate_up.gated) {
+    apply_gated(backend_, l.gate_up, c.activation, x, d, rows_, c.hidden, gated, wide / 2, stage_.prepared_, team_);
+  } else {
+    float* gate_up = stage_.qkv_.as<float>();
+    stage_.apply(device_, l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
+    backend_.gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
+  }
   add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
 }
 

@@ -2,8 +2,11 @@
 
 namespace tokensieve {
 
-void apply_linear(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n, int cols,
-                  bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team) {
+namespace {
+
+// x in all the forms that the matrices of `linear` read, held by `prepared`.
+kernels::Prepared prepare_for(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n,
+                              int cols, Buffer& prepared, Team& team) {
   bool int8 = false, bf16 = false;
   for (const Linear::Part& p : linear.parts) {
     const kernels::Kind kind = backend.activation_kind(p.w.type);
@@ -24,8 +27,23 @@ void apply_linear(const kernels::Backend& backend, const Linear& linear, const f
   }
   if (bf16) p.bf16 = reinterpret_cast<uint16_t*>(at + q_bytes + 2 * block_bytes);
   if (int8 || bf16) backend.prepare(p, team);
+  return p;
+}
+
+}  // namespace
+
+void apply_linear(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n, int cols,
+                  bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team) {
+  const kernels::Prepared p = prepare_for(backend, linear, x, ldx, n, cols, prepared, team);
   for (const Linear::Part& part : linear.parts)
     backend.matmul(part.w, p, part.bias, accumulate, out + part.offset, ldo, team);
+}
+
+void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act, const float* x,
+                 size_t ldx, int n, int cols, float* out, size_t ldo, Buffer& prepared, Team& team) {
+  const kernels::Prepared p = prepare_for(backend, linear, x, ldx, n, cols, prepared, team);
+  const Linear::Part& part = linear.parts[0];
+  backend.matmul_gate(part.w, p, part.bias, act, out, ldo, team);
 }
 
 }  // namespace tokensieve

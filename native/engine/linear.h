@@ -27,10 +27,14 @@ struct Linear {
   };
   std::vector<Part> parts;
   int rows = 0;  // all outputs
+  bool gated = false;  // one part, gate rows and up rows in turn as kernel matmul_gate takes them
 };
 
 // out (+)= linear(x) for n rows of `cols` numbers. prepared: scratch.
 void apply_linear(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n, int cols,
                   bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
+// act(gate(x)) * up(x) -> out [n][ldo], of a gated linear.
+void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act, const float* x,
+                 size_t ldx, int n, int cols, float* out, size_t ldo, Buffer& prepared, Team& team);
 
 }  // namespace tokensieve

@@ -83,7 +83,7 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
   for (size_t i = 0; i < tensors.size(); i++) {
     const Tensor* t = tensors[i];
     uint8_t* out = data + backend.packed_bytes(m.type, row, m.cols);
-    pack_rows(*t, maps[i], out, team);
+    pack_rows(*t, maps[i], false, out, team);
     row += static_cast<int>(t->rows());
   }
   m.data = data;
@@ -93,16 +93,19 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
 }
 
 // A tensor whose rows keep their order leaves our memory as it is packed: of a big one never all is there twice.
-void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, uint8_t* out, Team& team) {
+void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team) {
   const int rows = static_cast<int>(t.rows()), cols = static_cast<int>(t.cols());
   const int step = std::max(16, (1 << 18) / cols / 16 * 16), reach = map ? rows : std::min(rows, kReleaseSteps * step);
   const size_t row_bytes = t.bytes / static_cast<size_t>(rows);
   for (int from = 0; from < rows; from += reach) {
     const int to = std::min(rows, from + reach);
     team.each((to - from + step - 1) / step, [&](int part, int) {
-      const int first = from + part * step;
-      device_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first, std::min(to, first + step),
-                            out);
+      const int end = std::min(to, from + (part + 1) * step), run = spread ? 16 : step;
+      for (int first = from + part * step; first < end; first += run) {
+        uint8_t* const place = out + (spread ? device_.backend->packed_bytes(t.type, first, cols) : 0);
+        device_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first,
+                              std::min(end, first + run), place);
+      }
     });
     if (team.stopped()) throw Error(Code::aborted, "[load] the load was stopped");
     advance(t, static_cast<size_t>(from) * row_bytes, static_cast<size_t>(to) * row_bytes);
@@ -147,6 +150,34 @@ Linear Packer::linear(const std::vector<Source>& sources, int cols) {
     linear.parts.push_back(part);
     i = end;
   }
+  return linear;
+}
+
+Linear Packer::gated(const Source& gate, const Source& up, int cols) {
+  const Tensor& a = need_tensor(weights_, gate.name + ".weight", {gate.rows, cols});
+  const Tensor& b = need_tensor(weights_, up.name + ".weight", {up.rows, cols});
+  const kernels::Backend& backend = *device_.backend;
+  if (backend.matmul_gate == nullptr || a.type != b.type || gate.rows != up.rows || gate.rows % 16 != 0)
+    return linear({gate, up}, cols);
+  Linear linear;
+  linear.rows = 2 * gate.rows;
+  linear.gated = true;
+  uint8_t* const data = room(backend.packed_bytes(a.type, linear.rows, cols));
+  Team team(store_.threads, control_.stop);
+  pack_rows(a, nullptr, true, data, team);
+  pack_rows(b, nullptr, true, data + backend.packed_bytes(a.type, 16, cols), team);
+  const std::vector<float> gate_bias = bias(gate), up_bias = bias(up);
+  Linear::Part part;
+  part.w = {a.type, linear.rows, cols, data};
+  if (!gate_bias.empty() || !up_bias.empty()) {
+    std::vector<float> both(static_cast<size_t>(linear.rows));
+    for (size_t i = 0; i < both.size(); i++) {
+      const std::vector<float>& own = i % 32 < 16 ? gate_bias : up_bias;
+      if (!own.empty()) both[i] = own[i / 32 * 16 + i % 16];
+    }
+    part.bias = keep(both);
+  }
+  linear.parts.push_back(part);
   return linear;
 }
 

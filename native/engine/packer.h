@@ -34,6 +34,9 @@ class Packer {
   };
   // bias vectors (name + ".bias") are taken where the file has them.
   Linear linear(const std::vector<Source>& sources, int cols);
+  // Gate and up projection as kernel matmul_gate takes them; side by side where the backend has none, where they differ
+  // in type or where their rows are no multiple of 16.
+  Linear gated(const Source& gate, const Source& up, int cols);
   // The same of one tensor whose inputs have several dimensions. f32, f16 or bf16.
   Linear convolution(const std::string& name, const std::vector<int64_t>& shape);
 
@@ -44,7 +47,8 @@ class Packer {
   const float* keep(const std::vector<float>& values);
   std::vector<float> read(const Tensor& tensor);
   std::vector<float> bias(const Source& source);
-  void pack_rows(const Tensor& t, const std::vector<int32_t>* map, uint8_t* out, Team& team);
+  // spread: 16 rows are followed by room for 16 others.
+  void pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team);
   void advance(const Tensor& t, size_t from, size_t to);
 
   const Weights& weights_;

@@ -30,6 +30,7 @@ struct Backend {
   Pack pack;
   Prepare prepare;
   Matmul matmul;
+  MatmulGate matmul_gate;
   Embedding embedding;
   RmsNorm rms_norm;
   LayerNorm layer_norm;

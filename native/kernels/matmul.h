@@ -25,6 +25,7 @@
 
 #include "core/dtype.h"
 #include "core/pool.h"
+#include "kernels/gate.h"
 
 namespace tokensieve::kernels {
 
@@ -58,6 +59,11 @@ using Prepare = void (*)(const Prepared& p, Team& team) noexcept;
 // bias: [rows] or null. accumulate: out += instead of out =. out [n][ldo].
 using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out,
                         size_t ldo, Team& team) noexcept;
+// Kernel matmul_gate: matmul and gate (kernels/gate.h) in one, with the bits that they would give one after the other. Gate rows and up
+// rows of w take turns, 16 of each: its row 32 p + l is gate row 16 p + l, row 32 p + 16 + l is up row 16 p + l, for l < 16. w.rows is a
+// multiple of 32; out [n][ldo] has half as many columns. bias: in the order of w's rows, or null. A device may have none (null).
+using MatmulGate = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, float* out,
+                            size_t ldo, Team& team) noexcept;
 // Kernel embedding: out[i] = scale * W[ids[i]], dequantized exactly; 0 <= ids[i] < rows. out [n][cols].
 using Embedding = void (*)(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out,
                            Team& team) noexcept;

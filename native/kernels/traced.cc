@@ -58,6 +58,7 @@ Backend make_table(const BackendList& list) {
 #define TS_TRACED(kernel) Traced<slot, decltype(table.kernel), &Backend::kernel>::put(table, #kernel)
   TS_TRACED(prepare);
   TS_TRACED(matmul);
+  TS_TRACED(matmul_gate);
   TS_TRACED(embedding);
   TS_TRACED(rms_norm);
   TS_TRACED(layer_norm);

@@ -124,6 +124,40 @@ TEST("map permutes the rows") {
   }
 }
 
+TEST("matmul_gate gives the bits of matmul and gate, one after the other") {
+  constexpr int kHalf = 48, kRows = 2 * kHalf;
+  std::vector<int32_t> turns(kRows);
+  std::vector<float> bias(kRows), turned(kRows);
+  for (size_t r = 0; r < kRows; r++) bias[r] = static_cast<float>(r) / 64 - 0.5f;
+  for (size_t r = 0; r < kRows; r++) {
+    const size_t row = (r % 32 < 16 ? 0 : kHalf) + r / 32 * 16 + r % 16;
+    turns[r] = static_cast<int32_t>(row);
+    turned[r] = bias[row];
+  }
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      const int cols = columns(type, type == DType::q8_0 ? 2080 : 96);
+      const Matrix apart(*backend, type, kRows, cols, 81), together(*backend, type, kRows, cols, 81, turns.data());
+      const Input in(*backend, 200, cols, 82);
+      const std::vector<float> both = apart.times(in.p, 1, bias.data());
+      std::vector<float> want(200 * kHalf);
+      for (const Activation act : {Activation::silu, Activation::gelu_tanh, Activation::gelu, Activation::quick_gelu}) {
+        Team team(2);
+        backend->gate(act, both.data(), kRows + 5, 200, kHalf, want.data(), kHalf, team);
+        for (const int n : {1, 3, 5, 16, 17, 200}) {
+          std::vector<float> out(static_cast<size_t>(n) * (kHalf + 3), 7.5f);
+          backend->matmul_gate(together.packed, in.first(n), turned.data(), act, out.data(), kHalf + 3, team);
+          for (size_t t = 0; t < static_cast<size_t>(n); t++) {
+            const float* row = out.data() + (kHalf + 3) * t;
+            CHECK(std::memcmp(row, want.data() + kHalf * t, kHalf * sizeof(float)) == 0);
+            CHECK_EQ(row[kHalf], 7.5f);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST("embedding gives the bits of the dequantized row") {
   const int32_t ids[] = {0, 34, 15, 16, 7, 34};
   for (const Backend* backend : backends()) {

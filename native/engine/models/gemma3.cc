@@ -29,9 +29,8 @@ void read_feed_forward(Loader& loader, Layer& layer, int l) {
   const Config& c = loader.model().config;
   layer.feed_forward_norm = loader.vector(loader.block(l, "ffn_norm.weight"), c.hidden, false, true);
   layer.post_feed_forward_norm = loader.vector(loader.block(l, "post_ffw_norm.weight"), c.hidden, false, true);
-  layer.gate_up = loader.linear(
-      {{loader.block(l, "ffn_gate"), c.feed_forward, nullptr}, {loader.block(l, "ffn_up"), c.feed_forward, nullptr}},
-      c.hidden);
+  layer.gate_up = loader.gated({loader.block(l, "ffn_gate"), c.feed_forward, nullptr},
+                               {loader.block(l, "ffn_up"), c.feed_forward, nullptr}, c.hidden);
   layer.down = loader.linear({{loader.block(l, "ffn_down"), c.hidden, nullptr}}, c.feed_forward);
 }
 

@@ -56,9 +56,8 @@ void describe_llama(Loader& loader) {
                               c.hidden);
     layer.output = loader.linear({{loader.block(l, "attn_output"), c.hidden, nullptr}}, q);
     layer.feed_forward_norm = loader.vector(loader.block(l, "ffn_norm.weight"), c.hidden);
-    layer.gate_up = loader.linear(
-        {{loader.block(l, "ffn_gate"), c.feed_forward, nullptr}, {loader.block(l, "ffn_up"), c.feed_forward, nullptr}},
-        c.hidden);
+    layer.gate_up = loader.gated({loader.block(l, "ffn_gate"), c.feed_forward, nullptr},
+                                 {loader.block(l, "ffn_up"), c.feed_forward, nullptr}, c.hidden);
     layer.down = loader.linear({{loader.block(l, "ffn_down"), c.hidden, nullptr}}, c.feed_forward);
     m.layers.push_back(std::move(layer));
   }

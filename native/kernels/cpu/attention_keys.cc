@@ -8,16 +8,17 @@ namespace tokensieve::kernels::TS_ISA {
 
 namespace {
 
+// A score is the sum of this many chains, of every so manieth channel each: enough to hide an FMA's latency.
 #if defined(TS_ISA_AVX512)
-constexpr int kBlocks = 2;
+constexpr int kChains = 4;
 #else
-constexpr int kBlocks = 1;  // the registers hold 4 rows of one block
+constexpr int kChains = 1;  // the registers hold 4 rows of one
 #endif
 
 struct Keys {
   const uint8_t* page;
   const uint8_t* ahead;
-  int d, block;    // head_size; the first of the blocks
+  int d, block;    // head_size; of 16 keys
   const float* q;  // [R][d]
 };
 
@@ -28,30 +29,26 @@ TS_INLINE F load_key(const uint8_t* codes) {
   return load_bf16(codes);
 }
 
-template <int R, int B>
-TS_INLINE void add_key(const float* q, int d, const F* key, F (*acc)[B]) {
-  TS_UNROLL for (int r = 0; r < R; r++) {
-    const F x = set1(q[r * d]);
-    TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = fma(x, key[b], acc[r][b]);
-  }
-}
-
-template <DType type, int R, int B>
+// Block after block in the order of memory, which the machine's own foresight follows best.
+template <DType type, int R>
 void block_scores(const Keys& k, float* s, size_t lds) {
   constexpr size_t unit = static_cast<size_t>(16 * code_bits(type) / 8);
-  const size_t bytes = key_block_bytes(type, k.d), start = bytes * static_cast<size_t>(k.block);
-  F acc[R][B];
-  TS_UNROLL for (int r = 0; r < R; r++) { TS_UNROLL for (int b = 0; b < B; b++) acc[r][b] = zero(); }
+  const size_t start = key_block_bytes(type, k.d) * static_cast<size_t>(k.block);
+  F acc[kChains][R];
+  TS_UNROLL for (int i = 0; i < kChains; i++) { TS_UNROLL for (int r = 0; r < R; r++) acc[i][r] = zero(); }
   const uint8_t* codes = k.page + start;
   const uint8_t* ahead = k.ahead + start;
-  for (int c = 0; c < k.d; c++, codes += unit, ahead += unit * B) {
-    __builtin_prefetch(ahead, 0, kNear);
-    F key[B];
-    TS_UNROLL for (int b = 0; b < B; b++) key[b] = load_key<type>(codes + static_cast<size_t>(b) * bytes);
-    add_key<R, B>(k.q + c, k.d, key, acc);
+  for (int c = 0; c < k.d; c += kChains, codes += kChains * unit, ahead += kChains * unit) {
+    TS_UNROLL for (size_t line = 0; line < kChains * unit; line += 64) __builtin_prefetch(ahead + line, 0, kNear);
+    TS_UNROLL for (int i = 0; i < kChains; i++) {
+      const F key = load_key<type>(codes + static_cast<size_t>(i) * unit);
+      TS_UNROLL for (int r = 0; r < R; r++) acc[i][r] = fma(set1(k.q[r * k.d + c + i]), key, acc[i][r]);
+    }
   }
   TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int b = 0; b < B; b++) store(s + static_cast<size_t>(r) * lds + 16 * b, acc[r][b]);
+    F sum = acc[0][r];
+    if constexpr (kChains == 4) sum = add(add(sum, acc[1][r]), add(acc[2][r], acc[3][r]));
+    store(s + static_cast<size_t>(r) * lds, sum);
   }
 }
 
@@ -59,17 +56,11 @@ template <DType type, int R>
 void page_scores(Keys k, int first, int count, float* s) {
   const int last = (first + count - 1) / 16;
   int lead = first % 16;
-  for (k.block = first / 16; k.block <= last; k.block += kBlocks) {
-    const bool both = kBlocks == 2 && k.block < last;
-    float apart[R][32];  // where the first lanes are not asked for
+  for (k.block = first / 16; k.block <= last; k.block++) {
+    float apart[R][16];  // where the first lanes are not asked for
     float* y = lead ? apart[0] : s;
-    const size_t ld = lead ? 32 : kScoreRow;
-    if (both) {
-      block_scores<type, R, kBlocks>(k, y, ld);
-    } else {
-      block_scores<type, R, 1>(k, y, ld);
-    }
-    const int lanes = (both ? 32 : 16) - lead;
+    block_scores<type, R>(k, y, lead ? 16 : kScoreRow);
+    const int lanes = 16 - lead;
     for (int r = 0; lead && r < R; r++) {
       __builtin_memcpy(s + kScoreRow * static_cast<size_t>(r), apart[r] + lead, 4 * static_cast<size_t>(lanes));
     }

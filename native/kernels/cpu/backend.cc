@@ -13,6 +13,7 @@ const Backend& backend() noexcept {
       pack,
       prepare,
       matmul,
+      matmul_gate,
       embedding,
       rms_norm,
       layer_norm,

@@ -24,6 +24,7 @@ Function<ActivationKind> activation_kind;
 Function<Pack> pack;
 Function<Prepare> prepare;
 Function<Matmul> matmul;
+Function<MatmulGate> matmul_gate;
 Function<Embedding> embedding;
 Function<RmsNorm> rms_norm;
 Function<LayerNorm> layer_norm;

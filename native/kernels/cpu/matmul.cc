@@ -131,12 +131,12 @@ struct KeepChoice<L, W, false> {
   using Type = KeepNothing;
 };
 
-// Accumulators fill the registers: 12 of 32 zmm (with as many f32 sums), 8 of 16 ymm, 16 of 32 q (halves of 16 bits
-// without the dot instruction: two tokens).
+// Accumulators fill the registers: 12 of 32 zmm (with as many f32 sums; 8 where halves have sums of their own), 8 of 16
+// ymm, 16 of 32 q (halves of 16 bits without the dot instruction: two tokens).
 template <class L>
 struct Int8 {
 #if defined(TS_ISA_AVX512)
-  static constexpr int kWide = 2, kTile = 6, kWideTile = 8;
+  static constexpr int kWide = 2, kTile = L::kHalves ? 4 : 6, kWideTile = L::kHalves ? 4 : 8;
 #elif defined(TS_ISA_NEON) && !defined(TS_ISA_DOTPROD)
   static constexpr int kWide = 1, kTile = 2, kWideTile = 2;
 #else
@@ -144,9 +144,9 @@ struct Int8 {
 #endif
   using Prefill = Choice<L, kUnpacks<L>>;
   static constexpr int kStep = 32 * L::kGroup;
-  using Few = Way<1, 1, 4, 0, 4, 2048>;
-  using Several = Way<kWide, kWide, kWideTile, 4, 16, 2048>;
-  using Many = Way<2, kWide, kTile, 16, 192, Prefill::kSlice>;
+  using Few = Way<1, 4, 0, 4, 2048>;
+  using Several = Way<kWide, kWideTile, 4, 16, 2048>;
+  using Many = Way<kWide, kTile, 16, 192, Prefill::kSlice>;
   using Packed = L;
   using Sliced = typename Prefill::Form;
   using Scratch = typename Prefill::Scratch;
@@ -165,10 +165,10 @@ Kind activation_kind(DType type) noexcept {
   return type == DType::f32 || type == DType::f16 ? Kind::f32 : Kind::int8;
 }
 
-void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo,
-            Team& team) noexcept {
-  const Call call{&w, &x, bias, accumulate, out, ldo};
-  switch (w.type) {
+namespace {
+
+void multiply_any(const Call& call, Team& team) {
+  switch (call.w->type) {
     case DType::q8_0: return multiply<Int8<Q8_0>>(call, team);
     case DType::q4_0: return multiply<Int8<Q4_0>>(call, team);
     case DType::q4_1: return multiply<Int8<Q4_1>>(call, team);
@@ -179,6 +179,18 @@ void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool ac
     case DType::q6_k: return multiply<Int8<Q6_K>>(call, team);
     default: return matmul_float(call, team);
   }
+}
+
+}  // namespace
+
+void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo,
+            Team& team) noexcept {
+  multiply_any({&w, &x, bias, accumulate, out, ldo, nullptr}, team);
+}
+
+void matmul_gate(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, float* out, size_t ldo,
+                 Team& team) noexcept {
+  multiply_any({&w, &x, bias, false, out, ldo, &act}, team);
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

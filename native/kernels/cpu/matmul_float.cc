@@ -41,9 +41,9 @@ struct Floating {
   static constexpr int kWide = 1, kTile = 6;
 #endif
   static constexpr int kStep = 2;
-  using Few = Way<1, 1, 4, 0, 4, 1 << 30>;
-  using Several = Way<kWide, kWide, kTile, 4, 16, 1 << 30>;
-  using Many = Way<2, kWide, kTile, 16, 192, 256>;
+  using Few = Way<1, 4, 0, 4, 1 << 30>;
+  using Several = Way<kWide, kTile, 4, 16, 1 << 30>;
+  using Many = Way<kWide, kTile, 16, 192, 256>;
   using Scratch = SameSlice;
   template <class W>
   using Keep = KeepNothing;

@@ -67,6 +67,20 @@ TS_INLINE float reduce_min(F a) {
   q = _mm_min_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_min_ss(q, _mm_movehdup_ps(q)));
 }
+// Lane i: the largest lane of a[i]. Each step lays two registers' halves over each other, as a transposition would.
+TS_INLINE __m512 max_of_pairs(__m512 a, __m512 b) {
+  return _mm512_max_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+TS_INLINE F max_of_each(const F (&a)[16]) {
+  __m512 b[8], c[4], d[2];
+  TS_UNROLL for (int i = 0; i < 8; i++) b[i] = max_of_pairs(a[2 * i].v, a[2 * i + 1].v);
+  TS_UNROLL for (int i = 0; i < 4; i++) c[i] = max_of_pairs(b[2 * i], b[2 * i + 1]);
+  TS_UNROLL for (int i = 0; i < 2; i++) {
+    const __m512 x = c[2 * i], y = c[2 * i + 1];
+    d[i] = _mm512_max_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+  }
+  return {_mm512_max_ps(_mm512_shuffle_f32x4(d[0], d[1], 0x88), _mm512_shuffle_f32x4(d[0], d[1], 0xdd))};
+}
 TS_INLINE F scale_by_power(F a, F n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 TS_INLINE __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -135,6 +149,29 @@ TS_INLINE B shr_b(B a) {
 template <int n>
 TS_INLINE B shl_b(B a) {
   return {_mm512_slli_epi16(a.v, n)};
+}
+
+// Four times 16 numbers within -128..127, in order.
+TS_INLINE B bytes_of(I a, I b, I c, I d) {
+  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+  return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes)};
+}
+// sums[i]: of the 16 signed bytes from byte 16 i of q on.
+TS_INLINE void store_sums_of_16(int16_t* sums, const B (&q)[8]) {
+  const __m512i ones = _mm512_set1_epi16(1);
+  __m512i fours[8], eights[4], all[2];  // int32 sums of 4, 8, 16 bytes; of four registers in the end, side by side
+  TS_UNROLL for (int i = 0; i < 8; i++) {
+    fours[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), q[i].v);
+  }
+  TS_UNROLL for (int i = 0; i < 4; i++) {
+    eights[i] = _mm512_madd_epi16(_mm512_packs_epi32(fours[2 * i], fours[2 * i + 1]), ones);
+  }
+  TS_UNROLL for (int i = 0; i < 2; i++) {
+    all[i] = _mm512_madd_epi16(_mm512_packs_epi32(eights[2 * i], eights[2 * i + 1]), ones);
+  }
+  alignas(64) static constexpr int16_t kOrder[32] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
+                                                     4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
+  _mm512_storeu_si512(sums, _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), _mm512_packs_epi32(all[0], all[1])));
 }
 
 constexpr int kBias8 = 128;  // vpdpbusd takes its weights unsigned

@@ -1,13 +1,14 @@
 // How a product is cut into tiles, the same for every type of weight and every instruction set.
 //
-// A task is a range of panels and a chunk of tokens. One panel, or two side by side (32 rows), goes through slices of
-// the columns; at each slice the chunk's tiles of tokens pass. Sums wait between slices in `sums`, so that every output
-// is one chain of additions in ascending order of the column, whatever the way:
+// A task is a range of pairs of panels and a chunk of tokens. Two panels (32 rows), side by side where the registers
+// allow, go through slices of the columns; at each slice the chunk's tiles of tokens pass. Sums wait between slices in
+// `sums`, so that every output is one chain of additions in ascending order of the column, whatever the way:
 //   Few      decode: each panel is read once, straight from its stream
 //   Several  a batch of sessions: the same for more tokens, two panels at a time where the registers allow
 //   Many     prefill: a slice of two panels is unpacked once, where the form needs it, and stays in the first-level cache
 #pragma once
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/matmul.h"
 
@@ -20,6 +21,7 @@ struct Call {
   bool accumulate;
   float* out;
   size_t ldo;
+  const Activation* gate;  // of matmul_gate, else null
 };
 
 void matmul_float(const Call& call, Team& team) noexcept;
@@ -50,14 +52,14 @@ struct Span {
   TS_INLINE bool last() const { return k + depth == call->w->cols; }
 };
 
-// A way: panels side by side in a task and in a tile, tokens of a tile and of a chunk, columns of a slice. Chunks have
-// more than `over` tokens.
-template <int pair, int wide, int tile, int over, int chunk, int slice>
+// A way: panels side by side in a tile, tokens of a tile and of a chunk, columns of a slice. Chunks have more than
+// `over` tokens. Panels go in pairs: of matmul_gate they are gate rows and up rows.
+template <int wide, int tile, int over, int chunk, int slice>
 struct Way {
   // How many bytes ahead a tile of T tokens calls for what it will read, if it is the first to read it: one or two
   // tokens wait for memory anyway.
   static constexpr int ahead(int tokens) { return chunk > 16 || tokens < 3 ? 0 : 2048; }
-  static constexpr int kPair = pair, kWide = wide, kTile = tile, kChunk = chunk, kSlice = slice;
+  static constexpr int kWide = wide, kTile = tile, kChunk = chunk, kSlice = slice;
   // The smallest tile when chunks are cut evenly.
   static constexpr int least() {
     int found = tile;
@@ -79,9 +81,33 @@ TS_INLINE void finish_row(const Call& c, float* out, int row, int count, F sum) 
   }
 }
 
+TS_INLINE F activated(Activation act, F a) {
+  switch (act) {
+    case Activation::silu: return Silu::of(a);
+    case Activation::gelu_tanh: return GeluTanh::of(a);
+    case Activation::quick_gelu: return QuickGelu::of(a);
+    default: return Gelu::of(a);
+  }
+}
+
+// A pair of panels, the second of which may still have to come.
+inline __attribute__((noinline)) void finish_gated(const Span& span, int panels, int token, int tokens,
+                                                   const float* sums) {
+  const Call& c = *span.call;
+  const int row = span.row / 32 * 32;
+  if (span.row + 16 * panels < row + 32) return;
+  sums -= span.row - row;
+  for (int t = 0; t < tokens; t++, sums += kStride) {
+    F gate = load(sums), up = load(sums + 16);
+    if (c.bias) gate = add(gate, load(c.bias + row)), up = add(up, load(c.bias + row + 16));
+    store(c.out + c.ldo * static_cast<size_t>(token + t) + row / 2, mul(activated(*c.gate, gate), up));
+  }
+}
+
 // The sums of `tokens` tokens, kStride apart -> out, of at most 16 * panels rows.
 inline void finish(const Span& span, int panels, int token, int tokens, const float* sums) {
   const Call& c = *span.call;
+  if (c.gate) return finish_gated(span, panels, token, tokens, sums);
   for (int t = 0; t < tokens; t++) {
     float* out = c.out + c.ldo * static_cast<size_t>(token + t);
     for (int p = 0; p < panels && span.row + 16 * p < c.w->rows; p++) {
@@ -103,8 +129,9 @@ TS_INLINE void run_tile(const Span& span, int token, int size, float* sums) {
 template <int P>
 TS_INLINE void expect(const Span& span, int token, int tokens) {
   const Call& c = *span.call;
+  const int column = c.gate ? span.row / 2 : span.row;
   for (int t = 0; t < tokens; t++) {
-    const float* out = c.out + c.ldo * static_cast<size_t>(token + t) + span.row;
+    const float* out = c.out + c.ldo * static_cast<size_t>(token + t) + column;
     TS_UNROLL for (int p = 0; p < P; p++) __builtin_prefetch(out + 16 * p, 1);
   }
 }
@@ -133,17 +160,17 @@ struct KeepNothing {
 struct Cut {
   const Call* call;
   size_t panel_bytes;
-  int units, per_task;  // units of W::kPair panels
+  int units, per_task;  // units of two panels
   int groups, chunks;  // tasks: groups that cover all units, times chunks of the tokens
 };
 
-// W::kPair panels from panel `first` times one chunk of tokens.
+// Two panels from panel `first` on times one chunk of tokens.
 template <class M, class W, class L, class Scratch, class Keep>
 void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch, Keep& keep) {
   alignas(64) float sums[W::kChunk * kStride];
   const Call& c = *cut.call;
-  const uint8_t* panels[W::kPair];
-  for (int p = 0; p < W::kPair; p++) {  // one past the last is computed from the last and not stored
+  const uint8_t* panels[2];
+  for (int p = 0; p < 2; p++) {  // one past the last is computed from the last and not stored
     const int panel = 16 * (first + p) < c.w->rows ? first + p : first;
     panels[p] = c.w->data + cut.panel_bytes * static_cast<size_t>(panel);
   }
@@ -154,8 +181,8 @@ void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch
     const uint8_t* const* sliced = scratch.unpack(panels, k, depth);
     const void* kept = keep.keep(*c.x, token, tokens, k, depth);
     Span span{&c,         sliced,          sliced == panels ? k : 0,        k, depth, 16 * first, token, kept,
-              Keep::kRow, cut.panel_bytes, (W::kPair - 1) * cut.panel_bytes};
-    for (int p = 0; p < W::kPair; p += W::kWide, span.panels += W::kWide, span.row += 16 * W::kWide)
+              Keep::kRow, cut.panel_bytes, (W::kWide - 1) * cut.panel_bytes};
+    for (int p = 0; p < 2 && span.row < c.w->rows; p += W::kWide, span.panels += W::kWide, span.row += 16 * W::kWide)
       run_tiles<M, W, L>(span, token, tokens, sums + 16 * p);
   }
 }
@@ -172,7 +199,7 @@ void run_task(void* context, int index, int) {
   const int from = rest / near * cut.per_task, to = from + cut.per_task < cut.units ? from + cut.per_task : cut.units;
   Scratch scratch;
   typename M::template Keep<W> keep;
-  for (int i = from; i < to; i++) run_unit<M, W, L>(cut, W::kPair * i, token, tokens, scratch, keep);
+  for (int i = from; i < to; i++) run_unit<M, W, L>(cut, 2 * i, token, tokens, scratch, keep);
 }
 
 TS_INLINE int clamp(size_t x, int low, int high) {
@@ -182,11 +209,11 @@ TS_INLINE int clamp(size_t x, int low, int high) {
 // A task reads about `bytes` of the matrix, or does about 2^20 multiply-adds.
 template <class M, class W, class L, class Scratch>
 void run_way(const Call& call, size_t bytes, Team& team) {
-  const int units = (call.w->rows + 16 * W::kPair - 1) / (16 * W::kPair);
+  const int units = (call.w->rows + 32 - 1) / (32);
   Cut cut{&call, panel_bytes(call.w->type, call.w->cols), units, 1, 1, (call.x->n + W::kChunk - 1) / W::kChunk};
-  const size_t unit = W::kPair * cut.panel_bytes;
+  const size_t unit = 2 * cut.panel_bytes;
   const size_t tokens = static_cast<size_t>(call.x->n) / static_cast<size_t>(cut.chunks);
-  const size_t work = 16 * W::kPair * static_cast<size_t>(call.w->cols) * tokens;
+  const size_t work = 32 * static_cast<size_t>(call.w->cols) * tokens;
   cut.per_task = clamp(bytes ? bytes / (unit + 1) : (size_t{1} << 20) / (work + 1), 1, units);
   cut.groups = (units + cut.per_task - 1) / cut.per_task;
   team.run(cut.groups * cut.chunks, run_task<M, W, L, Scratch>, &cut);

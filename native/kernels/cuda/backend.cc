@@ -34,6 +34,7 @@ struct Devices {
           cuda::pack,
           cuda::prepare,
           cuda::matmul,
+          nullptr,  // matmul_gate: matmul and gate, one after the other
           cuda::embedding,
           cuda::rms_norm,
           cuda::layer_norm,

@@ -13,6 +13,7 @@ const Backend& reference_backend() noexcept {
       reference::pack,
       reference::prepare,
       reference::matmul,
+      reference::matmul_gate,
       reference::embedding,
       reference::rms_norm,
       reference::layer_norm,

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "kernels/reference/activation.h"
 #include "kernels/reference/functions.h"
 
 namespace tokensieve::kernels::reference {
@@ -18,6 +19,7 @@ struct Call {
   bool accumulate;
   float* out;
   size_t ldo;
+  const Activation* gate;  // of matmul_gate, else null
 };
 
 const uint8_t* row_at(const PackedMatrix& w, int row, int col) {
@@ -64,6 +66,13 @@ void multiply(const Call& c, int row0, int rows, int token0, int tokens, double*
   }
 }
 
+// What matmul gives, of which gate makes an output.
+float gated(const Call& c, int row, double gate, double up) {
+  const float a = static_cast<float>(gate + (c.bias ? static_cast<double>(c.bias[row]) : 0));
+  const float b = static_cast<float>(up + (c.bias ? static_cast<double>(c.bias[row + 16]) : 0));
+  return static_cast<float>(activated(*c.gate, a) * b);
+}
+
 void run_block(const Call& c, int row0, int token0) {
   const int rows = c.w.rows - row0 < kRows ? c.w.rows - row0 : kRows;
   const int tokens = c.x.n - token0 < kTokens ? c.x.n - token0 : kTokens;
@@ -74,10 +83,14 @@ void run_block(const Call& c, int row0, int token0) {
   } else {
     multiply<kTile>(c, row0, rows, token0, tokens, sums);
   }
+  const auto sum_of = [&](int t, int r) { return sums[(t / tile * kRows + r) * tile + t % tile]; };
   for (int t = 0; t < tokens; t++) {
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; c.gate && r < 16; r++)
+      c.out[c.ldo * static_cast<size_t>(token0 + t) + static_cast<size_t>(row0 / 2 + r)] =
+          gated(c, row0 + r, sum_of(t, r), sum_of(t, r + 16));
+    for (int r = 0; !c.gate && r < rows; r++) {
       float& out = c.out[c.ldo * static_cast<size_t>(token0 + t) + static_cast<size_t>(row0 + r)];
-      const double sum = sums[(t / tile * kRows + r) * tile + t % tile];
+      const double sum = sum_of(t, r);
       const double bias = c.bias ? static_cast<double>(c.bias[row0 + r]) : 0;
       out = static_cast<float>(c.accumulate ? static_cast<double>(out) + (sum + bias) : sum + bias);
     }
@@ -126,12 +139,22 @@ void prepare(const Prepared& p, Team&) noexcept {
   }
 }
 
-void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo,
-            Team& team) noexcept {
-  const Call call{w, x, bias, accumulate, out, ldo};
-  const int row_blocks = (w.rows + kRows - 1) / kRows, token_blocks = (x.n + kTokens - 1) / kTokens;
+namespace {
+void run_blocks(const Call& call, Team& team) {
+  const int row_blocks = (call.w.rows + kRows - 1) / kRows, token_blocks = (call.x.n + kTokens - 1) / kTokens;
   team.each(row_blocks * token_blocks,
             [&](int index, int) { run_block(call, index % row_blocks * kRows, index / row_blocks * kTokens); });
+}
+}  // namespace
+
+void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo,
+            Team& team) noexcept {
+  run_blocks({w, x, bias, accumulate, out, ldo, nullptr}, team);
+}
+
+void matmul_gate(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, float* out, size_t ldo,
+                 Team& team) noexcept {
+  run_blocks({w, x, bias, false, out, ldo, &act}, team);
 }
 
 void embedding(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team& team) noexcept {
