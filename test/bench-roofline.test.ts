@@ -152,6 +152,9 @@ t.test('a plan as tokens in each layer', async (t) => {
   })
   t.same(tokensByLayer([], 9, 3), [9, 9, 9])
   t.same(tokensByLayer([cut(1, 9, 5), cut(3, 5, 2, 'merge'), cut(0, 9, 1, 'evict')], 9, 5), [9, 5, 5, 2, 2])
+  const passing = (what: 'attention' | 'block') => ({ ...cut(2, 5, 3, 'pass'), what })
+  t.same(tokensByLayer([cut(1, 9, 5), passing('block')], 9, 4), [9, 5, 3, 5], 'they come back')
+  t.same(tokensByLayer([cut(1, 9, 5), passing('attention')], 9, 4), [9, 5, 5, 5], 'the MLP has them all')
 })
 
 t.test('exponents of growth', async (t) => {

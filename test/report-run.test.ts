@@ -106,6 +106,10 @@ t.test('what else happens in a layer', async (t) => {
   t.equal(notes[0], 'its whole block is skipped; KV heads 1 store keys in q8_0, values in q4_0')
   t.equal(notes[1], 'rows that go fold into rows that stay; rows that go are set aside, and may come back')
   t.equal(held[1], '110002', 'what was called back is held again')
+  const pass = entry({ action: 'pass', layer: 2, what: 'attention', kept: [0, 4, 5] })
+  const passed = fatesOf(textRun([pass]))
+  t.equal(passed.notes[2], '3 rows pass its attention by')
+  t.same([passed.held[2], passed.held[3], passed.gone], ['200022', null, Array(6).fill(4)], 'they come back')
 })
 
 t.test('what became of patches', async (t) => {

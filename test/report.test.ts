@@ -41,6 +41,12 @@ t.test('a plan as lanes', async (t) => {
     { layer: 4, kept: [0, 5] },
     { layer: 5, kept: [0, 5] },
   ])
+  const pass: PlanEntry = { ...drop(1, [0, 3, 9]), action: 'pass', what: 'block' }
+  t.same(tokenLanes([pass, drop(3, [0, 9])], 4), [
+    { layer: 1, kept: [0, 3, 9] },
+    { layer: 2, kept: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] },
+    { layer: 3, kept: [0, 9] },
+  ])
   t.same([...sharesOf([0, 1, 2, 9], 10, 5)], [1, 0.5, 0, 0, 0.5])
 })
 

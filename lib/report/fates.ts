@@ -48,6 +48,7 @@ export function fatesOf(run: Run): Fates {
   for (const entry of run.plan) {
     if (entry.action === 'drop' || entry.action === 'merge') cut(entry, run, made)
     if (entry.keptPerHead) evict(entry, run, made)
+    if (entry.action === 'pass') passBy(entry, run, made)
     note(entry, made)
   }
   const { lost: _, ...fates } = made
@@ -91,14 +92,26 @@ function patchesOf(crops: readonly RunCrop[]): number[] {
   return crops.flatMap(({ sources }) => sources.filter((source) => source >= 0))
 }
 
+/** Each picture has decisions of its own. */
+function rate(entry: PlanEntry, rows: readonly number[], run: Run, { scores }: Made): void {
+  if (!entry.scores) return
+  const stop = stopOf(entry, towerStops(run))
+  const letters = ranks(entry.scores, scored(entry, rows, run), run.tokens.length)
+  scores[stop] = letters.replaceAll(/-/g, (none, at: number) => scores[stop]?.[at] ?? none)
+}
+
+/** Rows that pass a layer by have none in its cache. */
+function passBy(entry: PlanEntry, run: Run, made: Made): void {
+  const { kept = [], layer } = entry
+  rate(entry, rowsAt(entry, towerStops(run) + layer, run, made).rows, run, made)
+  const { scores: _, ...held } = entry
+  evict({ ...held, keptPerHead: new Array<number[]>(run.model.kvHeads).fill(kept) }, run, made)
+}
+
 function cut(entry: PlanEntry, run: Run, made: Made): void {
   const stop = stopOf(entry, towerStops(run))
   const { image, rows } = rowsAt(entry, stop, run, made)
-  if (entry.scores) {
-    const letters = ranks(entry.scores, scored(entry, rows, run), run.tokens.length)
-    // Each picture has decisions of its own.
-    made.scores[stop] = letters.replaceAll(/-/g, (none, at: number) => made.scores[stop]?.[at] ?? none)
-  }
+  rate(entry, rows, run, made)
   const kept = new Set(entry.kept)
   for (const [i, source] of rows.entries()) {
     const target = entry.into ? (entry.into[i] ?? source) : kept.has(source) ? source : undefined

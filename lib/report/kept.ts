@@ -2,7 +2,7 @@
 import type { PlanEntry } from '../plan.js'
 import { percentOf } from './heatmap.js'
 import { details, el, type Html, px, table } from './html.js'
-import { cacheLanes, type Lane, sharesOf, tokenLanes, tokensOf } from './lanes.js'
+import { cacheLanes, isCut, type Lane, sharesOf, tokenLanes, tokensOf } from './lanes.js'
 
 const COLUMNS = 128
 const WIDTH = 384
@@ -21,12 +21,12 @@ export interface KeptPicture {
 }
 
 export function drawKept({ layers, plan, span, title, tokens = tokensOf(plan) }: KeptPicture): Html[] {
-  const cuts = plan.filter(({ action }) => action === 'drop' || action === 'merge').map(({ layer }) => layer)
+  const cuts = plan.filter(isCut).map(({ layer }) => layer)
   const cache = cacheLanes(plan)
   const made: Html[] = []
   if (cache.length > 0) made.push(picture(`${title}: rows of the cache`, cache, tokens, span))
   if (cuts.length > 0) {
-    const lanes = tokenLanes(plan, layers ?? Math.max(...cuts) + 1)
+    const lanes = tokenLanes(plan, layers ?? Math.max(...cuts) + 1, tokens)
     made.push(picture(`${title}: tokens that reach a layer`, lanes, tokens, span))
   }
   return made

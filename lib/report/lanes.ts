@@ -28,16 +28,22 @@ export function cacheLanes(plan: readonly PlanEntry[]): Lane[] {
     .flatMap(([layer, heads]) => heads.map((kept, head) => ({ layer, head, kept })))
 }
 
-/** Tokens that reach each layer, from the first layer where some do not; merged ones live on in the row that holds them. */
-export function tokenLanes(plan: readonly PlanEntry[], layers: number): Lane[] {
-  const cuts = plan.filter(({ action }) => action === 'drop' || action === 'merge')
+/** Whether rows of a prompt do not take part in a layer. */
+export function isCut({ action }: PlanEntry): boolean {
+  return action === 'drop' || action === 'merge' || action === 'pass'
+}
+
+/** Tokens that take part in each layer, from the first where some do not; merged ones live on in the row that holds them. */
+export function tokenLanes(plan: readonly PlanEntry[], layers: number, tokens = tokensOf(plan)): Lane[] {
+  const cuts = plan.filter(isCut)
   const first = Math.min(...cuts.map(({ layer }) => layer))
   const lanes: Lane[] = []
-  let kept: readonly number[] = []
+  let kept: readonly number[] = Array.from({ length: tokens }, (_, token) => token)
   for (let layer = first; layer < layers; layer++) {
-    const cut = cuts.find((entry) => entry.layer === layer)
+    const here = cuts.filter((entry) => entry.layer === layer)
+    const cut = here.find(({ action }) => action !== 'pass')
     if (cut) kept = cut.kept ?? [...new Set(cut.into)].sort((a, b) => a - b)
-    lanes.push({ layer, kept })
+    lanes.push({ layer, kept: here.find(({ action }) => action === 'pass')?.kept ?? kept })
   }
   return lanes
 }

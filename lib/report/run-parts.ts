@@ -112,8 +112,10 @@ function legend(runs: readonly Run[]): Html {
     'p',
     { class: 'legend soft' },
     sample('', 'runs in this layer'),
-    plans.some(({ keptPerHead }) => keptPerHead) ? sample('cache', 'shaded by how many KV heads hold it') : '',
-    acts('drop') || acts('evict') ? sample('gone', acts('drop') ? 'dropped' : 'held by none') : '',
+    acts('pass') || plans.some(({ keptPerHead }) => keptPerHead)
+      ? sample('cache', 'shaded by how many KV heads hold it')
+      : '',
+    acts('drop') || acts('evict') || acts('pass') ? sample('gone', acts('drop') ? 'dropped' : 'held by none') : '',
     acts('merge') ? sample('merged', 'merged into another') : '',
   )
 }

@@ -120,12 +120,13 @@ export function decodeSeconds(
   return Math.max(bytes / rates.read, compute)
 }
 
-/** Rows of a prompt of `tokens` that run in each layer under what a session's plan dropped and merged. */
+/** Rows of a prompt of `tokens` that run in each layer under what a session's plan dropped and merged, and let pass all of it by. */
 export function tokensByLayer(plan: readonly PlanEntry[], tokens: number, layers: number): number[] {
   const cuts = plan.filter(({ action }) => action === 'drop' || action === 'merge')
   return Array.from({ length: layers }, (_, layer) => {
     const last = cuts.filter((entry) => entry.layer <= layer).sort((a, b) => a.layer - b.layer)
-    return last.at(-1)?.after ?? tokens
+    const pass = plan.find(({ action, layer: of, what }) => action === 'pass' && what === 'block' && of === layer)
+    return (last.at(-1)?.after ?? tokens) - (pass ? pass.before - pass.after : 0)
   })
 }
 
