@@ -1,3 +1,5 @@
+#include <cstddef>
+
 #include "kernel_test.h"
 
 using tokensieve::kernels::backend_by_name;
@@ -32,9 +34,10 @@ TEST("a backend is found by its name, an unknown one is not") {
 TEST("every table is complete and is not another's") {
   const tokensieve::kernels::BackendList& list = runnable_backends();
   for (int i = 0; i < list.count; ++i) {
-    void* members[sizeof(tokensieve::kernels::Backend) / sizeof(void*)];
+    void* members[offsetof(tokensieve::kernels::Backend, memory) / sizeof(void*)];
     std::memcpy(members, list.items[i], sizeof members);
     for (void* const member : members) CHECK(member != nullptr);
+    CHECK(list.items[i]->memory == nullptr);  // the process's own
     for (int j = 0; j < i; ++j) CHECK(list.items[i]->matmul != list.items[j]->matmul);
   }
 }
