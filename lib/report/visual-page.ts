@@ -55,7 +55,11 @@ function section(found: VisualComparison): Html {
       ),
     ]),
     details('All numbers, as a table', table('Right answers and what they cost', columns, cells, 2)),
-    el('h3', {}, groups.length > 1 ? 'By type of question, those who are right most often' : 'By type of question'),
+    el(
+      'h3',
+      {},
+      groups.length > 1 ? 'By type of question, the methods that are right most often' : 'By type of question',
+    ),
     el(
       'div',
       { class: 'charts' },
@@ -66,6 +70,7 @@ function section(found: VisualComparison): Html {
 
 /** Lines that a chart has room for beside the floors. */
 const MOST = 8
+const SHOWN = 3 // of the tower and of the layers, in charts of one type of question
 const ALWAYS = ['full', 'random', 'grid']
 
 interface Group {
@@ -93,13 +98,16 @@ function groupsOfRows(rows: readonly VisualRow[]): Group[] {
   })
 }
 
-/** The methods with the most right answers, a mean over their budgets, floors among them. */
+/** The methods with the most right answers, a mean over their budgets: as many of the tower as of the layers; and the floors. */
 function bestOf(rows: readonly VisualRow[]): readonly VisualRow[] {
   const groups = [...groupsOf(rows, ({ method }) => method)].filter(([method]) => !ALWAYS.includes(method))
   if (groups.length <= MOST) return rows
   const worth = (own: readonly VisualRow[]) => meanOf(own.map(({ right }) => right.mean))
-  const named = groups.sort(([, a], [, b]) => worth(b) - worth(a)).slice(0, MOST - 2)
-  const best = new Set([...ALWAYS, ...named.map(([method]) => method)])
+  const best = new Set(ALWAYS)
+  for (const inTower of [true, false]) {
+    const own = groups.filter(([, [row]]) => (row?.acts === 'vision') === inTower)
+    for (const [method] of own.sort(([, a], [, b]) => worth(b) - worth(a)).slice(0, SHOWN)) best.add(method)
+  }
   return rows.filter(({ method }) => best.has(method))
 }
 
