@@ -15,7 +15,7 @@ function files(folder: string, pattern: RegExp): string[] {
 }
 const text = (name: string) => readFileSync(join(root, name), 'utf8')
 
-const native = files('native', /\.(h|cc|cu)$/)
+const native = files('native', /\.(h|inc|cc|cu)$/)
 const lib = files('lib', /\.ts$/)
 const scripts = [...files('scripts', /\.mjs$/), ...files('native', /\.[mc]js$/)]
 const tests = [...files('test', /\.(ts|mjs|h|cc)$/)]
@@ -28,16 +28,16 @@ const dependencies = Object.keys({ ...required, ...optional })
 // room of a file -> what its quoted includes may begin with
 const ROOMS: { room: RegExp; may: RegExp; system?: RegExp }[] = [
   { room: /^native\/core\//, may: /^core\// },
-  { room: /^native\/kernels\/[^/]+$/, may: /^(core\/|kernels\/[^/]+\.h$)/ },
-  { room: /^native\/kernels\/reference\//, may: /^(core\/|kernels\/([^/]+|reference\/[^/]+)\.h$)/ },
+  { room: /^native\/kernels\/[^/]+$/, may: /^(core\/|kernels\/[^/]+\.(h|inc)$)/ },
+  { room: /^native\/kernels\/reference\//, may: /^(core\/|kernels\/([^/]+|reference\/[^/]+)\.(h|inc)$)/ },
   {
     room: /^native\/kernels\/cpu\//,
-    may: /^(core\/|kernels\/([^/]+|cpu\/[^/]+)\.h$)/,
+    may: /^(core\/|kernels\/([^/]+|cpu\/[^/]+)\.(h|inc)$)/,
     // An inline function of the standard library would be merged by the linker with another instruction set's.
     system: /^(immintrin\.h|arm_neon\.h|cstdint|cstddef|cstring|cmath|cfloat|climits)$/,
   },
   // device.h: nvcc's, or the one of test/native/simt, as the build says.
-  { room: /^native\/kernels\/cuda\//, may: /^(device\.h$|core\/|kernels\/([^/]+|cuda\/[^/]+)\.h$)/ },
+  { room: /^native\/kernels\/cuda\//, may: /^(device\.h$|core\/|kernels\/([^/]+|cuda\/[^/]+)\.(h|inc)$)/ },
   { room: /^native\/engine\//, may: /^(core\/|engine\/|kernels\/[^/]+\.h$)/ },
   { room: /^native\/addon\//, may: /^(core\/|engine\/|addon\/|kernels\/[^/]+\.h$)/ },
 ]

@@ -85,12 +85,14 @@ const compiler = process.env.CXX ?? 'c++'
 
 t.test('a kernel', { skip: arch() !== 'x64' && 'the flags are for x86-64' }, async (t) => {
   const copy = walk(t, 'A kernel', ['native', 'CMakeLists.txt', 'test/native'], [])
-  t.equal(filesOf(section('A kernel')).length, 4)
+  t.equal(filesOf(section('A kernel')).length, 5)
   const isa = ['-mavx2', '-mfma', '-mf16c', '-mbmi2', '-DTS_ISA=avx2', '-DTS_ISA_NAME="avx2"', '-DTS_ISA_AVX2=1']
   for (const file of ['negate', 'backend']) {
     run(t, copy, compiler, [...flags, `native/kernels/reference/${file}.cc`])
     run(t, copy, compiler, [...flags, ...isa, `native/kernels/cpu/${file}.cc`])
   }
+  const card = ['-Itest/native/simt', '-Wno-unknown-pragmas', '-x', 'c++']
+  run(t, copy, compiler, [...flags, ...card, 'native/kernels/cuda/negate.cu', 'native/kernels/cuda/backend.cc'])
   run(t, copy, compiler, [...flags, 'test/native/negate.test.cc'])
 })
 

@@ -30,7 +30,6 @@ struct Backend {
   Pack pack;
   Prepare prepare;
   Matmul matmul;
-  MatmulGate matmul_gate;
   Embedding embedding;
   RmsNorm rms_norm;
   LayerNorm layer_norm;
@@ -55,6 +54,7 @@ struct Backend {
   AttentionProbe attention_probe;
   ResampleAcross resample_across;
   ResampleDown resample_down;
+  MatmulGate matmul_gate;
   Peak peak;
   ReadMemory read_memory;
   const Memory* memory;  // of a device; null: the process's own, and a call is done when it returns

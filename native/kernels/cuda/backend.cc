@@ -8,10 +8,24 @@
 
 namespace tokensieve::kernels {
 
-namespace {
+namespace cuda {
 
+namespace {
 double no_peak(Kind, int) noexcept { return 0; }
 uint64_t no_reading(const uint8_t*, size_t) noexcept { return 0; }
+}  // namespace
+
+static Backend table(const char* name, const Memory* memory) noexcept {
+  return {
+      name,
+#include "kernels/table.inc"
+      nullptr, no_peak, no_reading, memory,
+  };
+}
+
+}  // namespace cuda
+
+namespace {
 
 constexpr int kMostDevices = 8;
 
@@ -25,44 +39,7 @@ struct Devices {
     if (count > kMostDevices) count = kMostDevices;
     for (size_t i = 0; i < static_cast<size_t>(count); i++) {
       std::snprintf(names[i].data(), names[i].size(), "cuda:%d", static_cast<int>(i));
-      tables[i] = {
-          names[i].data(),
-          cuda::quantize,
-          cuda::dequantize,
-          cuda::packed_bytes,
-          cuda::activation_kind,
-          cuda::pack,
-          cuda::prepare,
-          cuda::matmul,
-          nullptr,  // matmul_gate: matmul and gate, one after the other
-          cuda::embedding,
-          cuda::rms_norm,
-          cuda::layer_norm,
-          cuda::rope,
-          cuda::hadamard,
-          cuda::gate,
-          cuda::activate,
-          cuda::softmax,
-          cuda::top_k,
-          cuda::gather,
-          cuda::merge,
-          cuda::partners_scratch,
-          cuda::partners,
-          cuda::page_bytes,
-          cuda::store_rows,
-          cuda::store_kivi_keys,
-          cuda::load_rows,
-          cuda::copy_row,
-          cuda::attention_scratch,
-          cuda::attention,
-          cuda::attention_probe_scratch,
-          cuda::attention_probe,
-          cuda::resample_across,
-          cuda::resample_down,
-          no_peak,
-          no_reading,
-          cuda::device_memory(static_cast<int>(i)),
-      };
+      tables[i] = cuda::table(names[i].data(), cuda::device_memory(static_cast<int>(i)));
     }
   }
 };
