@@ -215,6 +215,9 @@ void run_way(const Call& call, size_t bytes, Team& team) {
   const size_t tokens = static_cast<size_t>(call.x->n) / static_cast<size_t>(cut.chunks);
   const size_t work = 32 * static_cast<size_t>(call.w->cols) * tokens;
   cut.per_task = clamp(bytes ? bytes / (unit + 1) : (size_t{1} << 20) / (work + 1), 1, units);
+  // Larger ones where many are left for each thread: what is kept of a chunk's activations is made anew by every task.
+  const int many = units * cut.chunks / (48 * team.size());
+  if (bytes == 0 && many > cut.per_task) cut.per_task = many < 8 ? many : 8;
   cut.groups = (units + cut.per_task - 1) / cut.per_task;
   team.run(cut.groups * cut.chunks, run_task<M, W, L, Scratch>, &cut);
 }
