@@ -63,10 +63,10 @@ TEST("every type of keys, whole or ragged, rotated or not") {
     for (const bool ragged : {false, true}) {
       Spec spec;
       spec.keys = type;
-      spec.group = 2;
+      spec.group = ragged ? 2 : 1;
       spec.n = ragged ? 5 : 9;
       spec.head_size = 32;
-      spec.rows = {75, 300};
+      spec.rows = {ragged ? 75 : 300, 20};
       spec.rotated = ragged ? 16 : 0;
       spec.ragged = ragged;
       Problem problem(spec);
@@ -81,7 +81,7 @@ TEST("windows, bias, and rows that see nothing") {
     spec.head_size = 80;
     spec.group = 1;
     spec.n = 17;
-    spec.rows = {520, 40};
+    spec.rows = {260, 40};
     spec.bias = true;
     spec.window = window;
     Problem problem(spec);

@@ -27,7 +27,7 @@ TEST("both axes, weights of both signs, sums beyond a byte") {
                             : k + 1 == count.back() ? left
                                                     : 1 << 30;
           weight.push_back(reach > 3 && k + 1 < count.back() ? w / reach : w);
-          left -= weight.back();
+          if (k < count.back()) left -= weight.back();
         }
       }
       const Taps taps{out, reach, first.data(), count.data(), weight.data()};

@@ -18,7 +18,11 @@ struct Work {
   std::vector<MergeTask> merges;
   std::vector<PrefillTile> tiles, by_head;
   std::vector<MassTile> masses;
+  std::vector<PartsTile> parts;
+  Table lists;
   int columns = 1;  // of a decode task
+  size_t floats = 0;  // of scratch; the parts of prefill tiles come last
+  int part_count = 0;
 
   void clear() {
     plan.clear();
@@ -28,7 +32,10 @@ struct Work {
     tiles.clear();
     by_head.clear();
     masses.clear();
+    parts.clear();
     columns = 1;
+    floats = 0;
+    part_count = 0;
   }
 };
 
@@ -60,7 +67,7 @@ void add_decode(const HeadView& head, int index, int group, int head_size, Work*
 void add_prefill(const View& view, const HeadView& head, int index, int group, Work* work) {
   const int first = static_cast<int>(work->by_head.size()), rows = head.n * group;
   for (int row = 0; row < rows; row += kTileRows) {
-    PrefillTile tile = {index, row, 0, 0};
+    PrefillTile tile = {index, row, 0, 0, -1};
     Plan::cover(view, row / group, (std::min(row + kTileRows, rows) - 1) / group + 1, &tile.from, &tile.to);
     work->by_head.push_back(tile);
   }
@@ -70,14 +77,35 @@ void add_prefill(const View& view, const HeadView& head, int index, int group, W
   }
 }
 
+// A tile a block, or a segment of its cache rows a block.
+void cut_tiles(Work* work) {
+  if (work->by_head.size() >= kFewTiles) {
+    work->tiles = work->by_head;
+    return;
+  }
+  for (PrefillTile tile : work->by_head) {
+    const int first = tile.from / kSegment, count = (tile.to + kSegment - 1) / kSegment - first, end = tile.to;
+    if (count > 1) work->parts.push_back({tile.head, tile.row, work->part_count, count});
+    for (int s = first; s < first + count && count > 1; s++) {
+      tile.from = std::max(tile.from, s * kSegment);
+      tile.to = std::min(end, (s + 1) * kSegment);
+      tile.part = work->part_count++;
+      work->tiles.push_back(tile);
+    }
+    if (count <= 1) work->tiles.push_back(tile);
+  }
+}
+
+// scratch null: only what the work comes to.
 void add_heads(const AttentionShape& shape, const AttentionJob* jobs, int count, float* scratch, Work* work) {
   const int group = shape.heads / shape.kv_heads;
   work->columns = task_columns(jobs, count, group);
   for (int j = 0; j < count; j++) {
     for (int kv = 0; kv < shape.kv_heads; kv++) {
       const int index = static_cast<int>(work->plan.heads.size());
-      const HeadView& head = work->plan.add(shape, jobs[j], kv, scratch);
-      scratch += head_floats(head, group, shape.head_size);
+      const HeadView& head =
+          work->plan.add(shape, jobs[j], kv, scratch ? scratch + work->floats : nullptr, scratch != nullptr);
+      work->floats += head_floats(head, group, shape.head_size);
       if (head.n > kDecodeRows) {
         add_prefill(jobs[j].views[kv], head, index, group, work);
       } else {
@@ -85,41 +113,55 @@ void add_heads(const AttentionShape& shape, const AttentionJob* jobs, int count,
       }
     }
   }
-  work->tiles = work->by_head;
+  cut_tiles(work);
   std::stable_sort(work->tiles.begin(), work->tiles.end(),
                    [](const PrefillTile& a, const PrefillTile& b) { return a.to - a.from > b.to - b.from; });
 }
 
-template <class T>
-const T* send(Team& team, const std::vector<T>& items) {
-  return items.empty() ? nullptr : upload(team, items.data(), items.size());
+// Where the lists of a call lie in its table.
+struct Lists {
+  size_t heads, decode, merges, decode_mass, tiles, by_head, masses, parts;
+};
+
+Lists add_lists(const Work& work, Table* table) {
+  const auto add = [table](const auto& items) { return table->add(items.data(), items.size()); };
+  return {add(work.plan.heads), add(work.decode),  add(work.merges), add(work.decode_mass),
+          add(work.tiles),      add(work.by_head), add(work.masses), add(work.parts)};
 }
 
-void launch(const AttentionShape& shape, Work* work, Team& team) {
-  const HeadShape heads = head_shape(shape);
-  const HeadView* views = work->plan.send(team);
+int length(size_t n) { return static_cast<int>(n); }
+
+void launch(const AttentionShape& shape, Work* work, float* scratch, Team& team) {
+  work->plan.send_rows(team);
+  work->lists.clear();
+  const Lists at = add_lists(*work, &work->lists);
+  const void* there = work->lists.send(team);
+  const HeadView* heads = Table::there<HeadView>(there, at.heads);
   if (!work->decode.empty()) {
     DecodeCall call = {};
-    call.shape = heads;
-    call.heads = views;
-    call.tasks = send(team, work->decode);
-    call.merges = send(team, work->merges);
-    call.masses = send(team, work->decode_mass);
-    call.task_count = static_cast<int>(work->decode.size());
-    call.merge_count = static_cast<int>(work->merges.size());
-    call.mass_count = static_cast<int>(work->decode_mass.size());
+    call.shape = head_shape(shape);
+    call.heads = heads;
+    call.tasks = Table::there<DecodeTask>(there, at.decode);
+    call.merges = Table::there<MergeTask>(there, at.merges);
+    call.masses = Table::there<DecodeTask>(there, at.decode_mass);
+    call.task_count = length(work->decode.size());
+    call.merge_count = length(work->merges.size());
+    call.mass_count = length(work->decode_mass.size());
     call.columns = work->columns;
     attend_decode(call, stream_of(team));
   }
   if (!work->tiles.empty()) {
     PrefillCall call = {};
-    call.shape = heads;
-    call.heads = views;
-    call.tiles = send(team, work->tiles);
-    call.by_head = send(team, work->by_head);
-    call.masses = send(team, work->masses);
-    call.tile_count = static_cast<int>(work->tiles.size());
-    call.mass_count = static_cast<int>(work->masses.size());
+    call.shape = head_shape(shape);
+    call.heads = heads;
+    call.tiles = Table::there<PrefillTile>(there, at.tiles);
+    call.by_head = Table::there<PrefillTile>(there, at.by_head);
+    call.masses = Table::there<MassTile>(there, at.masses);
+    call.merges = Table::there<PartsTile>(there, at.parts);
+    call.parts = scratch + work->floats;
+    call.tile_count = length(work->tiles.size());
+    call.mass_count = length(work->masses.size());
+    call.merge_count = length(work->parts.size());
     attend_prefill(call, stream_of(team));
     if (call.mass_count > 0) add_prefill_mass(call, stream_of(team));
   }
@@ -128,26 +170,23 @@ void launch(const AttentionShape& shape, Work* work, Team& team) {
 }  // namespace
 
 size_t attention_scratch(const AttentionShape& shape, const AttentionJob* jobs, int count, int) noexcept {
-  const int group = shape.heads / shape.kv_heads;
-  size_t floats = 0;
-  for (int j = 0; j < count; j++) {
-    for (int kv = 0; kv < shape.kv_heads; kv++) {
-      HeadView head = {};
-      head.n = jobs[j].n;
-      head.mass = jobs[j].views[kv].mass;
-      Plan::cover(jobs[j].views[kv], 0, head.n, &head.from, &head.to);
-      floats += head_floats(head, group, shape.head_size);
-    }
+  try {
+    static thread_local Work work;
+    work.clear();
+    add_heads(shape, jobs, count, nullptr, &work);
+    return 4 * (work.floats + static_cast<size_t>(work.part_count) * part_floats(shape.head_size));
+  } catch (const std::bad_alloc&) {
+    return 0;  // and so will the call's own
   }
-  return 4 * floats;
 }
 
 void attention(const AttentionShape& shape, const AttentionJob* jobs, int count, void* scratch, Team& team) noexcept {
   try {
     static thread_local Work work;
     work.clear();
-    add_heads(shape, jobs, count, static_cast<float*>(scratch), &work);
-    launch(shape, &work, team);
+    float* const floats = static_cast<float*>(scratch);
+    add_heads(shape, jobs, count, floats, &work);
+    launch(shape, &work, floats, team);
   } catch (const std::bad_alloc&) {
     out_of_memory(stream_of(team));
   }

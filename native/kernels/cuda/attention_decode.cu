@@ -69,8 +69,7 @@ __device__ __forceinline__ void finish(const HeadShape& shape, const HeadView& h
 // Adds the parts of each column [Q][count][head_size] and stores the result, or the split's state where there are others.
 template <int Q>
 __device__ __forceinline__ void add_parts(const HeadShape& shape, const HeadView& head, const DecodeScratch& scratch,
-                                          const DecodeTask& task, const float* parts, int count, const float max[Q],
-                                          const float sum[Q]) {
+                                          const DecodeTask& task, const float* parts, int count, const float* states) {
   const int d = shape.head_size, c = threadIdx.x;
 #pragma unroll
   for (int k = 0; k < Q; k++) {
@@ -79,11 +78,11 @@ __device__ __forceinline__ void add_parts(const HeadShape& shape, const HeadView
     float o = 0;
     for (int i = 0; i < count; i++) o += parts[(k * count + i) * d + c];
     if (scratch.splits == 1) {
-      finish(shape, head, column, c, max[k], sum[k], o);
+      finish(shape, head, column, c, states[k], states[Q + k], o);
       continue;
     }
     float* state = head.scratch + scratch.state(task.split, column);
-    if (c == 0) state[0] = max[k], state[1] = sum[k];
+    if (c == 0) state[0] = states[k], state[1] = states[Q + k];
     state[2 + c] = o;
   }
 }
@@ -91,7 +90,7 @@ __device__ __forceinline__ void add_parts(const HeadShape& shape, const HeadView
 }  // namespace
 
 template <int Q>
-__global__ void attention_decode(DecodeCall call) {
+__global__ void __launch_bounds__(kDecodeThreads, Q == 1 ? 4 : 2) attention_decode(DecodeCall call) {
   SHARED_MEMORY(RowAt, keys);  // [kSplit]
   const HeadShape& shape = call.shape;
   const DecodeTask task = call.tasks[blockIdx.x];
@@ -102,6 +101,7 @@ __global__ void attention_decode(DecodeCall call) {
   float* p = q + d * Q;  // [kSplit][Q]
   float* parts = p + kSplit * Q;  // [Q][parts][d]
   float* warps = parts + kSplit * Q;  // [2][kWarps][Q]
+  float* states = warps + 2 * kWarps * Q;  // max and sum [Q]: registers are for what follows
   const DecodeColumns columns = {task.column, shape.group};
   const bool seen = j >= head.from && j < head.to;
   load_queries<Q>(shape, head, columns, q);
@@ -120,7 +120,10 @@ __global__ void attention_decode(DecodeCall call) {
   }
   block_softmax<Q>(score, warps, max, sum);
 #pragma unroll
-  for (int k = 0; k < Q; k++) p[tid * Q + k] = score[k];
+  for (int k = 0; k < Q; k++) {
+    p[tid * Q + k] = score[k];
+    if (tid == k) states[k] = max[k], states[Q + k] = sum[k];
+  }
   __syncthreads();
 
   const int groups = (d + 31) / 32, count = kWarps / groups;
@@ -132,7 +135,7 @@ __global__ void attention_decode(DecodeCall call) {
     for (int k = 0; k < Q; k++) parts[(k * count + part) * d + c] = o[k];
   }
   __syncthreads();
-  add_parts<Q>(shape, head, scratch, task, parts, count, max, sum);
+  add_parts<Q>(shape, head, scratch, task, parts, count, states);
 }
 
 // A block a column; warp w takes the splits whose number is w modulo the warps, ascending.
@@ -188,7 +191,7 @@ __global__ void attention_decode_mass(DecodeCall call) {
 
 void attend_decode(const DecodeCall& call, Stream stream) {
   const int d = call.shape.head_size, q = call.columns;
-  const size_t bytes = sizeof(RowAt) * kSplit + sizeof(float) * q * (d + 2 * kSplit + 2 * kWarps);
+  const size_t bytes = sizeof(RowAt) * kSplit + sizeof(float) * q * (d + 2 * kSplit + 2 * kWarps + 2);
   switch (q) {
     case 1: LAUNCH((attention_decode<1>), call.task_count, kDecodeThreads, bytes, stream, call); break;
     case 2: LAUNCH((attention_decode<2>), call.task_count, kDecodeThreads, bytes, stream, call); break;

@@ -29,8 +29,8 @@ class Plan {
     table_.clear();
   }
 
-  // `scratch` may be null. Ranges are cut to the rows there are.
-  HeadView& add(const AttentionShape& shape, const AttentionJob& job, int kv, float* scratch) {
+  // rows: with what the device needs; else only what the host decides by.
+  HeadView& add(const AttentionShape& shape, const AttentionJob& job, int kv, float* scratch, bool rows) {
     const View& view = job.views[kv];
     const int group = shape.heads / shape.kv_heads, first = kv * group;
     HeadView head = {};
@@ -46,6 +46,7 @@ class Plan {
     head.rows = view.rows;
     cover(view, 0, job.n, &head.from, &head.to);
     heads.push_back(head);
+    if (!rows) return heads.back();
     sections_.push_back({add_pieces(view.keys, view.key_pieces, view.rows),
                          add_pieces(view.values, view.value_pieces, view.rows), table_.add(view.first, job.n),
                          table_.add(view.end, job.n)});
@@ -64,8 +65,8 @@ class Plan {
     if (*from >= *to) *from = *to = 0;
   }
 
-  // Pieces and ranges go to the device, then the heads, which point to them.
-  const HeadView* send(Team& team) {
+  // Pieces and ranges go to the device; the heads, which point to them, may go there after that.
+  void send_rows(Team& team) {
     const void* there = table_.send(team);
     for (size_t i = 0; i < heads.size(); i++) {
       const Sections& s = sections_[i];
@@ -74,7 +75,6 @@ class Plan {
       heads[i].first = Table::there<int32_t>(there, s.first);
       heads[i].end = Table::there<int32_t>(there, s.end);
     }
-    return upload(team, heads.data(), heads.size());
   }
 
  private:

@@ -10,7 +10,8 @@
 // (shared memory 55 KB, registers <= 168). Expected half of the dense bf16 rate or more with 16-bit pages.
 //
 // Tiles begin at multiples of their size whatever the range, and a tile in which a row sees nothing leaves its state
-// bit for bit: a row's result depends on the cache and its range alone, not on the other rows.
+// bit for bit: a row's result depends on the cache and its range alone, not on the other rows. Where the tiles of a call
+// are too few for the card, blocks take one segment of the cache each; what they leave is folded in the same order.
 #include "kernels/cuda/attention_prefill.h"
 
 namespace tokensieve::kernels::cuda {
@@ -88,29 +89,72 @@ __device__ __forceinline__ void weigh_tile(const float p[][4], const uint16_t* v
   }
 }
 
+// What a row has come to before a segment, and what either weighs.
+struct Total {
+  float max = -INFINITY, sum = 0, before = 0, now = 0;
+
+  __device__ __forceinline__ void fold(float segment_max, float segment_sum) {
+    const float top = fmaxf(max, segment_max), base = top > -INFINITY ? top : 0.0f;
+    before = expf(max - base);
+    now = expf(segment_max - base);
+    sum = fmaf(sum, before, segment_sum * now);
+    max = top;
+  }
+  __device__ __forceinline__ float of(float old, float o) const { return fmaf(old, before, o * now); }
+  __device__ __forceinline__ float share() const { return sum > 0 ? 1 / sum : 0.0f; }
+  __device__ __forceinline__ float lse() const { return sum > 0 ? max + logf(sum) : -INFINITY; }
+};
+
+__device__ __forceinline__ float row_sum_of(float sum) {
+  sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 2);
+}
+
+__device__ __forceinline__ void store_lse(const HeadShape& shape, const HeadView& head, int at, float lse) {
+  if (head.lse) head.lse[static_cast<size_t>(at / shape.group) * shape.heads + at % shape.group] = lse;
+  if (head.mass) head.scratch[at] = lse;
+}
+
+// Folds a segment's state into the rows of `out`, and begins a new one. first: nothing is in `out` yet; last: divides.
 template <int kDim>
-__device__ __forceinline__ void store_tile(const HeadShape& shape, const HeadView& head, int row,
-                                           const State<kDim>& state) {
+__device__ __forceinline__ void fold_tile(const HeadShape& shape, const HeadView& head, int row, bool first, bool last,
+                                          State<kDim>* state, Total total[2]) {
   const int lane = threadIdx.x % 32, d = shape.head_size;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    float sum = state.sum[r];
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    total[r].fold(state->max[r], row_sum_of(state->sum[r]));
     const int at = row + lane / 4 + 8 * r, i = at / shape.group, g = at % shape.group;
     if (i >= head.n) continue;
-    const float share = sum > 0 ? 1 / sum : 0.0f;
+    const float share = last ? total[r].share() : 1.0f;
     float* out = head.out + static_cast<size_t>(i) * head.ldo + g * d + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kDim / 8; n++) {
       if (8 * n >= d) continue;
-      out[8 * n] = state.o[n][2 * r] * share;
-      out[8 * n + 1] = state.o[n][2 * r + 1] * share;
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        out[8 * n + e] = total[r].of(first ? 0.0f : out[8 * n + e], state->o[n][2 * r + e]) * share;
+      }
     }
-    if (lane % 4 != 0) continue;
-    const float lse = sum > 0 ? state.max[r] + logf(sum) : -INFINITY;
-    if (head.lse) head.lse[static_cast<size_t>(i) * shape.heads + g] = lse;
-    if (head.mass) head.scratch[at] = lse;
+    if (last && lane % 4 == 0) store_lse(shape, head, at, total[r].lse());
+  }
+  *state = State<kDim>();
+}
+
+template <int kDim>
+__device__ __forceinline__ void store_part(int head_size, const State<kDim>& state, float* part) {
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const float sum = row_sum_of(state.sum[r]);
+    const int at = row + 8 * r;
+    if (lane % 4 == 0) part[at] = state.max[r], part[kTileRows + at] = sum;
+    float* o = part + 2 * kTileRows + at * head_size + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kDim / 8; n++) {
+      if (8 * n >= head_size) continue;
+      o[8 * n] = state.o[n][2 * r];
+      o[8 * n + 1] = state.o[n][2 * r + 1];
+    }
   }
 }
 
@@ -131,6 +175,8 @@ __global__ void attention_prefill(PrefillCall call) {
   const Range range[2] = {row_range(shape, head, row + threadIdx.x % 32 / 4),
                           row_range(shape, head, row + threadIdx.x % 32 / 4 + 8)};
   State<kDim> state;
+  Total total[2];
+  bool first = true;
   load_tile_queries(shape, head, tile.row, q);
   int from = tile.from / kKeys * kKeys;
   if (from < tile.to) {
@@ -138,6 +184,10 @@ __global__ void attention_prefill(PrefillCall call) {
     find_rows(head.values, from, kKeys, head.rows, value_rows);
   }
   for (; from < tile.to; from += kKeys) {
+    if (from % kSegment == 0 && from > tile.from) {
+      fold_tile<kDim>(shape, head, row, first, false, &state, total);
+      first = false;
+    }
     __syncthreads();
     const int exist = head.rows - from < kKeys ? head.rows - from : kKeys;
     expand_keys<kKeys>(shape, key_rows, from, exist, k);
@@ -156,7 +206,29 @@ __global__ void attention_prefill(PrefillCall call) {
     soften<kDim, kKeys>(shape, range, from, bias, s, &state);
     weigh_tile<kDim, kKeys>(s, v, d, &state);
   }
-  store_tile<kDim>(shape, head, row, state);
+  if (tile.part >= 0) return store_part<kDim>(d, state, call.parts + tile.part * part_floats(d));
+  fold_tile<kDim>(shape, head, row, first, true, &state, total);
+}
+
+// A thread one channel of every so many rows of a tile whose segments were done apart.
+__global__ void attention_parts(PrefillCall call) {
+  const HeadShape& shape = call.shape;
+  const PartsTile tile = call.merges[blockIdx.x];
+  const HeadView& head = call.heads[tile.head];
+  const int d = shape.head_size;
+  for (int at = threadIdx.x; at < kTileRows * d; at += kTileThreads) {
+    const int row = at / d, c = at % d, i = (tile.row + row) / shape.group, g = (tile.row + row) % shape.group;
+    if (i >= head.n) continue;
+    Total total;
+    float value = 0;
+    for (int p = 0; p < tile.count; p++) {
+      const float* part = call.parts + (tile.first + p) * part_floats(d);
+      total.fold(part[row], part[kTileRows + row]);
+      value = total.of(value, part[2 * kTileRows + at]);
+    }
+    head.out[static_cast<size_t>(i) * head.ldo + g * d + c] = value * total.share();
+    if (c == 0) store_lse(shape, head, tile.row + row, total.lse());
+  }
 }
 
 namespace {
@@ -171,9 +243,14 @@ void launch(const PrefillCall& call, Stream stream) {
 }  // namespace
 
 void attend_prefill(const PrefillCall& call, Stream stream) {
-  if (call.shape.head_size <= 64) return launch<64, 64>(call, stream);
-  if (call.shape.head_size <= 128) return launch<128, 64>(call, stream);
-  launch<256, 32>(call, stream);
+  if (call.shape.head_size <= 64) {
+    launch<64, 64>(call, stream);
+  } else if (call.shape.head_size <= 128) {
+    launch<128, 64>(call, stream);
+  } else {
+    launch<256, 32>(call, stream);
+  }
+  if (call.merge_count > 0) LAUNCH(attention_parts, call.merge_count, kTileThreads, 0, stream, call);
 }
 
 }  // namespace tokensieve::kernels::cuda

@@ -8,10 +8,19 @@ namespace tokensieve::kernels::cuda {
 constexpr int kTileThreads = 128;
 constexpr int kTileRows = 64;  // 16 a warp
 
+// The softmax's state is folded into the result at multiples of so many cache rows, by the block that walks over all of
+// them or, where there are few tiles, by another kernel once each segment's block is done: the same bits.
+constexpr int kSegment = 1024;
+constexpr int kFewTiles = 256;
+
 // Rows [row, row + kTileRows) of the queries of a head: row = query row * group + query head of the group. They see
-// cache rows in [from, to) only.
+// cache rows in [from, to) only. part: which of the parts this segment's state goes to; -1: the tile is a whole.
 struct PrefillTile {
-  int32_t head, row, from, to;
+  int32_t head, row, from, to, part;
+};
+// The parts of a tile, in order of their cache rows.
+struct PartsTile {
+  int32_t head, row, first, count;
 };
 // Cache rows [from, from + 64) and the tiles that may see them.
 struct MassTile {
@@ -24,7 +33,9 @@ struct PrefillCall {
   const PrefillTile* tiles;  // longest first
   const PrefillTile* by_head;  // ascending
   const MassTile* masses;
-  int tile_count, mass_count;
+  const PartsTile* merges;
+  float* parts;  // each max [kTileRows], sum [kTileRows], O [kTileRows][head_size]
+  int tile_count, mass_count, merge_count;
 };
 
 void attend_prefill(const PrefillCall& call, Stream stream);
@@ -32,6 +43,10 @@ void add_prefill_mass(const PrefillCall& call, Stream stream);
 
 // Rows in shared memory begin 16 bytes further in the banks than the rows before: ldmatrix without conflicts.
 constexpr int kPadding = 8;
+
+__host__ __device__ constexpr size_t part_floats(int head_size) {
+  return static_cast<size_t>(kTileRows) * (static_cast<size_t>(head_size) + 2);
+}
 
 // Bytes of a tile's shared memory.
 inline size_t tile_bytes(int head_size, int keys, bool values) {

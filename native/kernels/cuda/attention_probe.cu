@@ -124,7 +124,7 @@ void attention_probe(const AttentionShape& shape, const AttentionJob& job, bool 
     const int group = shape.heads / shape.kv_heads;
     float* part = static_cast<float*>(scratch);
     for (int kv = 0; kv < shape.kv_heads; kv++) {
-      HeadView& head = plan.add(shape, job, kv, part);
+      HeadView& head = plan.add(shape, job, kv, part, true);
       head.out = out + static_cast<size_t>(kv * group) * ldp;
       head.ldo = ldp;
       part += head_floats(job, job.views[kv], group);
@@ -134,7 +134,9 @@ void attention_probe(const AttentionShape& shape, const AttentionJob& job, bool 
     }
     if (tasks.empty()) return;
     const Stream stream = stream_of(team);
-    const ProbeCall call = {head_shape(shape), plan.send(team), upload(team, tasks.data(), tasks.size()), per_row};
+    plan.send_rows(team);
+    const ProbeCall call = {head_shape(shape), upload(team, plan.heads.data(), plan.heads.size()),
+                            upload(team, tasks.data(), tasks.size()), per_row};
     const int count = static_cast<int>(tasks.size());
     const size_t bytes = sizeof(RowAt) * kSplit + sizeof(float) * kRows * (shape.head_size + 2 * (kDecodeThreads / 32));
     LAUNCH((probe_split<false>), count, kDecodeThreads, bytes, stream, call);
