@@ -102,15 +102,27 @@ t.test('what does not fit is a sentence, and nothing has happened', async (t) =>
   t.match(await raised(() => model.session({ methods: both })), { code: 'ERR_METHOD_CONFLICT' })
 })
 
+/** Shares as they are where scores are divided by a temperature first. */
+function sharpened(line: ReadonlyMap<number, number>, temperature: number): [number, number][] {
+  const raised = [...line].map(([source, share]) => [source, share ** (1 / temperature)] as [number, number])
+  const sum = raised.reduce((all, [, share]) => all + share, 0)
+  return raised.map(([source, share]) => [source, share / sum])
+}
+
 /** PageRank in plain loops. */
-function rankOf(run: Run, layer: number, heads: number, rounds: number): Float64Array {
+function rankOf(
+  run: Run,
+  layer: number,
+  heads: number,
+  [temperature, rounds]: readonly [number, number],
+): Float64Array {
   const sums = new Float64Array(N)
   for (let head = 0; head < heads; head++) {
     let rank = new Float64Array(N).fill(1 / N)
     for (let round = 0; round < rounds; round++) {
       const handed = new Float64Array(N)
       for (let i = 0; i < N; i++)
-        for (const [j, share] of run.attention.get(layer)?.get(i)?.[head] ?? [])
+        for (const [j, share] of sharpened(run.attention.get(layer)?.get(i)?.[head] ?? new Map(), temperature))
           handed[j] = (handed[j] as number) + (rank[i] as number) * share
       rank = handed
     }
@@ -133,7 +145,7 @@ for (const [name, options] of Object.entries(kinds)) {
         layer: 2,
         needs: [
           { what: 'sampled', newest: 6, others: 9 },
-          { what: 'rank', temperature: 1, rounds: 3 },
+          { what: 'rank', temperature: 0.25, rounds: 3 },
         ],
       },
       decide(now) {
@@ -155,7 +167,7 @@ for (const [name, options] of Object.entries(kinds)) {
       return lines.reduce((sum, line) => sum + (line.get(at % N) ?? 0), 0) / heads
     })
     t.ok(apart(attention, wanted) < 1e-5, `${apart(attention, wanted)}`)
-    const rank = rankOf(run, 2, heads, 3)
+    const rank = rankOf(run, 2, heads, [0.25, 3])
     t.ok(apart(first.rank(), rank) < 1e-5, `${apart(first.rank(), rank)}`)
   })
 }

@@ -60,6 +60,9 @@ test('zipVl: the same while a prompt is read, of rows that take part in the atte
   t.same(kept(0.9), [0, 1, 3, 'attention'])
   t.same(kept(0.975), undefined)
   t.same(kept(0.6, 2), [0, 1, 3, 'attention'])
+  const held = methods.protect([2], methods.zipVl({ tau: 0.6, sinks: 0 }))
+  t.match(held.decide(seen), [{ action: 'pass', kept: Int32Array.of(0, 2, 3) }], 'protected rows take part')
+  t.same(keptRows(held, toy), [[0, 2, 3]], 'and stay')
   const far = { asking: [1, 2], attention: [0.5, 0.5, 0, 0.1, 0.3, 0.6] }
   const third = layerSeen({ layer: 1, rows: 3, droppable: span(0, 0), sampled: far })
   t.match(

@@ -85,7 +85,9 @@ function chosen(seen: CacheSeen, head: number, { every, sinks, tau }: Options): 
   const block = mass.subarray(from)
   const each = block.map((sum, i) => sum / Math.min(looked, seen.tokens - (sources[from + i] as number)))
   const best = new Set(Array.from(topK(each, countOf(block, tau)), (i) => i + from))
-  return sources.filter((_, i) => i < Math.max(from, sinks) || i === sources.length - 1 || best.has(i))
+  const stays = (source: number, i: number) =>
+    i < Math.max(from, sinks) || i === sources.length - 1 || best.has(i) || seen.safe?.has(source) === true
+  return sources.filter(stays)
 }
 
 /** The fewest values that add up to the share. */

@@ -1,7 +1,7 @@
 // A cache method that may not touch some tokens: sinks that were found, a passage that has to stay.
 import { rangeError, typeError } from '../../errors.js'
 import { asMethod, type MethodLike, makeMethod } from '../define.js'
-import type { KeepOf, Method, Seen, Shape } from '../method.js'
+import type { Decision, KeepOf, LayerSeen, Method, Seen, Shape } from '../method.js'
 
 /**
  * The method, but rows of these tokens (their places in session.ids) stay in every head, within its budget: what is left of it goes to the best of the others, of which the newest
@@ -20,6 +20,7 @@ export function protect(tokens: readonly number[], method: MethodLike): Method {
     ranking: () => inside.ranking,
     looks: (shape: Shape) => inside.looks(shape).filter(({ at }) => at !== 'session'),
     decide(seen: Seen) {
+      if (seen.at === 'layer') return inside.decide(seen).map((decision) => sparing(decision, seen, safe, inside.label))
       if (seen.at !== 'prompt' && seen.at !== 'decode') return []
       const all = seen.safe ? new Set([...seen.safe, ...safe]) : safe
       return inside.decide({ ...seen, safe: all }).map((decision) => ({ method: inside.label, ...decision }))
@@ -31,6 +32,13 @@ export function protect(tokens: readonly number[], method: MethodLike): Method {
     },
   }
   return makeMethod(definition, Object.freeze({ tokens: held, method: inside }))
+}
+
+/** Protected rows take part in a layer that others pass by. */
+function sparing(decision: Decision, { sources }: LayerSeen, safe: ReadonlySet<number>, method: string): Decision {
+  if (decision.action !== 'pass') return { method, ...decision }
+  const taking = new Set([...Array.from(decision.kept), ...safe])
+  return { method, ...decision, kept: sources.filter((source) => taking.has(source)) }
 }
 
 function parseTokens(value: unknown): readonly number[] {
