@@ -33,6 +33,7 @@ export interface VisionLook {
    * class: the class token's probabilities; classLogits: its scaled products before the softmax. received: for each row the mean over the patch rows of the probability
    * that they give it; given: for each patch row the mean over the patch rows of what it gives. All mean over heads, without the class token's row and column, not renormalised.
    * keys: mean over heads. keyCosines: of these keys, [rows × rows] of each crop, 0 with a key of zeros, until another block's are observed. pairs: the whole [rows × rows] of each crop, mean over heads.
+   * Of crops that are joined what is said of a class token is the mean over theirs.
    */
   readonly what: 'class' | 'classLogits' | 'received' | 'given' | 'keys' | 'keyCosines' | 'pairs'
 }
@@ -57,6 +58,14 @@ export interface NativeGlance {
   close(): void
 }
 
+export type VisionAction =
+  | { drop: Int32Array }
+  | { merge: Int32Array; weights?: Float32Array; proportional?: boolean }
+  | { blend: Int32Array; weights: Float32Array }
+  | { join: number }
+  | { carry: true }
+  | { recall: Int32Array }
+
 /**
  * Places of the work: 2 × layer is before a block's attention, 2 × layer + 1 before its MLP, 2 × layers before the projector, 2 × layers + 1 behind it.
  */
@@ -72,12 +81,12 @@ export interface NativeVision {
   /**
    * Rows that go or fold, in place. drop: sources that stay. merge: row i folds into the row of source merge[i] of the same crop (which holds itself): the mean weighted by
    * `weights`, or by sizes where there are none; sizes add up. With `proportional` a row counts in the attentions to come as all the patches that it stands for (log of
-   * its size is added to its score). ERR_PLAN where a decision does not fit.
+   * its size is added to its score). blend: row i has n shares, in the rows of sources blend[i × n …] of its crop, by `weights` of the same shape, from 0 up; rows in which nobody
+   * has one go, the others become the weighted mean of what has, and sizes are shared out. join: so many neighbouring crops read each other as one from then on. carry: the mean of
+   * each crop's patches (by sizes) is set aside; recall: those that were come back, in the order in which they were set aside, as rows of size 0 under these sources, which are
+   * free. ERR_PLAN where a decision does not fit.
    */
-  apply(
-    glance: NativeGlance,
-    action: { drop: Int32Array } | { merge: Int32Array; weights?: Float32Array; proportional?: boolean },
-  ): Promise<void>
+  apply(glance: NativeGlance, action: VisionAction): Promise<void>
   /** Cosines of the patches as they stand, each crop's [its rows × its rows] one after another; 0 with a row of zeros. */
   cosines(glance: NativeGlance): Promise<Float32Array>
   close(): void

@@ -22,6 +22,18 @@ export function checkKept(kept: ArrayLike<number>, sources: Int32Array, where: s
   }
 }
 
+/** For each of `sources` the place of the row that it folds into, which holds itself. */
+export function checkInto(into: ArrayLike<number>, sources: Int32Array, where: string, who: string): Int32Array {
+  if (into?.length !== sources.length) throw planError(who, `${sources.length} rows ${where}`, into?.length)
+  const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
+  return sources.map((_, place) => {
+    const target = placeOf.get(into[place] as number)
+    if (target === undefined || into[target] !== into[place])
+      throw planError(who, `rows that hold themselves ${where}`, into[place])
+    return target
+  })
+}
+
 /** Array.from walks a typed array by its iterator, ten times slower. */
 export function listOf(values: ArrayLike<number>): number[] {
   const list = new Array<number>(values.length)

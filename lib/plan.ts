@@ -1,7 +1,6 @@
 // A plan is what was decided, as plain data. Every decision passes the one validator here before any of it is applied; entries say what it did.
 import { typeError } from './errors.js'
 import { type HeadKv, parseKv } from './kv.js'
-import { patchesOf } from './methods/gather.js'
 import type {
   CacheSeen,
   Decision,
@@ -12,10 +11,11 @@ import type {
   VisionPart,
   VisionSeen,
 } from './methods/method.js'
-import { partName } from './methods/tower.js'
+import { isOfPatches } from './methods/patch-decisions.js'
 import type { Rule } from './native.js'
 import { checkEvict, evictionOf } from './plan-cache.js'
-import { checkKept, checkWord, listOf, planError } from './plan-checks.js'
+import { checkInto, checkKept, checkWord, listOf, planError } from './plan-checks.js'
+import { checkPatches, patchEntry } from './plan-patches.js'
 
 /** One decision that was applied to one layer. Indices are sources: places in session.ids. */
 export interface PlanEntry {
@@ -27,7 +27,20 @@ export interface PlanEntry {
   /** In phase 'vision': what of the tower comes next. */
   part?: VisionPart
   method: string
-  action: 'drop' | 'merge' | 'pass' | 'evict' | 'restore' | 'skip' | 'quantize' | 'sparse' | 'exit'
+  action:
+    | 'drop'
+    | 'merge'
+    | 'pass'
+    | 'blend'
+    | 'join'
+    | 'carry'
+    | 'recall'
+    | 'evict'
+    | 'restore'
+    | 'skip'
+    | 'quantize'
+    | 'sparse'
+    | 'exit'
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
   before: number
   after: number
@@ -44,10 +57,16 @@ export interface PlanEntry {
   folds?: { from: number[]; into: number[]; weights: number[] }[]
   keys?: boolean
   sizes?: boolean
-  /** 'merge': for each row of before, the row that holds it now. */
+  /** 'merge': for each row of before, the row that holds it now. 'blend' of patches: for each, the rows that it has a share in, as many for all; how large they are say `weights`. */
   into?: number[]
   /** 'pass': of all rows, times what the MLP adds to those that take part, times the others. 'merge' of patches: what each row weighs; without, the patches that it stands for. With `sizes` it counts in the attentions to come as all of these. */
   weights?: number[]
+  /** 'recall' of patches: the places that the rows take which were set aside ('carry'). */
+  as?: number[]
+  /** 'join': so many neighbouring crops read each other as one from then on. */
+  crops?: number
+  /** 'join' and 'carry': a patch of the picture that they are about. */
+  patch?: number
   /** A standing rule, applied by native after every decode step. */
   rule?: Rule
   /** 'skip': the sub-layer that does not run; 'pass': that the other rows pass by. */
@@ -70,6 +89,10 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
     pass: ['layer'],
     dropPatches: ['vision'],
     mergePatches: ['vision'],
+    blendPatches: ['vision'],
+    joinCrops: ['vision'],
+    carryPatches: ['vision'],
+    recallPatches: ['vision'],
     evict: ['prompt', 'decode'],
   }[action] as string[] | undefined
   if (!place) throw planError(who, `an action that is known`, JSON.stringify(action))
@@ -83,9 +106,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
   if (action === 'drop') checkDrop(decision, seen as LayerSeen, who)
   if (action === 'merge') checkMerge(decision, seen as LayerSeen, who)
   if (action === 'pass') checkPass(decision, seen as LayerSeen, who)
-  if (action === 'dropPatches')
-    checkKept(decision.kept, (seen as VisionSeen).sources, `before ${partName(seen as VisionSeen)}`, who)
-  if (action === 'mergePatches') checkMergePatches(decision, seen as VisionSeen, who)
+  if (isOfPatches(decision)) checkPatches(decision, seen as VisionSeen, who)
   if (action === 'evict') checkEvict(decision, seen as CacheSeen, who)
 }
 
@@ -140,38 +161,6 @@ function checkFree(kept: ArrayLike<number>, seen: LayerSeen, what: string, who: 
   }
 }
 
-/** For each of `sources` the place of the row that it folds into, which holds itself. */
-function checkInto(into: ArrayLike<number>, sources: Int32Array, where: string, who: string): Int32Array {
-  if (into?.length !== sources.length) throw planError(who, `${sources.length} rows ${where}`, into?.length)
-  const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
-  return sources.map((_, place) => {
-    const target = placeOf.get(into[place] as number)
-    if (target === undefined || into[target] !== into[place])
-      throw planError(who, `rows that hold themselves ${where}`, into[place])
-    return target
-  })
-}
-
-function checkMergePatches(
-  { into, weights }: Decision & { action: 'mergePatches' },
-  seen: VisionSeen,
-  who: string,
-): void {
-  const { crops, sources } = seen
-  const where = `before ${partName(seen)}`
-  const patches = patchesOf(crops)
-  for (const [place, target] of checkInto(into, sources, where, who).entries()) {
-    const [source, holder] = [sources[place] as number, sources[target] as number]
-    if (Math.floor(source / patches) !== Math.floor(holder / patches))
-      throw planError(who, `merges within a crop ${where}`, `row ${source} into ${holder}`)
-  }
-  if (weights === undefined) return
-  if (weights.length !== sources.length) throw planError(who, `${sources.length} weights ${where}`, weights.length)
-  for (let i = 0; i < weights.length; i++)
-    if (!(Number.isFinite(weights[i]) && (weights[i] as number) > 0))
-      throw planError(who, `finite weights above 0 ${where}`, weights[i])
-}
-
 function checkMerge({ into, layer, positions }: Decision & { action: 'merge' }, seen: LayerSeen, who: string): void {
   checkWord(positions, ['keep', 'repack'], 'positions', who)
   const { sources } = seen
@@ -217,8 +206,7 @@ export function entryOf(
     return { ...head, action: 'evict', before: 0, after: 0, rule: { ...decision.rule }, ...cache }
   const scores = trace && 'scores' in decision && decision.scores ? { scores: flat(decision.scores) } : {}
   if (decision.action === 'evict') return evictionOf(decision, seen as CacheSeen, head, { ...cache, ...scores })
-  if (decision.action === 'dropPatches' || decision.action === 'mergePatches')
-    return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
+  if (isOfPatches(decision)) return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
   if (decision.action === 'pass') return passEntry(decision, before, { ...head, ...scores })
   const { positions } = decision
@@ -244,28 +232,6 @@ function passEntry(
   return { ...head, action: 'pass', before, after: kept.length, what, kept: listOf(kept), ...weighed }
 }
 
-function patchEntry(
-  decision: Decision & { action: 'dropPatches' | 'mergePatches' },
-  { part, place, sources }: VisionSeen,
-  head: Pick<PlanEntry, 'phase' | 'step' | 'layer' | 'method' | 'scores'>,
-): PlanEntry | null {
-  const rows = decision.action === 'dropPatches' ? decision.kept : decision.into
-  const named = place ? Array.from(rows, (source) => place(source)) : listOf(rows)
-  const before = sources.length
-  const after = new Set(named).size
-  if (before === after) return null
-  const all = { ...head, part, before, after }
-  if (decision.action === 'dropPatches') return { ...all, action: 'drop', kept: named }
-  const { proportional, weights } = decision
-  return {
-    ...all,
-    action: 'merge',
-    into: named,
-    ...(weights && { weights: Array.from(weights, Math.fround) }),
-    ...(proportional && { sizes: true }),
-  }
-}
-
 function flat(scores: ArrayLike<number> | readonly ArrayLike<number>[]): number[] {
   return Array.from(scores as ArrayLike<number | ArrayLike<number>>, (one) =>
     typeof one === 'number' ? one : Array.from(one),
@@ -282,9 +248,11 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw typeError('a plan entry', name, value)
   const entry = structuredClone(value) as PlanEntry
   checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
-  checkWord(entry.action, ['drop', 'merge', 'pass', 'evict', 'restore', 'skip', 'quantize'], 'action', name)
-  if (entry.phase === 'vision') {
-    checkWord(entry.action, ['drop', 'merge'], 'vision', name)
+  const patches = ['drop', 'merge', 'blend', 'join', 'carry', 'recall']
+  const text = ['drop', 'merge', 'pass', 'evict', 'restore', 'skip', 'quantize']
+  if (entry.phase !== 'vision') checkWord(entry.action, text, 'action', name)
+  else {
+    checkWord(entry.action, patches, 'vision', name)
     checkWord(entry.part as string, ['attention', 'mlp', 'projector', 'decoder'], 'part', name)
   }
   for (const field of ['step', 'layer', 'before', 'after'] as const) {
@@ -293,7 +261,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   }
   const cache = entry.rule ? 'rule' : 'keptPerHead'
   const own = { drop: 'kept', merge: 'into', pass: 'kept', skip: 'what', quantize: 'kv', evict: cache, restore: cache }
-  const found = own[entry.action as keyof typeof own]
+  const found = { ...own, blend: 'into', join: 'crops', carry: 'patch', recall: 'as' }[entry.action as keyof typeof own]
   if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
   if (entry.action === 'quantize') checkQuantize(entry, name)
   return entry

@@ -40,6 +40,9 @@ export class FakeGlance implements NativeGlance {
   at = 0
   closed = false
   interrupted = false
+  /** Neighbouring crops that are one. */
+  joined = 1
+  readonly carried: Map<number, Float32Array>[] = []
   readonly #seen = new Map<string, Float32Array>()
 
   constructor(config: VisionConfig, pixels: Float32Array, crops: number) {
@@ -70,7 +73,7 @@ export class FakeGlance implements NativeGlance {
   /** Crop by crop, as its rows stand, which are the keys as well. */
   cosines(): Float32Array {
     const { layers, pool, side } = this.config
-    const patches = (this.at > 2 * layers ? side / pool : side) ** 2
+    const patches = (this.at > 2 * layers ? side / pool : side) ** 2 * this.joined
     const crops = Array.from({ length: this.crops }, (_, crop) =>
       this.all.filter(({ source }) => Math.floor(source / patches) === crop).map(({ hidden }) => hidden),
     )
@@ -94,7 +97,7 @@ export class FakeGlance implements NativeGlance {
   }
 
   #crop(row: Row): number {
-    return Math.floor(row.source / this.config.side ** 2)
+    return Math.floor(row.source / (this.config.side ** 2 * this.joined))
   }
 
   /** A block's attention: each row moves towards the mean of its crop; looks see the first number of each row. */
@@ -108,6 +111,28 @@ export class FakeGlance implements NativeGlance {
       const mean = [0, 1, 2].map((c) => rows.reduce((sum, { hidden }) => sum + (hidden[c] as number), 0) / rows.length)
       for (const row of rows) row.hidden = row.hidden.map((value, c) => value * 0.75 + (mean[c] as number) * 0.25)
     }
+  }
+
+  /** The mean of each crop's patches, by sizes. */
+  carry(): void {
+    const means = new Map<number, Float32Array>()
+    for (let crop = 0; crop < this.crops; crop++) {
+      const rows = this.all.filter((row) => this.#crop(row) === crop && row.size > 0)
+      if (rows.length > 0) means.set(crop, meanOf(rows.map(({ hidden, size }) => ({ hidden, weight: size }))))
+    }
+    this.carried.push(means)
+  }
+
+  recall(as: Int32Array): void {
+    const turns = new Map<number, number>()
+    const back = Array.from(as, (source) => {
+      const crop = this.#crop({ source, size: 0, hidden: new Float32Array(0) })
+      const turn = turns.get(crop) ?? 0
+      turns.set(crop, turn + 1)
+      return { source, size: 0, hidden: this.carried[turn]?.get(crop) as Float32Array }
+    })
+    this.all = [...this.all, ...back].sort((a, b) => a.source - b.source)
+    this.carried.length = 0
   }
 
   project(): void {
@@ -182,11 +207,41 @@ function makeTower(config: VisionConfig): FakeTower {
         glance.all = glance.all.filter(({ source }) => kept.has(source))
         return
       }
-      merge(glance, action.merge)
+      if ('join' in action) glance.joined *= action.join
+      else if ('carry' in action) glance.carry()
+      else if ('recall' in action) glance.recall(action.recall)
+      else if ('blend' in action) blend(glance, action.blend, action.weights)
+      else merge(glance, action.merge)
     },
     cosines: async (given) => (given as FakeGlance).cosines(),
     close() {},
   }
+}
+
+function meanOf(rows: readonly { readonly hidden: Float32Array; readonly weight: number }[]): Float32Array {
+  const whole = rows.reduce((sum, { weight }) => sum + weight, 0)
+  const [first] = rows
+  return (first?.hidden ?? new Float32Array(0)).map(
+    (_, c) => rows.reduce((sum, { hidden, weight }) => sum + (hidden[c] as number) * weight, 0) / whole,
+  )
+}
+
+/** Rows that nobody has a share in go; what a row stands for is shared out. */
+function blend(glance: FakeGlance, into: Int32Array, weights: Float32Array): void {
+  const each = into.length / glance.all.length
+  const shares = glance.all.flatMap(({ hidden, size }, row) => {
+    const own = weights.subarray(row * each, (row + 1) * each)
+    const whole = own.reduce((sum, weight) => sum + weight, 0)
+    return Array.from(own, (weight, i) => ({
+      ...{ hidden, weight, target: into[row * each + i] as number },
+      size: (size * weight) / whole,
+    })).filter(({ weight }) => weight > 0)
+  })
+  const targets = [...new Set(shares.map(({ target }) => target))].sort((a, b) => a - b)
+  glance.all = targets.map((source) => {
+    const own = shares.filter(({ target }) => target === source)
+    return { source, size: own.reduce((sum, { size }) => sum + size, 0), hidden: meanOf(own) }
+  })
 }
 
 function merge(glance: FakeGlance, into: Int32Array): void {
@@ -198,9 +253,6 @@ function merge(glance: FakeGlance, into: Int32Array): void {
     .map((source) => {
       const rows = groups.get(source) as Row[]
       const size = rows.reduce((sum, row) => sum + row.size, 0)
-      const hidden = (rows[0] as Row).hidden.map(
-        (_, c) => rows.reduce((sum, row) => sum + (row.hidden[c] as number) * row.size, 0) / size,
-      )
-      return { source, size, hidden }
+      return { source, size, hidden: meanOf(rows.map(({ hidden, size }) => ({ hidden, weight: size }))) }
     })
 }

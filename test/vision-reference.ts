@@ -225,7 +225,7 @@ export class ReferenceTower {
       )
       shares.push(
         (scores[h] as Vector[]).map((line) => {
-          const e = line.map((s, j) => Math.exp(s) * (this.proportional ? (rows[j] as TowerRow).size : 1))
+          const e = line.map((s, j) => Math.exp(s) * (this.proportional ? (rows[j] as TowerRow).size || 1 : 1))
           const total = sum(e)
           return e.map((value) => value / total)
         }),

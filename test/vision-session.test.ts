@@ -203,7 +203,9 @@ t.test('every method of the tower, its plan applied again', async (t) => {
       t.notOk(logits.some(Number.isNaN), name)
       const { plan } = session
       const phases = name === 'mustDrop' ? ['vision', 'prefill'] : ['vision'] // which goes on in the decoder
-      t.ok(plan.every(({ after, before, phase }) => phases.includes(phase) && after < before && after > 0))
+      const cuts = plan.filter(({ action }) => !['join', 'carry', 'recall'].includes(action))
+      t.ok(cuts.every(({ after, before }) => after < before && after > 0))
+      t.ok(plan.every(({ phase }) => phases.includes(phase)))
       const replay = model.session({ plan })
       t.ok(same(await replay.forward(prompt), logits), `${name} again`)
       t.same(

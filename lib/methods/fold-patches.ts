@@ -69,10 +69,10 @@ export function matchIn(
   return { a, b, ...largest(lines, b.length) }
 }
 
-/** The rows in turn: in the order of the tower, where a class token stands first, every second goes to A. */
-export function inTurn({ vision }: VisionSeen, { from, to }: CropRows): [number[], number[]] {
+/** The rows in turn: in the order of the tower, where class tokens stand first, every second goes to A. */
+export function inTurn({ vision }: VisionSeen, { from, to }: CropRows, classes = 1): [number[], number[]] {
   const places = Array.from({ length: to - from }, (_, i) => from + i)
-  const first = vision.classToken ? 1 : 0
+  const first = vision.classToken ? classes % 2 : 0
   return [places.filter((_, i) => i % 2 === first), places.filter((_, i) => i % 2 !== first)]
 }
 

@@ -40,15 +40,21 @@ export function cropStarts(sources: Int32Array, crops: readonly Crop[]): Int32Ar
   return starts
 }
 
-/** What was observed in a block of the rows that it `had`, of those `left`. Pairs lose lines and columns, crop by crop. */
+/** What crops that are joined are to whoever goes through rows crop by crop. */
+export function asOne(crops: readonly Crop[], joined: number): readonly Crop[] {
+  if (joined === 1) return crops
+  return crops.filter((_, i) => i % joined === 0).map((crop) => ({ ...crop, rows: crop.rows * joined }))
+}
+
+/** What was observed in a block of the rows that it `had`, of those `left`: zeros of rows that came later. Pairs lose lines and columns, crop by crop. */
 export function ofPatches(
   what: VisionWhat,
   values: Float32Array,
   { had, left, crops }: { had: Int32Array; left: Int32Array; crops: readonly Crop[] },
 ): Float32Array {
-  if (had.length === left.length) return values
-  const places = placesOf(had, left)
-  if (what !== 'pairs' && what !== 'cosines' && what !== 'keyCosines') return gather(values, places, had.length)
+  if (had.length === left.length && had.every((source, i) => source === left[i])) return values
+  const places = placesIn(had, left)
+  if (what !== 'pairs' && what !== 'cosines' && what !== 'keyCosines') return lines(values, places, had.length)
   const [before, after] = [cropStarts(had, crops), cropStarts(left, crops)]
   const counts = Array.from(crops, (_, crop) => (after[crop + 1] as number) - (after[crop] as number))
   const kept = new Float32Array(counts.reduce((sum, count) => sum + count * count, 0))
@@ -59,8 +65,27 @@ export function ofPatches(
     const rows = (before[crop + 1] as number) - first
     const own = places.subarray(after[crop] as number, after[crop + 1] as number)
     for (const row of own)
-      for (const column of own) kept[to++] = values[from + (row - first) * rows + column - first] as number
+      for (const column of own)
+        kept[to++] = row < 0 || column < 0 ? 0 : (values[from + (row - first) * rows + column - first] as number)
     from += rows * rows
   }
   return kept
+}
+
+/** Where each of `left` is in `had`, both ascending; -1 for what came later. */
+function placesIn(had: Int32Array, left: Int32Array): Int32Array {
+  let place = 0
+  return left.map((source) => {
+    while (place < had.length && (had[place] as number) < source) place++
+    return had[place] === source ? place : -1
+  })
+}
+
+/** Lines of [rows × size] values, zeros where there is none. */
+function lines(values: Float32Array, places: Int32Array, rows: number): Float32Array {
+  const size = rows > 0 ? values.length / rows : 0
+  const out = new Float32Array(places.length * size)
+  for (const [i, place] of places.entries())
+    if (place >= 0) out.set(values.subarray(place * size, (place + 1) * size), i * size)
+  return out
 }

@@ -34,6 +34,7 @@ import { type Preset, preset } from './presets.js'
 import { methodFromPlan } from './replay.js'
 import { everyMethod } from './same.js'
 import { aim } from './vision/aim.js'
+import { clca } from './vision/clca.js'
 import { divPrune } from './vision/div-prune.js'
 import { fopru } from './vision/fopru.js'
 import { globalCom2 } from './vision/global-com2.js'
@@ -41,7 +42,10 @@ import { grid } from './vision/grid.js'
 import { hot } from './vision/hot.js'
 import { mustDrop } from './vision/must-drop.js'
 import { pitome } from './vision/pitome.js'
+import { pvc } from './vision/pvc.js'
 import { quota } from './vision/quota.js'
+import { svitSta } from './vision/svit-sta.js'
+import { tempMe } from './vision/temp-me.js'
 import { tokenCorr } from './vision/token-corr.js'
 import { turbo } from './vision/turbo.js'
 import { visionZip } from './vision/vision-zip.js'
@@ -72,6 +76,10 @@ const named = {
   aim,
   vmtcCmai,
   mustDrop,
+  clca,
+  svitSta,
+  pvc,
+  tempMe,
   quota,
   hot,
   grid,

@@ -133,11 +133,13 @@ export interface VisionSeen {
   readonly step: number
   readonly sources: Int32Array
   readonly crops: readonly Crop[]
+  /** So many neighbouring crops read each other as one: 1 where nobody has joined them. */
+  readonly joined: number
   /** How many patches there were at first (of which `sources` are left). */
   readonly given: number
   /** The place of a patch in session.ids, by which plans name it; missing: sources themselves. */
   place?(source: number): number
-  /** [rows]: patches that each row stands for. */
+  /** [rows]: patches that each row stands for; 0 for rows that came back. */
   sizes(): Float32Array
   /** [rows], [rows × headSize] for keys, each crop's [its rows × its rows] for pairs and cosines: what was observed in a block, of the rows that are left. */
   seen(what: VisionWhat, layer: number): Float32Array
@@ -274,6 +276,11 @@ export type Decision = { method?: string } & (
       proportional?: boolean
       scores?: ArrayLike<number>
     }
+  // [rows × n] shares of each row, see VisionAction of native-vision.ts
+  | { action: 'blendPatches'; layer: number; into: ArrayLike<number>; weights: ArrayLike<number> }
+  | { action: 'joinCrops'; layer: number; crops: number }
+  | { action: 'carryPatches'; layer: number }
+  | { action: 'recallPatches'; layer: number; as: ArrayLike<number> }
   | ({ action: 'evict'; layer: number; keptPerHead: readonly ArrayLike<number>[] } & Folding & {
         storedPerHead?: readonly ArrayLike<number>[]
         scores?: readonly ArrayLike<number>[]

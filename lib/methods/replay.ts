@@ -4,6 +4,7 @@ import { type PlanEntry, parsePlan } from '../plan.js'
 import { makeMethod } from './define.js'
 import { patchesOf } from './gather.js'
 import type { Decision, Look, Method, Seen, Shape, VisionPart, VisionSeen } from './method.js'
+import { patchDecisionOf } from './patch-decisions.js'
 import { after } from './seen.js'
 import { visionPlace } from './tower.js'
 
@@ -73,8 +74,8 @@ function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
   for (const entry of entries) {
     if (!acts(entry, left)) continue
     // Of several pictures of a prompt each is decided on by itself: the entry of another one names no patch of this one.
-    if (sourceOf && !sourceOf.has((entry.kept ?? entry.into)?.[0] as number)) continue
-    const decision = sourceOf ? patchDecisionOf(entry, sourceOf) : decisionOf(entry)
+    if (sourceOf && !sourceOf.has(patchIn(entry))) continue
+    const decision = sourceOf ? patchDecisionOf(entry, (place) => sourceOf.get(place) ?? -1) : decisionOf(entry)
     const before = rowsBefore(left)
     if (before !== entry.before)
       throw new TokensieveError(
@@ -115,15 +116,9 @@ function sourcesByPlace({ crops, place }: VisionSeen): Map<number, number> {
   )
 }
 
-function patchDecisionOf(
-  { into, kept, layer, method, sizes, weights }: PlanEntry,
-  sourceOf: Map<number, number>,
-): Decision {
-  const named = (places: readonly number[]) => places.map((place) => sourceOf.get(place) ?? -1)
-  // Places go line by line over all tiles of a picture, sources tile by tile.
-  if (into === undefined) return { action: 'dropPatches', layer, kept: named(kept ?? []).sort((a, b) => a - b), method }
-  const decision = { action: 'mergePatches', layer, into: named(into), method } as const
-  return { ...decision, ...(weights && { weights }), ...(sizes && { proportional: true }) }
+/** A patch that an entry names. */
+function patchIn({ as, into, kept, patch }: PlanEntry): number {
+  return patch ?? (kept ?? into ?? as)?.[0] ?? Number.NaN
 }
 
 function rowsBefore(seen: Seen): number {

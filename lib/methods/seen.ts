@@ -1,14 +1,16 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
-import { gather, ofPatches, placesOf } from './gather.js'
-import type { CacheSeen, Decision, LayerSeen, Question, Seen, VisionSeen, VisionWhat } from './method.js'
+import { gather, placesOf } from './gather.js'
+import type { CacheSeen, Decision, LayerSeen, Question, Seen } from './method.js'
+import { once } from './once.js'
 import { partnersOf } from './partners.js'
+import { isOfPatches } from './patch-decisions.js'
+import { afterPatches, patchesSeen } from './seen-patches.js'
 
 /** Each observation is fetched at most once, whoever asks how often. */
 export function remembered<S extends Seen>(seen: S): S
 export function remembered(seen: Seen): Seen {
   if (seen.at === 'session') return seen
-  if (seen.at === 'vision')
-    return patches(seen, { sources: seen.sources, sizes: () => seen.sizes(), read: (values) => values })
+  if (seen.at === 'vision') return patchesSeen(seen, { ...seen, sizes: () => seen.sizes() }, (values) => values)
   if (seen.at === 'layer') {
     const { at, came, droppable, given, layer, shape, sources, step } = seen
     const known = seen.patch && { patch: seen.patch.bind(seen) }
@@ -35,10 +37,7 @@ export function asPrompt(seen: CacheSeen): CacheSeen {
 
 /** What is seen once `decision` is carried out: of the rows that are left, with what was observed before it. */
 export function after(seen: Seen, decision: Decision): Seen {
-  if (seen.at === 'vision' && decision.action === 'dropPatches')
-    return fewerPatches(seen, Int32Array.from(decision.kept))
-  if (seen.at === 'vision' && decision.action === 'mergePatches')
-    return fewerPatches(seen, holders(seen, decision.into), decision.into)
+  if (seen.at === 'vision' && isOfPatches(decision)) return afterPatches(seen, decision)
   if (seen.at === 'layer' && decision.action === 'drop') return afterCut(seen, decision.kept)
   if (seen.at === 'layer' && decision.action === 'merge') return afterCut(seen, holders(seen, decision.into))
   if ((seen.at === 'prompt' || seen.at === 'decode') && decision.action === 'evict') {
@@ -90,62 +89,8 @@ function questionOf({ asking, attention }: Question, places: Int32Array, rows: n
 }
 
 /** Rows that hold themselves once `into` is carried out. */
-function holders({ sources }: LayerSeen | VisionSeen, into: ArrayLike<number>): Int32Array {
+function holders({ sources }: LayerSeen, into: ArrayLike<number>): Int32Array {
   return sources.filter((source, place) => into[place] === source)
-}
-
-/** Patches that are left. into: what has folded, where something has. */
-function fewerPatches(seen: VisionSeen, sources: Int32Array, into?: ArrayLike<number>): VisionSeen {
-  const rows = seen.sources.length
-  const places = placesOf(seen.sources, sources)
-  const sizes = () => {
-    const left = gather(seen.sizes(), places, rows)
-    if (into === undefined) return left
-    const placeOf = new Map(Array.from(sources, (source, place) => [source, place]))
-    left.fill(0)
-    for (const [row, size] of seen.sizes().entries()) {
-      const place = placeOf.get(into[row] as number) as number
-      left[place] = (left[place] as number) + size
-    }
-    return left
-  }
-  const read = (values: Float32Array, what?: VisionWhat) =>
-    what
-      ? ofPatches(what, values, { had: seen.sources, left: sources, crops: seen.crops })
-      : gather(values, places, rows)
-  return patches(seen, { sources, sizes, read })
-}
-
-interface PatchRows {
-  readonly sources: Int32Array
-  readonly sizes: () => Float32Array
-  /** Of all rows those that are left; what: missing for hidden rows. */
-  readonly read: (values: Float32Array, what?: VisionWhat) => Float32Array
-}
-
-function patches(seen: VisionSeen, { sources, sizes, read }: PatchRows): VisionSeen {
-  const { at, crops, given, layer, part, shape, step, vision } = seen
-  const observed = new Map<string, Float32Array>()
-  return {
-    at,
-    shape,
-    vision,
-    layer,
-    part,
-    step,
-    sources,
-    crops,
-    given,
-    ...(seen.place && { place: seen.place.bind(seen) }),
-    sizes: once(sizes),
-    seen(what, block) {
-      const key = `${what} ${block}`
-      const known = observed.get(key) ?? read(seen.seen(what, block), what)
-      observed.set(key, known)
-      return known
-    },
-    hidden: once(() => read(seen.hidden())),
-  }
 }
 
 type Read = <A extends Float32Array | Int32Array>(values: A, head: number) => A
@@ -169,14 +114,6 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
     values: onceEach((head) => read(seen.values(head), head)),
     stored: onceEach((head) => seen.stored(head)),
     storedValues: onceEach((head) => seen.storedValues(head)),
-  }
-}
-
-function once<T>(read: () => T): () => T {
-  let held: { value: T } | undefined
-  return () => {
-    held ??= { value: read() }
-    return held.value
   }
 }
 

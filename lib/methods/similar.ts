@@ -1,5 +1,5 @@
 // How alike patches are, crop by crop, and how they find a partner.
-import { cropStarts } from './gather.js'
+import { asOne, cropStarts } from './gather.js'
 import type { VisionSeen } from './method.js'
 
 /** The rows of one crop: [from, to) of what is seen. */
@@ -10,11 +10,16 @@ export interface CropRows {
 }
 
 /** The crops that have rows left. */
-export function cropRows({ crops, sources }: VisionSeen): CropRows[] {
+export function cropRows({ crops, sources }: Pick<VisionSeen, 'crops' | 'sources'>): CropRows[] {
   const starts = cropStarts(sources, crops)
   return crops
     .map((_, crop) => ({ crop, from: starts[crop] as number, to: starts[crop + 1] as number }))
     .filter(({ from, to }) => to > from)
+}
+
+/** The same where crops that are joined are one. */
+export function joinedRows({ crops, joined, sources }: VisionSeen): CropRows[] {
+  return cropRows({ crops: asOne(crops, joined), sources })
 }
 
 /** Rows [from, to) of [rows × size] values, each of length one; a row of zeros stays one. */
@@ -78,11 +83,21 @@ export function cosines(values: Float32Array, size: number, { from, to }: CropRo
 export function cosinesOf(seen: VisionSeen, rows: CropRows, what: 'cosines' | 'keyCosines' = 'cosines'): Float32Array {
   const all = seen.seen(what, seen.layer)
   let at = 0
-  for (const { crop, from, to } of cropRows(seen)) {
-    if (crop === rows.crop) return all.subarray(at, at + (to - from) ** 2)
-    at += (to - from) ** 2
+  for (const { from, to } of joinedRows(seen)) {
+    const n = to - from
+    if (rows.from >= from && rows.to <= to)
+      return squareOf(all.subarray(at, at + n * n), n, rows.from - from, rows.to - from)
+    at += n * n
   }
   return all.subarray(0, 0)
+}
+
+/** Lines and columns [from, to) of [n × n]. */
+function squareOf(all: Float32Array, n: number, from: number, to: number): Float32Array {
+  if (to - from === n) return all
+  const out = new Float32Array((to - from) ** 2)
+  for (let i = from; i < to; i++) out.set(all.subarray(i * n + from, i * n + to), (i - from) * (to - from))
+  return out
 }
 
 /** Where the rows of the tower are compared: keys of a block, or hidden rows as they stand. */

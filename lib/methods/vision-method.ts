@@ -59,7 +59,7 @@ export function dropPatches(
 }
 
 /** `target` rows spread over the crops, as many as each has left. */
-export function evenly({ crops, sources }: VisionSeen, target: number): number[] {
+export function evenly({ crops, sources }: Pick<VisionSeen, 'crops' | 'sources'>, target: number): number[] {
   const starts = cropStarts(sources, crops)
   const left = crops.map((_, crop) => (starts[crop + 1] as number) - (starts[crop] as number))
   return apportion(

@@ -44,14 +44,16 @@ export function fatesOf(run: Run): Fates {
     scores: {},
     notes: {},
     lost: new Set(),
+    back: new Set(),
   }
   for (const entry of run.plan) {
-    if (entry.action === 'drop' || entry.action === 'merge') cut(entry, run, made)
+    if (entry.action === 'drop' || entry.action === 'merge' || entry.action === 'blend') cut(entry, run, made)
+    for (const source of entry.as ?? []) made.back.add(source)
     if (entry.keptPerHead) evict(entry, run, made)
     if (entry.action === 'pass') passBy(entry, run, made)
     note(entry, made)
   }
-  const { lost: _, ...fates } = made
+  const { back: _, lost: __, ...fates } = made
   return { ...fates, heads: Math.min(run.model.kvHeads, LETTERS.length - 1) }
 }
 
@@ -63,17 +65,20 @@ interface Made {
   readonly notes: Record<number, string>
   /** Patches without a place in session.ids that are gone, as "picture name". */
   readonly lost: Set<string>
+  /** Patches in whose place a row came back that stands for none. */
+  readonly back: Set<number>
 }
 
 /** Rows of the call that a decision was about, in its order; of the tower, those of one picture. */
-function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, { gone, lost }: Made): Rows {
+function rowsAt(entry: PlanEntry, stop: number, { crops, prompt }: Run, { back, gone, lost }: Made): Rows {
   const { action, into, kept = [], phase, step } = entry
-  const named = action === 'merge' ? (into ?? []) : kept
+  const named = action === 'drop' ? kept : (into ?? [])
   if (phase === 'vision') {
     const known = named.find((source) => source >= 0)
     const image = crops.find(({ sources }) => sources.includes(known ?? 0))?.image ?? 0
     const all = crops.filter((crop) => crop.image === image).flatMap(({ sources }) => sources)
-    const left = (source: number) => (source < 0 ? !lost.has(`${image} ${source}`) : (gone[source] as number) > stop)
+    const left = (source: number) =>
+      source < 0 ? !lost.has(`${image} ${source}`) : (gone[source] as number) > stop || back.has(source)
     return { image, rows: all.filter(left) }
   }
   // A later call's tokens follow those of the calls before; its first and last rows are never droppable alone.
@@ -113,13 +118,27 @@ function cut(entry: PlanEntry, run: Run, made: Made): void {
   const { image, rows } = rowsAt(entry, stop, run, made)
   rate(entry, rows, run, made)
   const kept = new Set(entry.kept)
+  const into = entry.into && holdersOf(entry, rows)
   for (const [i, source] of rows.entries()) {
-    const target = entry.into ? (entry.into[i] ?? source) : kept.has(source) ? source : undefined
-    if (target === source) continue
+    const target = into ? (into[i] ?? source) : kept.has(source) ? source : undefined
+    if (target === source || (made.back.delete(source) && source >= 0)) continue
     if (source < 0) made.lost.add(`${image} ${source}`)
     else made.gone[source] = stop
     if (target !== undefined && source >= 0) made.into[source] = target
   }
+}
+
+/** For each row the one that holds it, or the most of it; a row in which others have shares holds itself. */
+function holdersOf({ action, into = [], weights = [] }: PlanEntry, rows: readonly number[]): readonly number[] {
+  if (action !== 'blend') return into
+  const each = into.length / Math.max(1, rows.length)
+  const shares = (row: number) => weights.slice(row * each, (row + 1) * each)
+  const held = new Set(into.filter((_, i) => (weights[i] as number) > 0))
+  return rows.map((source, row) => {
+    if (held.has(source)) return source
+    const own = shares(row)
+    return into[row * each + own.indexOf(Math.max(...own))] ?? source
+  })
 }
 
 /** The rows that a decision's scores are of: all, the patches, or a span of text, which is the one whose best rows were kept. */

@@ -1,11 +1,11 @@
 // Pictures through the tower: in batches of crops where nobody looks, else stopped where methods do, who drop and merge patches on the way.
 import { freemem } from 'node:os'
 import { TokensieveError } from '../errors.js'
-import { ofPatches } from '../methods/gather.js'
+import { asOne, ofPatches } from '../methods/gather.js'
 import type { Decided, Schedule, Shape } from '../methods/index.js'
 import type { Crop, Look, Method, VisionNeed, VisionSeen, VisionWhat } from '../methods/method.js'
 import { type VisionStop, visionPlace } from '../methods/tower.js'
-import type { NativeGlance, NativeVision, VisionLook } from '../native-vision.js'
+import type { NativeGlance, NativeVision, VisionAction, VisionLook } from '../native-vision.js'
 import type { PlanEntry } from '../plan.js'
 import type { Scheduler } from '../scheduler.js'
 import type { Encoded, Watch } from './cache.js'
@@ -99,6 +99,8 @@ function named(plan: readonly PlanEntry[], name: (one: number) => number): PlanE
     ...entry,
     ...(entry.kept && { kept: all(entry.kept).sort((a, b) => a - b) }),
     ...(entry.into && { into: all(entry.into) }),
+    ...(entry.as && { as: all(entry.as).sort((a, b) => a - b) }),
+    ...(entry.patch !== undefined && { patch: all([entry.patch])[0] as number }),
   }))
 }
 
@@ -180,8 +182,10 @@ interface Watched {
   readonly work: Encoding
   readonly crops: readonly Crop[]
   readonly glance: NativeGlance
-  /** Rows that a block had when it was looked at. */
-  readonly had: Map<number, Int32Array>
+  /** Rows that a block had when it was looked at, and how many crops were one then. */
+  readonly had: Map<number, { readonly rows: Int32Array; readonly joined: number }>
+  /** How many neighbouring crops are one. */
+  joined: number
   /** Source -> number of the picture's row. */
   readonly rowOf: ReadonlyMap<number, number>
 }
@@ -197,7 +201,7 @@ async function encodeWatched(picture: Picture, work: Encoding): Promise<Encoded>
   const plan: PlanEntry[] = []
   let made: Pick<Encoded, 'rows' | 'features' | 'looked'> | undefined
   await glanceAt(picture, 0, count, work, async (glance) => {
-    const watched: Watched = { picture, work, crops, glance, had: new Map(), rowOf }
+    const watched: Watched = { picture, work, crops, glance, had: new Map(), joined: 1, rowOf }
     let at = 0
     for (const stop of stops) {
       const place = visionPlace(stop)
@@ -224,7 +228,7 @@ function checkMemory(crops: number, { config }: Tower): void {
 }
 
 /** What later stops need of blocks that run now is observed. */
-async function runTo({ glance, had, work }: Watched, from: number, to: number): Promise<void> {
+async function runTo({ glance, had, joined, work }: Watched, from: number, to: number): Promise<void> {
   if (to <= from) return
   const now = (need: VisionNeed): need is VisionNeed & VisionLook =>
     need.what !== 'cosines' && 2 * need.layer >= from && 2 * need.layer < to
@@ -234,7 +238,7 @@ async function runTo({ glance, had, work }: Watched, from: number, to: number): 
     (need, i) => wanted.findIndex(({ layer, what }) => layer === need.layer && what === need.what) === i,
   )
   const rows = glance.rows()
-  for (const { layer } of looks) had.set(layer, rows)
+  for (const { layer } of looks) had.set(layer, { rows, joined })
   await advance(work, glance, to, looks)
 }
 
@@ -245,12 +249,13 @@ function classNeed({ schedule, tower }: Encoding): [VisionNeed] | undefined {
 }
 
 /** What the class token gave rows of the picture; newlines nothing. */
-function lookedAt({ crops, glance, had, picture, work }: Watched, rows: Int32Array): Float32Array {
+function lookedAt({ crops, glance, had, joined, picture, work }: Watched, rows: Int32Array): Float32Array {
   const { grid, config } = work.tower
   const block = config.layers - 1
   const left = glance.rows()
   const sized = crops.map((crop) => ({ ...crop, rows: grid.side, columns: grid.side }))
-  const given = ofPatches('class', glance.seen(block, 'class'), { had: had.get(block) ?? left, left, crops: sized })
+  const then = { had: had.get(block)?.rows ?? left, left, crops: asOne(sized, joined) }
+  const given = ofPatches('class', glance.seen(block, 'class'), then)
   const places = new Map(Array.from(left, (source, place) => [source, place]))
   return Float32Array.from(rows, (row) => given[places.get(picture.rows[row] as number) ?? -1] ?? 0)
 }
@@ -266,6 +271,7 @@ async function decideAt(watched: Watched, stop: VisionStop): Promise<PlanEntry[]
   for (const { decision } of decided) {
     const action = actionOf(decision)
     if (action) await scheduler.job(() => tower.native.apply(glance, action))
+    if (decision.action === 'joinCrops') watched.joined *= decision.crops
   }
   work.decided(performance.now() - start)
   return decided.map(({ entry }) => entry)
@@ -284,8 +290,13 @@ async function dropPadding({ glance, rowOf, work }: Watched): Promise<void> {
   await work.scheduler.job(() => work.tower.native.apply(glance, { drop }))
 }
 
-function actionOf(decision: Decided['decision']): Parameters<NativeVision['apply']>[1] | undefined {
+function actionOf(decision: Decided['decision']): VisionAction | undefined {
   if (decision.action === 'dropPatches') return { drop: Int32Array.from(decision.kept) }
+  if (decision.action === 'blendPatches')
+    return { blend: Int32Array.from(decision.into), weights: Float32Array.from(decision.weights) }
+  if (decision.action === 'joinCrops') return { join: decision.crops }
+  if (decision.action === 'carryPatches') return { carry: true }
+  if (decision.action === 'recallPatches') return { recall: Int32Array.from(decision.as) }
   if (decision.action !== 'mergePatches') return undefined
   const { into, proportional, weights } = decision
   return {
@@ -296,7 +307,7 @@ function actionOf(decision: Decided['decision']): Parameters<NativeVision['apply
 }
 
 function seenAt(
-  { crops, glance, had, rowOf, work }: Watched,
+  { crops, glance, had, joined, rowOf, work }: Watched,
   { layer, part }: VisionStop,
   cosines: Float32Array | undefined,
 ): VisionSeen {
@@ -304,7 +315,6 @@ function seenAt(
   const side = part === 'decoder' ? grid.rows : grid.side
   const sized = crops.map((crop) => ({ ...crop, rows: side, columns: side }))
   const sources = glance.rows()
-  const before = (block: number) => had.get(block) ?? sources
   return {
     at: 'vision',
     shape: work.shape,
@@ -314,6 +324,7 @@ function seenAt(
     step: work.step,
     sources,
     crops: sized,
+    joined,
     given: behindBlocks({ layer, part, needs: [] }, work.tower) ? rowOf.size : crops.length * side * side,
     place(source) {
       const row = rowOf.get(source)
@@ -321,8 +332,11 @@ function seenAt(
     },
     sizes: () => glance.sizes(),
     seen(what: VisionWhat, block: number) {
-      if (what !== 'cosines')
-        return ofPatches(what, glance.seen(block, what), { had: before(block), left: sources, crops: sized })
+      if (what !== 'cosines') {
+        const then = had.get(block) ?? { rows: sources, joined }
+        const whole = asOne(sized, then.joined)
+        return ofPatches(what, glance.seen(block, what), { had: then.rows, left: sources, crops: whole })
+      }
       if (cosines === undefined)
         throw new TypeError('Expected `cosines` among the needs of the look but received a call for it')
       return cosines

@@ -151,6 +151,15 @@ Napi::Value JsVision::apply(const Napi::CallbackInfo& info) {
   std::function<void(Glance&)> cut;
   if (action.Has("drop")) {
     cut = [kept = copy_of<int32_t>(action.Get("drop"), "drop")](Glance& g) { g.drop(kept); };
+  } else if (action.Has("join")) {
+    cut = [count = need_int(action.Get("join"), "join", 1, 1 << 20)](Glance& g) { g.join(count); };
+  } else if (action.Has("carry")) {
+    cut = [](Glance& g) { g.carry(); };
+  } else if (action.Has("recall")) {
+    cut = [sources = copy_of<int32_t>(action.Get("recall"), "recall")](Glance& g) { g.recall(sources); };
+  } else if (action.Has("blend")) {
+    cut = [into = copy_of<int32_t>(action.Get("blend"), "blend"),
+           weights = copy_of<float>(action.Get("weights"), "weights")](Glance& g) { g.blend(into, weights); };
   } else {
     std::vector<float> weights;
     if (!action.Get("weights").IsUndefined()) weights = copy_of<float>(action.Get("weights"), "weights");

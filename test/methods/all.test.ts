@@ -61,12 +61,18 @@ const visionMethods = {
   globalCom2: (keep: number) => methods.globalCom2({ keep }),
   aim: (keep: number) => methods.aim({ keep }),
   vmtcCmai: (keep: number) => methods.vmtcCmai({ keep }),
+  clca: (keep: number) => methods.clca({ keep }),
+  pvc: (keep: number) => methods.pvc({ keep }),
   quota: (keep: number) => methods.quota({ keep }),
   grid: (keep: number) => methods.grid({ keep }),
   random: (keep: number) => methods.random({ keep, acts: 'vision' }),
 }
 const frames = { hot: (keep: number) => methods.hot({ keep }) }
-const byThresholds = { tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }) }
+const grids = { svitSta: (keep: number) => methods.svitSta({ keep }) }
+const byThresholds = {
+  tokenCorr: (keep: number) => methods.tokenCorr({ alpha: 2 * keep - 1, least: 1 }),
+  tempMe: (keep: number) => methods.tempMe({ within: keep }),
+}
 const layersOfPictures = {
   sparseVlm: (ratio: number) => methods.sparseVlm({ layers: [2], ratios: [ratio] }),
   mustDrop: (share: number) => methods.mustDrop({ layers: [2], gamma: share / 20, alpha: 1 }),
@@ -101,6 +107,7 @@ test('every method of the list is under test here', async (t) => {
           ...layersOfPictures,
           ...visionMethods,
           ...frames,
+          ...grids,
           ...byThresholds,
         }),
         ...unbudgeted,
@@ -267,7 +274,7 @@ test('the tower: budgets are exact, rows ascend, the same every time', async (t)
 })
 
 test('keep: 1 never does anything, whatever the method', async (t) => {
-  for (const make of [...Object.values(visionMethods), ...Object.values(frames)]) {
+  for (const make of [visionMethods, frames, grids].flatMap((all) => Object.values(all))) {
     t.same(make(1).looks(pictured), [], make(1).name)
     t.same(make(0.5).looks(shape), [], 'no tower, nothing to do')
   }
@@ -291,8 +298,8 @@ function record(schedule: Schedule, seen: readonly Seen[]): PlanEntry[] {
 }
 
 test('plans survive JSON, and given back decide the same', async (t) => {
-  const makers = [cacheMethods, layerMethods, layersOfPictures, visionMethods, frames, byThresholds].flatMap((all) =>
-    Object.values(all),
+  const makers = [cacheMethods, layerMethods, layersOfPictures, visionMethods, frames, grids, byThresholds].flatMap(
+    (all) => Object.values(all),
   )
   for (const make of [...makers, () => methods.llmDrop()]) {
     const method = make(0.5)

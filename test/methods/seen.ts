@@ -1,6 +1,6 @@
 // Synthetic observations: what a method would see, from plain arrays or from a seed.
 
-import { cropStarts } from '../../lib/methods/gather.js'
+import { asOne, cropStarts } from '../../lib/methods/gather.js'
 import type {
   CacheSeen,
   Crop,
@@ -200,6 +200,7 @@ interface VisionGiven {
   step?: number
   vision?: Partial<VisionShape>
   crops?: readonly Crop[]
+  joined?: number
   sources?: Int32Array
   given?: number
   place?: (source: number) => number
@@ -225,6 +226,7 @@ export function visionSeen(given: VisionGiven): VisionSeen {
   const crops = given.crops ?? [crop(4, 4)]
   const all = crops.reduce((sum, { columns, rows }) => sum + rows * columns, 0)
   const sources = given.sources ?? span(0, all)
+  const joined = given.joined ?? 1
   const read = (values: ArrayLike<number> | undefined, what: string) => {
     if (values === undefined) throw new Error(`${what} was not asked for`)
     return Float32Array.from(values)
@@ -238,12 +240,15 @@ export function visionSeen(given: VisionGiven): VisionSeen {
     step: given.step ?? 0,
     sources,
     crops,
+    joined,
     given: given.given ?? all,
     ...(given.place && { place: given.place }),
     sizes: () => read(given.sizes ?? Array(sources.length).fill(1), 'sizes'),
     seen(what, layer) {
-      if (what === 'cosines') return cosinesOf(read(given.hidden, 'hidden'), sources, crops)
-      if (what === 'keyCosines') return cosinesOf(this.seen('keys', layer), sources, crops)
+      if (what === 'cosines' || what === 'keyCosines') {
+        const rows = what === 'cosines' ? read(given.hidden, 'hidden') : this.seen('keys', layer)
+        return cosinesOf(rows, sources, asOne(crops, joined))
+      }
       return read(given.seen?.[`${what} ${layer}`] ?? given.seen?.[what], `${what} of block ${layer}`)
     },
     hidden: () => read(given.hidden, 'hidden'),

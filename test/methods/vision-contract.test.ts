@@ -233,7 +233,7 @@ test('plans on patches survive JSON, and given back decide the same', async (t) 
   t.throws(() => makeSchedule([replay], shape), { code: 'ERR_PLAN', message: /a model that reads text only/ })
   const [entry] = plan
   t.throws(() => parsePlan([{ ...entry, part: 'door' }]), { message: /attention, mlp, projector, decoder for 'part'/ })
-  t.throws(() => parsePlan([{ ...entry, action: 'skip' }]), { message: /drop, merge for 'vision'/ })
+  t.throws(() => parsePlan([{ ...entry, action: 'skip' }]), { message: /drop, merge, .*, recall for 'vision'/ })
 })
 
 test('wrappers on methods that act in the tower', async (t) => {

@@ -59,7 +59,7 @@ void Tower::page(const Batch& b, Team& team) {
   first_.assign(static_cast<size_t>(b.rows), 0), end_.resize(first_.size());
   bias_.clear();
   for (int row = b.row; b.glance.proportional() && row < b.row + b.rows; row++)
-    bias_.push_back(std::log(b.glance.size(row)));
+    bias_.push_back(b.glance.size(row) > 0 ? std::log(b.glance.size(row)) : 0.f);
   for (int crop = b.crop; crop < b.crop_end; crop++) {
     const int from = b.glance.begin(crop) - b.row, to = b.glance.begin(crop + 1) - b.row;
     std::fill(end_.begin() + from, end_.begin() + to, to - from);

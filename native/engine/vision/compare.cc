@@ -44,16 +44,16 @@ void Tower::compare(const float* units, int rows, int width, float* out, Team& t
 std::vector<float> Tower::cosines(Glance& glance) {
   if (glance.broken_) throw Error(Code::internal, "[vision] expected a glance whose work was not stopped");
   Team team(model_->threads, &glance.stop_);
-  const int width = glance.width_, classes = glance.class_rows_;
+  const int width = glance.width_;
   size_t total = 0;
   for (int crop = 0; crop < glance.crops(); crop++) {
-    const size_t rows = static_cast<size_t>(glance.begin(crop + 1) - glance.begin(crop) - classes);
+    const size_t rows = static_cast<size_t>(glance.begin(crop + 1) - glance.begin(crop) - glance.class_rows(crop));
     total += rows * rows;
   }
   std::vector<float> out(total);
   float* to = out.data();
   for (int crop = 0; crop < glance.crops(); crop++) {
-    const int first = glance.begin(crop) + classes, rows = glance.begin(crop + 1) - first;
+    const int first = glance.begin(crop) + glance.class_rows(crop), rows = glance.begin(crop + 1) - first;
     if (rows == 0) continue;
     normed_.need(static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float));
     float* const units = normed_.as<float>();

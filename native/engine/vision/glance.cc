@@ -21,7 +21,6 @@ Error unfit(const std::string& what) { return Error(Code::plan, "[plan] expected
 Glance::Glance(std::shared_ptr<const VisionModel> model, const float* pixels, int crops) : model_(std::move(model)) {
   const VisionConfig& c = model_->config;
   const size_t patches = static_cast<size_t>(c.side * c.side), plane = static_cast<size_t>(c.image) * c.image;
-  class_rows_ = c.class_token ? 1 : 0;
   width_ = c.width;
   if (crops < 1 || static_cast<size_t>(crops) > kMostRows / (patches + 1)) {
     throw Error(Code::out_of_memory, "[vision] expected 1 to " + std::to_string(kMostRows / (patches + 1)) +
@@ -32,11 +31,12 @@ Glance::Glance(std::shared_ptr<const VisionModel> model, const float* pixels, in
   std::memcpy(pixels_.data(), pixels, bytes);
   for (int crop = 0; crop < crops; crop++) {
     begin_.push_back(static_cast<int32_t>(source_.size()));
+    class_rows_.push_back(c.class_token ? 1 : 0), first_picture_.push_back(crop);
     if (c.class_token) source_.push_back(-1);
     for (size_t i = 0; i < patches; i++)
       source_.push_back(static_cast<int32_t>(static_cast<size_t>(crop) * patches + i));
   }
-  begin_.push_back(static_cast<int32_t>(source_.size()));
+  begin_.push_back(static_cast<int32_t>(source_.size())), first_picture_.push_back(crops);
   size_.assign(source_.size(), 1.f);
 }
 
@@ -130,6 +130,12 @@ void Glance::drop(const std::vector<int32_t>& kept) {
   if (index.size() < source_.size()) keep(index);
 }
 
+size_t Glance::row_of(size_t crop, int32_t source) const {
+  const auto first = source_.begin() + begin_[crop] + class_rows_[crop], last = source_.begin() + begin_[crop + 1];
+  const auto at = std::lower_bound(first, last, source);
+  return at == last || *at != source ? source_.size() : static_cast<size_t>(at - source_.begin());
+}
+
 // The new row that each row becomes, and the rows that stay.
 std::vector<int32_t> Glance::groups(const std::vector<int32_t>& into, std::vector<int32_t>* kept) const {
   std::vector<int32_t> group(source_.size(), -1);
@@ -142,11 +148,9 @@ std::vector<int32_t> Glance::groups(const std::vector<int32_t>& into, std::vecto
   }
   for (size_t k = 0; k < rows.size(); k++) {
     const size_t i = rows[k];
-    const auto crop = std::upper_bound(begin_.begin(), begin_.end(), static_cast<int32_t>(i));
-    const auto first = source_.begin() + *(crop - 1) + class_rows_, last = source_.begin() + *crop;
-    const auto at = std::lower_bound(first, last, into[k]);
-    const size_t target = static_cast<size_t>(at - source_.begin());
-    if (at == last || *at != into[k] || group[target] < 0 ||
+    const auto crop = std::upper_bound(begin_.begin(), begin_.end(), static_cast<int32_t>(i)) - begin_.begin() - 1;
+    const size_t target = row_of(static_cast<size_t>(crop), into[k]);
+    if (target == source_.size() || group[target] < 0 ||
         (*kept)[static_cast<size_t>(group[target])] != static_cast<int32_t>(target)) {
       throw unfit("patches to fold into one of their crop that stays, patch " + std::to_string(source_[i]) +
                   " folds into " + std::to_string(into[k]));
@@ -159,7 +163,7 @@ std::vector<int32_t> Glance::groups(const std::vector<int32_t>& into, std::vecto
 void Glance::merge(const std::vector<int32_t>& into, const std::vector<float>& weights, bool proportional) {
   may_cut();
   const size_t n = source_.size(), d = static_cast<size_t>(width_);
-  const size_t patches = n - static_cast<size_t>(crops() * class_rows_);
+  const size_t patches = n - static_cast<size_t>(std::count(source_.begin(), source_.end(), -1));
   if (into.size() != patches || (!weights.empty() && weights.size() != patches))
     throw unfit("a target, and a weight or none, for each of " + std::to_string(patches) + " patches");
   std::vector<int32_t> kept;
@@ -172,6 +176,11 @@ void Glance::merge(const std::vector<int32_t>& into, const std::vector<float>& w
     if (!std::isfinite(weight[i]) || weight[i] < 0) throw unfit("weights of patches from 0 up");
     const size_t g = static_cast<size_t>(group[i]);
     members[g]++, size[g] += size_[i], sums[g] += weight[i];
+  }
+  // Rows that stand for no patch, and nothing but such, count alike.
+  for (size_t i = 0; weights.empty() && i < n; i++) {
+    const size_t g = static_cast<size_t>(group[i]);
+    if (size[g] == 0) weight[i] = 1, sums[g] = 1;
   }
   for (size_t g = 0; g < sums.size(); g++) {
     if (members[g] > 1 && !(sums[g] > 0 && std::isfinite(sums[g])))

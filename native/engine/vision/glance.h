@@ -1,4 +1,5 @@
 // Crops on their way through a tower. Rows are patches, each crop's class token before them; a crop sees itself alone.
+// Crops that were joined are one from then on: their class tokens, then their patches.
 #pragma once
 
 #include <atomic>
@@ -31,7 +32,7 @@ class Glance {
   int crops() const { return static_cast<int>(begin_.size()) - 1; }
   int rows() const { return begin_.back(); }  // class tokens among them
   int begin(int crop) const { return begin_[static_cast<size_t>(crop)]; }
-  int class_rows() const { return class_rows_; }  // of a crop: 1 or 0
+  int class_rows(int crop) const { return class_rows_[static_cast<size_t>(crop)]; }
   int width() const { return width_; }
   bool proportional() const { return proportional_; }
   float size(int row) const { return size_[static_cast<size_t>(row)]; }
@@ -51,6 +52,13 @@ class Glance {
   void drop(const std::vector<int32_t>& kept);
   void merge(const std::vector<int32_t>& into, const std::vector<float>& weights, bool proportional);
 
+  // Each row's shares, in [patches][n] sources and weights; neighbours become one crop; the mean of each crop's patches
+  // is set aside; such means come back as rows of size 0, under sources that are free, ascending (glance_mix.cc).
+  void blend(const std::vector<int32_t>& into, const std::vector<float>& weights);
+  void join(int count);
+  void carry();
+  void recall(const std::vector<int32_t>& sources);
+
  private:
   friend class Tower;
 
@@ -58,15 +66,26 @@ class Glance {
   std::vector<int32_t> groups(const std::vector<int32_t>& into, std::vector<int32_t>* kept) const;
   void keep(const std::vector<int32_t>& index);  // rows that stay, all but for their numbers
   void begin_look(const VisionLook& look);
+  struct Share {  // what a row gives to another
+    int32_t row;
+    float weight;
+  };
+  std::vector<std::vector<Share>> shares_of(const std::vector<int32_t>& into, const std::vector<float>& weights) const;
+  static void mix(const float* x, size_t d, const std::vector<std::vector<Share>>& groups, float* y, Team& team);
+  size_t row_of(size_t crop, int32_t source) const;  // rows() where it is not there
+  std::vector<int32_t> coming(const std::vector<int32_t>& sources) const;
   std::vector<float>& look_at(const VisionLook& look) { return seen_[{look.layer, look.what}]; }
 
   std::shared_ptr<const VisionModel> model_;
   std::atomic<bool> stop_{false};
-  int place_ = -1, class_rows_ = 0, width_ = 0;
+  int place_ = -1, width_ = 0;
   bool broken_ = false;  // work was stopped on its way
   bool proportional_ = false;
   Buffer pixels_, hidden_;  // hidden [rows][width]
   std::vector<int32_t> begin_;  // [crops + 1]: the first row of each
+  std::vector<int32_t> class_rows_;  // [crops]
+  std::vector<int32_t> first_picture_;  // [crops + 1]: of what was given, in crops that are joined
+  std::vector<std::vector<float>> carried_;  // each [crops][width]
   std::vector<int32_t> source_;  // [rows], -1 for class tokens
   std::vector<float> size_;  // [rows]
   std::map<std::pair<int, VisionLook::What>, std::vector<float>> seen_;

@@ -195,7 +195,7 @@ void Tower::project(Glance& glance, Team& team) {
   std::vector<float> size;
   for (int crop = 0; crop < glance.crops(); crop++) {
     begin.push_back(static_cast<int32_t>(source.size()));
-    for (int row = glance.begin(crop) + glance.class_rows(); row < glance.begin(crop + 1); row += joined) {
+    for (int row = glance.begin(crop) + glance.class_rows(crop); row < glance.begin(crop + 1); row += joined) {
       source.push_back(c.pool > 1 ? crop * cells + static_cast<int32_t>(source.size()) - begin.back()
                                   : glance.source(row));
       size.push_back(glance.size(row));
@@ -211,7 +211,7 @@ void Tower::project(Glance& glance, Team& team) {
   }
   glance.hidden_ = std::move(out);
   glance.begin_.swap(begin), glance.source_.swap(source), glance.size_.swap(size);
-  glance.width_ = c.output, glance.class_rows_ = 0;
+  glance.width_ = c.output, glance.class_rows_.assign(glance.class_rows_.size(), 0);
   glance.place_++;
 }
 
@@ -221,7 +221,7 @@ int Tower::gather_patches(const Batch& b, float* out, Team& team) const {
   const size_t d = static_cast<size_t>(c.width);
   std::vector<int32_t> index;
   for (int crop = b.crop; crop < b.crop_end; crop++) {
-    const int first = b.glance.begin(crop) + b.glance.class_rows(), end = b.glance.begin(crop + 1);
+    const int first = b.glance.begin(crop) + b.glance.class_rows(crop), end = b.glance.begin(crop + 1);
     for (int i = 0; i < end - first; i++) {
       const int joined = c.pool * c.pool, cell = i / joined, part = i % joined, small = c.side / c.pool;
       const int row = cell / small * c.pool + part / c.pool, column = cell % small * c.pool + part % c.pool;
