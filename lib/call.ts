@@ -273,6 +273,7 @@ function cacheSeen(
     sources: (head) => native.cacheSources(layer, head).subarray(skip(head)),
     attention: (head) => native.attention(layer, head).subarray(skip(head)),
     columnSums: (head) => native.cacheMass(layer, head).subarray(skip(head)),
+    dropped: (head) => native.cacheDropped(layer, head),
     expected: (head) => native.expected(layer, head).subarray(skip(head)),
     keyNorms: (head) => native.cacheKeyNorms(layer, head).subarray(skip(head)),
     keys: (head) => native.cacheKeys(layer, head).subarray(skip(head) * wide),

@@ -49,13 +49,13 @@ function completeHead(given: KvGiven, { headSize }: Heads, repack: boolean): Hea
   const coarse = residual === 0 && [keys, values].some((type) => COARSE.includes(type))
   const size = headSize >= 16 && headSize <= 256 && Number.isInteger(Math.log2(headSize))
   const turns = size && !repack && [keys, values].includes('q4_0')
-  const { recent = coarse ? RECENT : 0, rotate = turns, sinks = coarse ? SINKS : 0 } = given
+  const { fresh = 'f16', recent = coarse ? RECENT : 0, rotate = turns, sinks = coarse ? SINKS : 0 } = given
   if (rotate && !(size && !repack)) {
     const came = size ? 'a method with positions that are re-packed' : `heads of ${headSize}`
     const said = `[session] expected heads of a power of two up to 256 whose positions are kept for \`kv.rotate\`, but received ${came}`
     throw new TokensieveError('ERR_UNSUPPORTED', said)
   }
-  return { keys, values, sinks, recent, residual, rotate }
+  return { keys, values, sinks, recent, residual, fresh, rotate }
 }
 
 /** Ways to store rows, each once, and which of them every head has: [layers × kvHeads]; empty where all have the first. */
@@ -73,8 +73,8 @@ export function headsOf(
   const places = new Map<string, number>()
   const kinds: HeadKv[] = []
   const of = Int32Array.from(all, (kind) => {
-    const { keys, recent, residual, rotate, sinks, values } = kind
-    const name = JSON.stringify([keys, values, sinks, recent, residual, rotate])
+    const { fresh, keys, recent, residual, rotate, sinks, values } = kind
+    const name = JSON.stringify([keys, values, sinks, recent, residual, fresh, rotate])
     if (!places.has(name)) places.set(name, kinds.push(kind) - 1)
     return places.get(name) ?? 0
   })

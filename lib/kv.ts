@@ -3,7 +3,7 @@ import { rangeError, typeError } from './errors.js'
 import type { DType } from './native.js'
 
 const TYPES: readonly string[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'kivi4', 'kivi2'] satisfies DType[]
-const NAMES = ['keys', 'values', 'sinks', 'recent', 'residual', 'rotate']
+const NAMES = ['keys', 'values', 'sinks', 'recent', 'residual', 'fresh', 'rotate']
 const PLACES = ['layers', 'heads']
 const GROUP = 32
 const MOST_ROWS = 2 ** 16
@@ -18,6 +18,8 @@ export interface HeadKvOptions {
   readonly recent?: number
   /** Types kivi4 and kivi2 as in their paper, instead of `recent`: keys are quantized in blocks of so many rows, values beyond so many one by one. A multiple of 32. */
   readonly residual?: number
+  /** What rows are stored as until they are quantized: a prompt while it is read, and then the newest rows. 'q8_0' takes half of the memory of 'f16', the default. */
+  readonly fresh?: 'f16' | 'q8_0'
   /**
    * Rows go through the Hadamard transform before they are quantized, which spreads outliers over all channels (of kivi's keys, whose scales are each channel's own, nothing changes).
    * Default: true where a type is q4_0, heads have a power of two of numbers and no method re-packs positions; kivi's minima take care of outliers by themselves. Methods see what they
@@ -76,6 +78,7 @@ function headOf(given: { readonly [key: string]: unknown }, name: string): HeadK
   for (const [key, value] of Object.entries(given)) {
     if (value === undefined) continue
     if (key === 'keys' || key === 'values') typeOf(value, `${name}.${key}`)
+    else if (key === 'fresh') checkFresh(value, name)
     else if (key !== 'rotate') checkCount(value, key, name)
     else if (typeof value !== 'boolean') throw typeError('true or false', `${name}.rotate`, value)
     found[key] = value
@@ -86,6 +89,10 @@ function headOf(given: { readonly [key: string]: unknown }, name: string): HeadK
 function typeOf(value: unknown, name: string): DType {
   if (typeof value !== 'string' || !TYPES.includes(value)) throw typeError(WHAT, name, value)
   return value as DType
+}
+
+function checkFresh(value: unknown, name: string): void {
+  if (value !== 'f16' && value !== 'q8_0') throw typeError('f16 or q8_0', `${name}.fresh`, value)
 }
 
 function checkCount(value: unknown, key: string, name: string): void {

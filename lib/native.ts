@@ -40,10 +40,12 @@ export interface NativePlacement {
 export interface HeadKv {
   keys: DType
   values: DType
-  /** Of quantized types: rows that stay in f16 (see KvOptions of kv.ts). */
+  /** Of quantized types: rows that stay in finer ones (see KvOptions of kv.ts). */
   sinks: number
   recent: number
   residual: number
+  /** What is not quantized yet; default f16. */
+  fresh?: 'f16' | 'q8_0'
   /** The cache holds keys or values after a Hadamard transform; what this interface gives of it is as without. */
   hadamardKeys: boolean
   hadamardValues: boolean
@@ -77,10 +79,12 @@ export interface Look {
  * (all, or its window), rounded up, at least 1.
  *   window: the newest row stays first, then the first `sinks`, then the newer ones
  *   mass: the newest rows stay (`recent` is their share of the budget, rounded up), of the others the one with the least accumulated mass goes; of equals the lower stays
+ * maxDropped: of all attention that a head's rows have gathered, the share that may go with those that went; a row that would make it more stays, beyond the budget. Default 1.
  */
-export type Rule =
-  | { kind: 'window'; sinks: number; tokens: number; share: number }
-  | { kind: 'mass'; recent: number; tokens: number; share: number }
+export type Rule = { tokens: number; share: number; maxDropped?: number } & (
+  | { kind: 'window'; sinks: number }
+  | { kind: 'mass'; recent: number }
+)
 
 export interface NativeStats {
   bytes: number
@@ -202,6 +206,8 @@ export interface NativeSession {
   cacheRows(layer: number, head: number): number
   cacheSources(layer: number, head: number): Int32Array
   cacheMass(layer: number, head: number): Float32Array
+  /** The mass of rows that were evicted, of those whose mass was kept. */
+  cacheDropped(layer: number, head: number): number
   cacheKeys(layer: number, head: number): Float32Array
   cacheValues(layer: number, head: number): Float32Array
   cacheKeyNorms(layer: number, head: number): Float32Array

@@ -7,10 +7,11 @@ import type { DType, ModelConfig, NativeModel } from './native.js'
 
 const PAGE = 32
 
-/** Rows of a head that stay in float, on average, and how many fit into the pages that they take: few sinks take half a page. */
-function floatRows(sinks: number, recent: number): readonly [rows: number, room: number] {
-  const lead = sinks === 0 ? 0 : sinks <= PAGE / 2 ? PAGE / 2 : Math.ceil(sinks / PAGE) * PAGE
-  return [sinks + recent + (PAGE - 1) / 2, lead + Math.ceil((recent + 1) / PAGE) * PAGE]
+/** What the pages of a head's first rows hold: few keys take half a page, few values no more than they are. */
+function sinkRoom(sinks: number): readonly [keys: number, values: number] {
+  if (sinks === 0) return [0, 0]
+  const whole = Math.ceil(sinks / PAGE) * PAGE
+  return sinks <= PAGE / 2 ? [PAGE / 2, sinks] : [whole, whole]
 }
 
 const QUANTIZED: readonly DType[] = ['q8_0', 'q4_0', 'kivi4', 'kivi2']
@@ -36,12 +37,19 @@ function rowSizes(
   kv: KvSettings,
 ): Pick<Shape, 'rowBytes' | 'newRowBytes' | 'floatBytes'> {
   const { kinds, of } = headsOf(kv, config)
-  const sizes = kinds.map(({ keys, recent, residual, sinks, values }) => {
+  const sizes = kinds.map((kind) => {
+    const { fresh, keys, recent, residual, sinks, values } = kind
     const row = model.rowBytes(keys, values)
-    const open = (type: DType) => (QUANTIZED.includes(type) && sinks + recent + residual > 0 ? 'f16' : type)
-    const fresh = model.rowBytes(open(keys), open(values))
-    const [rows, room] = floatRows(sinks, recent + residual)
-    return [row, fresh, fresh === row ? 0 : room * fresh - rows * row] as const
+    const packs = (type: DType) => QUANTIZED.includes(type) && type !== fresh && sinks + recent + residual > 0
+    const open = (type: DType) => (packs(type) ? fresh : type)
+    const newRow = model.rowBytes(open(keys), open(values))
+    if (newRow === row) return [row, newRow, 0] as const
+    const half = model.rowBytes('f16', 'f16') / 2
+    const [keyRoom, valueRoom] = sinkRoom(sinks)
+    const room = (packs(keys) ? keyRoom : 0) + (packs(values) ? valueRoom : 0)
+    const newest = Math.ceil((recent + residual + 1) / PAGE) * PAGE
+    const float = sinks + recent + residual + (PAGE - 1) / 2 // on average, when some of the newest wait for a group
+    return [row, newRow, room * half + newest * newRow - float * row] as const
   })
   const heads = of.length > 0 ? [...of] : [0]
   const mean = (what: 0 | 1 | 2) => heads.reduce((sum, kind) => sum + (sizes[kind]?.[what] ?? 0), 0) / heads.length

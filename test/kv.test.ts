@@ -18,10 +18,10 @@ const PLAIN = { sinks: 0, recent: 0, rotate: false }
 t.test('defaults', async (t) => {
   const heads = (headSize: number) => ({ headSize, layers: 4, kvHeads: 2 }) as ModelConfig
   const of = (given: unknown, size = 64, repack = false) => completeKv(parseKv(given), heads(size), repack)
-  const none = { sinks: 0, recent: 0, residual: 0, rotate: false }
+  const none = { sinks: 0, recent: 0, residual: 0, fresh: 'f16', rotate: false }
   t.same(of(undefined), { keys: 'f16', values: 'f16', ...none })
   t.same(of('q8_0'), { keys: 'q8_0', values: 'q8_0', ...none })
-  const some = { sinks: 4, recent: 32, residual: 0, rotate: true }
+  const some = { sinks: 4, recent: 32, residual: 0, fresh: 'f16', rotate: true }
   t.same(of('q4_0'), { keys: 'q4_0', values: 'q4_0', ...some })
   t.same(of({ keys: 'q8_0', values: 'kivi2' }), { keys: 'q8_0', values: 'kivi2', ...some, rotate: false })
   t.equal(of({ keys: 'kivi4', values: 'q4_0' }).rotate, true)
@@ -41,7 +41,7 @@ t.test('misuse is told in a sentence', async (t) => {
   const { model } = await loadTiny(t, { headSize: 32 })
   const wrong: [unknown, typeof TypeError | typeof RangeError, RegExp][] = [
     ['q4', TypeError, /Expected one of f32, .* for `kv` but received "?q4/],
-    [{ key: 'f16' }, TypeError, /\{ keys, values, sinks, recent, residual, rotate, except \} for `kv`/],
+    [{ key: 'f16' }, TypeError, /\{ keys, values, sinks, recent, residual, fresh, rotate, except \} for `kv`/],
     [{ values: 'q3' }, TypeError, /for `kv.values`/],
     [{ keys: 'q4_0', sinks: -1 }, RangeError, /a whole number from 0 for `kv.sinks` but received -1/],
     [{ keys: 'q4_0', sinks: 1.5 }, RangeError, /for `kv.sinks`/],
@@ -49,6 +49,7 @@ t.test('misuse is told in a sentence', async (t) => {
     [{ keys: 'kivi4', residual: 40 }, RangeError, /a multiple of 32 for `kv.residual`/],
     [{ keys: 'kivi4', residual: 64, recent: 32 }, RangeError, /`recent` or `residual`, not both/],
     [{ keys: 'q4_0', residual: 64 }, TypeError, /kivi4 or kivi2/],
+    [{ keys: 'q4_0', fresh: 'bf16' }, TypeError, /f16 or q8_0 for `kv.fresh` but received/],
     [{ keys: 'q4_0', rotate: 1 }, TypeError, /true or false for `kv.rotate`/],
   ]
   for (const [kv, kind, said] of wrong) t.throws(() => model.session({ kv } as SessionOptions), said, kind.name)
@@ -103,7 +104,8 @@ t.test('a rotated cache shows methods and logits what an f16 cache does', async 
 
 t.test('rows in float are counted, and forks and saved sessions go on with them', async (t) => {
   const { model } = await loadTiny(t, { headSize: 32 })
-  for (const kv of ['q4_0', 'kivi4', { keys: 'q8_0', values: 'kivi2', sinks: 20, recent: 5 }] as const) {
+  const odd = { keys: 'q8_0', values: 'kivi2', sinks: 20, recent: 5 } as const
+  for (const kv of ['q4_0', 'kivi4', odd, { ...odd, fresh: 'q8_0' }] as const) {
     const session = model.session({ kv, methods: [methods.h2o({ keep: { tokens: 120 } })] })
     await session.forward(ids, { logits: 'none' })
     await session.generate(more, { maxTokens: 40, ignoreEnd: true })
@@ -128,7 +130,10 @@ t.test('bytes: pages of what is quantized, of the sinks and of the newest rows',
   }
   const tables = 8 * ids.length // sources of rows, and where pages are
   for (const [kv, side] of [
-    ['q4_0', pages.f16 / 2 + 3 * pages.q4_0 + 2 * pages.f16], // 4 sinks, 96 rows, 50 open ones
+    // 4 sinks (of 16 and 4 places), 92 rows, 54 open ones
+    ['q4_0', (16 + 4) * 32 + 3 * pages.q4_0 + 2 * pages.f16],
+    [{ keys: 'q4_0', values: 'q4_0', fresh: 'q8_0' }, (16 + 4) * 32 + 3 * pages.q4_0 + 2 * pages.q8_0],
+    [{ keys: 'q8_0', values: 'q8_0', sinks: 4, recent: 32, fresh: 'q8_0' }, 5 * pages.q8_0],
     [{ keys: 'q4_0', values: 'q4_0', ...PLAIN }, 5 * pages.q4_0],
     ['q8_0', 5 * pages.q8_0],
   ] as const) {

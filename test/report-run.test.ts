@@ -88,7 +88,7 @@ t.test('what caches hold', async (t) => {
 })
 
 t.test('what else happens in a layer', async (t) => {
-  const kv = { keys: 'q8_0', values: 'q4_0', sinks: 4, recent: 32, residual: 0, rotate: true } as const
+  const kv = { keys: 'q8_0', values: 'q4_0', sinks: 4, recent: 32, residual: 0, fresh: 'f16', rotate: true } as const
   const plan = [
     entry({ action: 'skip', layer: 0, what: 'block' }),
     entry({ action: 'quantize', layer: 0, kv, heads: [1] }),

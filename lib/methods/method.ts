@@ -207,6 +207,8 @@ export interface CacheSeen {
   attention(head: number): Float32Array
   /** [rows]: the accumulated mass. */
   columnSums(head: number): Float32Array
+  /** The mass that rows had when they were evicted, all together. */
+  dropped?(head: number): number
   /** [rows]: probability, mean over the group's query heads; 0 for the first `skip` tokens. */
   expected(head: number): Float32Array
   keyNorms(head: number): Float32Array

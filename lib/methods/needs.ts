@@ -120,7 +120,8 @@ function massLayers(parts: readonly Part[]): Set<number> {
       if (look.needs.some(({ what }) => what === 'columnSums')) for (const layer of look.layers) layers.add(layer)
     }
     for (const decision of standing)
-      if (decision.action === 'rule' && decision.rule.kind === 'mass') layers.add(decision.layer)
+      if (decision.action === 'rule' && (decision.rule.kind === 'mass' || decision.rule.maxDropped !== undefined))
+        layers.add(decision.layer)
   }
   return layers
 }

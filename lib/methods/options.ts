@@ -80,6 +80,19 @@ export function list<T, P extends readonly T[] | null>(
   }
 }
 
+/** KV heads, each as [layer, head]. */
+export function headList(about: string): Option<readonly (readonly number[])[]> {
+  const pair: Option<readonly number[]> = {
+    default: [],
+    about,
+    parse(value, name) {
+      if (!Array.isArray(value) || value.length !== 2) throw typeError('[layer, KV head]', name, value)
+      return Object.freeze(value.map((one, i) => whole(0, about).parse(one, `${name}[${i}]`)))
+    },
+  }
+  return list(pair, [] as readonly (readonly number[])[], about)
+}
+
 /** Layers that are named, each once. */
 export function layerList<P extends readonly number[] | null>(
   preset: P,

@@ -108,6 +108,7 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
     sources: onceEach((head) => read(seen.sources(head), head)),
     attention: onceEach((head) => read(seen.attention(head), head)),
     columnSums: onceEach((head) => read(seen.columnSums(head), head)),
+    dropped: (head) => seen.dropped?.(head) ?? 0,
     expected: onceEach((head) => read(seen.expected(head), head)),
     keyNorms: onceEach((head) => read(seen.keyNorms(head), head)),
     keys: onceEach((head) => read(seen.keys(head), head)),

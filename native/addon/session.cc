@@ -22,6 +22,8 @@ Rule read_rule(const Napi::Value& v) {
   if (rule.kind == Rule::Kind::mass) rule.recent = need_number(o.Get("recent"), "recent");
   if (o.Get("tokens").IsNumber()) rule.tokens = need_int(o.Get("tokens"), "tokens", 0, 1 << 30);
   if (o.Get("share").IsNumber()) rule.share = need_number(o.Get("share"), "share");
+  if (o.Get("maxDropped").IsNumber()) rule.max_dropped = need_number(o.Get("maxDropped"), "maxDropped");
+  if (!(rule.max_dropped >= 0 && rule.max_dropped <= 1)) wrong(v.Env(), "maxDropped", "a share from 0 to 1");
   if (!(rule.recent >= 0 && rule.recent <= 1) || !(rule.share >= 0 && rule.share <= 1) ||
       (rule.tokens == 0 && rule.share == 0))
     wrong(v.Env(), "rule", "a budget and shares from 0 to 1");
@@ -64,6 +66,7 @@ HeadKv read_head_kv(const Napi::Value& v) {
   kv.in_float.sinks = need_int(o.Get("sinks"), "sinks", 0, 1 << 20);
   kv.in_float.recent = need_int(o.Get("recent"), "recent", 0, 1 << 20);
   kv.in_float.residual = need_int(o.Get("residual"), "residual", 0, 1 << 20);
+  if (!o.Get("fresh").IsUndefined()) kv.in_float.fresh = need_dtype(o.Get("fresh"), "fresh");
   kv.hadamard_keys = is_true(o.Get("hadamardKeys"));
   kv.hadamard_values = is_true(o.Get("hadamardValues"));
   return kv;
@@ -120,6 +123,7 @@ Napi::Function JsSession::define(Napi::Env env) {
                          InstanceMethod<&JsSession::cache_rows>("cacheRows"),
                          InstanceMethod<&JsSession::cache_sources>("cacheSources"),
                          InstanceMethod<&JsSession::cache_mass>("cacheMass"),
+                         InstanceMethod<&JsSession::cache_dropped>("cacheDropped"),
                          InstanceMethod<&JsSession::cache_keys>("cacheKeys"),
                          InstanceMethod<&JsSession::cache_values>("cacheValues"),
                          InstanceMethod<&JsSession::cache_key_norms>("cacheKeyNorms"),
@@ -233,6 +237,10 @@ Napi::Value JsSession::cache_rows(const Napi::CallbackInfo& info) {
 Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) {
   return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source);
 }
+Napi::Value JsSession::cache_dropped(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).dropped);
+}
+
 Napi::Value JsSession::cache_mass(const Napi::CallbackInfo& info) {
   return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).mass);
 }

@@ -42,6 +42,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
   Napi::Value cache_rows(const Napi::CallbackInfo& info);
   Napi::Value cache_sources(const Napi::CallbackInfo& info);
   Napi::Value cache_mass(const Napi::CallbackInfo& info);
+  Napi::Value cache_dropped(const Napi::CallbackInfo& info);
   Napi::Value cache_keys(const Napi::CallbackInfo& info);
   Napi::Value cache_values(const Napi::CallbackInfo& info);
   Napi::Value cache_key_norms(const Napi::CallbackInfo& info);

@@ -53,11 +53,24 @@ void shrink(Values& values) {
   if (values.capacity() > values.size() + values.size() / 2 + 8) values.shrink_to_fit();
 }
 
+// What of it the rows `index` do not hold.
+double mass_beside(const HeadRows& table, const int32_t* index, int n) {
+  double gone = 0;
+  for (size_t row = 0, k = 0; row < table.mass.size(); row++) {
+    const bool stays = k < static_cast<size_t>(n) && static_cast<size_t>(index[k]) == row;
+    k += stays;
+    if (!stays) gone += static_cast<double>(table.mass[row]);
+  }
+  return gone;
+}
+
 void check(const FloatRows& floats) {
   if (floats.residual < 0 || floats.residual % kPageRows != 0) {
     throw Error(Code::internal, "[kv_cache] expected a residual of a multiple of " + std::to_string(kPageRows) +
                                     " rows, got " + std::to_string(floats.residual));
   }
+  if (floats.fresh != DType::f16 && floats.fresh != DType::q8_0)
+    throw Error(Code::internal, "[kv_cache] expected new rows in f16 or q8_0");
   if (floats.sinks < 0 || floats.recent < 0) {
     throw Error(Code::internal, "[kv_cache] expected 0 or more rows in float, got " + std::to_string(floats.sinks) +
                                     " sinks and " + std::to_string(floats.recent) + " recent ones");
@@ -214,6 +227,7 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
     gather(h.table.source, index, n, &table.source);
     gather(h.table.size, index, n, &table.size);
     gather(h.table.mass, index, n, &table.mass);
+    table.dropped = h.table.dropped + mass_beside(h.table, index, n);
     KvSide keys = h.keys.kept(index, n, *pages_), values = h.values.kept(index, n, *pages_);
     h.keys.swap(keys);
     h.values.swap(values);
@@ -234,6 +248,7 @@ void KvCache::remove_row(int layer, int head, int index) noexcept {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
   if (index < 0 || index >= h.keys.rows()) return;
+  if (!h.table.mass.empty()) h.table.dropped += static_cast<double>(h.table.mass[static_cast<size_t>(index)]);
   remove_entries(h.table, index, 1);
   h.keys.remove(index, *pages_);
   h.values.remove(index, *pages_);

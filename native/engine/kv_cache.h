@@ -43,6 +43,7 @@ struct HeadRows {
   std::vector<int32_t> source;  // index into the session's ids, strictly ascending
   std::vector<float> size;  // merged tokens a row stands for; empty: all 1
   Numbers<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
+  double dropped = 0;  // the mass of rows that were evicted
 };
 
 // Rows that fold into others, by their indices; entries of one `into` need not lie together.

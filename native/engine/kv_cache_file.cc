@@ -1,8 +1,9 @@
 // A cache as a stream of bytes, little endian:
-//   "TSKV", u32 layers, kv_heads, head_size, then keys, values (DType), sinks, recent, residual of all heads, or where
-//     they differ of each in turn, u8 holds [layers]
+//   "TSKV", u32 layers, kv_heads, head_size, then keys, values (DType), sinks, recent, residual, fresh (DType) of all
+//     heads, or where they differ of each in turn, u8 holds [layers]
 //   for each head of each layer that holds rows:
-//     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows], keys, values
+//     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows] and f64 of
+//     what was evicted, keys, values
 //   the same of the rows that are set aside, where there are any: u32 0 for a head that has none
 //   a side: u32 sink rows, u32 packed rows, then the sinks, the packed part, the open part
 //     a part is, where it holds rows, u8 places free at its front, then its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
@@ -38,6 +39,7 @@ std::vector<uint32_t> described(const CacheShape& shape) {
     const HeadFormat& format = shape.format(i);
     add(static_cast<int>(format.keys)), add(static_cast<int>(format.values));
     add(format.in_float.sinks), add(format.in_float.recent), add(format.in_float.residual);
+    add(static_cast<int>(format.in_float.fresh));
   }
   return out;
 }
@@ -196,6 +198,7 @@ void KvCache::write_head(Writer& out, const Head& head) {
   out.numbers(table.source);
   out.numbers(table.size);
   out.numbers(table.mass);
+  if (!table.mass.empty()) out.bytes(&table.dropped, sizeof table.dropped);
   out.side(head.keys);
   out.side(head.values);
 }
@@ -221,7 +224,11 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
     bad("known flags, and no more rows than tokens");
   in.numbers(rows, &table.source);
   if (flags & kSized) in.numbers(rows, &table.size);
-  if (flags & kMassed) in.numbers(rows, &table.mass);
+  if (flags & kMassed) {
+    in.numbers(rows, &table.mass);
+    std::memcpy(&table.dropped, in.bytes(sizeof table.dropped), sizeof table.dropped);
+    if (!std::isfinite(table.dropped) || table.dropped < 0) bad("attention mass of 0 or more");
+  }
   for (size_t i = 0; i < rows; i++) {
     if (table.source[i] < 0 || table.source[i] >= tokens || (i > 0 && table.source[i] <= table.source[i - 1]))
       bad("ascending sources below the number of tokens");

@@ -25,21 +25,27 @@ Piece part(const Piece& of, int offset, int count) {
 
 }  // namespace
 
+// Few sinks need no whole page: 16 keys are its first half, and values lie row by row.
+static SideFormat::Page sink_page(kernels::Side side, int head_size, int sinks, const kernels::Backend& backend) {
+  const size_t whole = backend.page_bytes(side, DType::f16, head_size), row = whole / kPageRows;
+  if (sinks == 0 || sinks > kPageRows / 2) return {DType::f16, whole, kPageRows};
+  const int rows = side == kernels::Side::keys ? kPageRows / 2 : sinks;
+  return {DType::f16, (row * static_cast<size_t>(rows) + 63) / 64 * 64, rows};
+}
+
 SideFormat side_format(kernels::Side side, DType type, int head_size, const FloatRows& rows,
                        const kernels::Backend& backend) {
   const bool kivi = type == DType::kivi4 || type == DType::kivi2,
              quantized = kivi || type == DType::q8_0 || type == DType::q4_0,
-             packs = kivi || (quantized && (rows.sinks > 0 || rows.recent > 0));
-  const DType open = packs ? DType::f16 : type;
+             packs = kivi || (quantized && type != rows.fresh && (rows.sinks > 0 || rows.recent > 0));
+  const DType open = packs ? rows.fresh : type;
   const size_t open_bytes = backend.page_bytes(side, open, head_size);
-  // The first 16 rows of a page are its first half, and few sinks need no more.
-  const bool half = rows.sinks <= kPageRows / 2;
   SideFormat format{side,
                     head_size,
                     packs ? rows.sinks : 0,
                     rows.recent,
                     kPageRows,
-                    {{{open, half ? open_bytes / 2 : open_bytes, half ? kPageRows / 2 : kPageRows},
+                    {{sink_page(side, head_size, rows.sinks, backend),
                       {type, backend.page_bytes(side, type, head_size), kPageRows},
                       {open, open_bytes, kPageRows}}},
                     &backend};

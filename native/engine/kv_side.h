@@ -1,8 +1,8 @@
 // One side (keys or values) of one KV head: its rows in a chain of page pieces, in order.
 //
-// New rows go to the open part at the end. Where rows are packed, the open part is f16 and holds the newest ones; the
-// oldest of it move to the packed part before it, and the first rows of all stay in f16 for good:
-//   pieces   [ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 ]
+// New rows go to the open part at the end. Where rows are packed, the open part is f16 (or q8_0) and holds the newest
+// ones; the oldest of it move to the packed part before it, and the first rows of all stay in f16 for good:
+//   pieces   [ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 or q8_0 ]
 // The first page behind them leaves as many places free as there are sinks. Other sides have the open part alone. Sinks are the rows that came when nothing stood behind them: where they are
 // removed, no later row takes their place. Rows are written only into pages that nobody else refers to; a piece may be
 // any range of its page, and two pieces of a chain may share a page (rows between them were removed where the page
@@ -23,14 +23,15 @@ namespace tokensieve {
 
 constexpr int kSparseRows = 24;  // a group of kivi keys with more rows left than these keeps its page and its scales
 
-// Rows of a quantized side that stay in f16.
+// Rows of a quantized side that stay in a finer type.
 struct FloatRows {
   int sinks = 0;  // the first ones
   int recent = 0;  // the newest ones, at least; what is older is packed, kPageRows rows at once
   int residual = 0;  // kivi, where not 0: the split of its paper instead (keys in whole residuals, values one by one)
+  DType fresh = DType::f16;  // of rows that were not packed yet, sinks apart, which are f16: f16 or q8_0
 };
 inline bool operator==(const FloatRows& a, const FloatRows& b) noexcept {
-  return a.sinks == b.sinks && a.recent == b.recent && a.residual == b.residual;
+  return a.sinks == b.sinks && a.recent == b.recent && a.residual == b.residual && a.fresh == b.fresh;
 }
 
 enum class Part : uint8_t { sinks, packed, open };

@@ -98,6 +98,7 @@ void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, co
     for (Head* made : {&next, &aside}) {
       const Picks picks = located(made == &next ? kept : stored, here.table, there.table);
       made->table = take(picks, here.table, there.table);
+      made->table.dropped = (made == &next ? here : there).table.dropped;
       made->keys = here.keys.picked(there.keys, picks, *pages_);
       made->values = here.values.picked(there.values, picks, *pages_);
     }

@@ -210,7 +210,9 @@ int Session::live_rows() const {
 
 bool Session::sums_attention(int layer) const {
   const Look* asked = look(layer);
-  return (asked != nullptr && asked->column_sums) || rule(layer).kind == Rule::Kind::mass;
+  const Rule& standing = rule(layer);
+  return (asked != nullptr && asked->column_sums) || standing.kind == Rule::Kind::mass ||
+         (standing.kind == Rule::Kind::window && standing.max_dropped < 1);
 }
 
 const Look* Session::look(int layer) const {
@@ -290,9 +292,19 @@ void Session::apply_rule(int layer) {
         for (int j = 1; j < rows - recent; j++)
           index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
       }
+      if (!may_go(rule, layer, h, index)) break;
       cache_->remove_row(layer, h, index);
     }
   }
+}
+
+bool Session::may_go(const Rule& rule, int layer, int head, int index) {
+  if (rule.max_dropped >= 1) return true;
+  const float* mass = cache_->mass(layer, head);
+  const HeadRows& table = cache_->head(layer, head);
+  double all = table.dropped;
+  for (float of_row : table.mass) all += static_cast<double>(of_row);
+  return table.dropped + static_cast<double>(mass[index]) <= rule.max_dropped * all;
 }
 
 void Session::trim_window(int layer) {

@@ -42,6 +42,8 @@ struct Rule {
   double recent = 0;  // mass: share of the budget for the newest rows, rounded up
   int tokens = 0;
   double share = 0;
+  double max_dropped =
+      1;  // of all attention that a head's rows gathered, the share that may go; more rows stay where more would
 
   int budget(int held_tokens) const;
 };
@@ -149,6 +151,7 @@ class Session {
   void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
   void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
   const Rule& rule(int layer) const { return rules_[static_cast<size_t>(layer)]; }
+  bool may_go(const Rule& rule, int layer, int head, int index);
   bool sums_attention(int layer) const;  // mass is added to the cache's rows
   void apply_rule(int layer);  // after a decode step
   void trim_window(int layer);  // sliding layers: rows that no query will see again

@@ -31,8 +31,10 @@ t.test('rows under a share of the mean weight go', async (t) => {
   t.same(keptRows(methods.evenShare({ under: 1, sinks: 0, recent: 0.3 }), seen), [[0, 3, 4]], 'the newest, rounded up')
   const safe = cacheSeen({ tokens: 5, shape: single, columnSums, attention, values, safe: new Set([1]) })
   t.same(keptRows(methods.evenShare({ ...plain, under: 1 }), safe), [[0, 1, 4]], 'what is safe stays')
+  t.same(keptRows(methods.evenShare({ ...plain, under: 1, heads: [[3, 0]] }), { ...seen, layer: 3 }), [[0, 1, 2, 3, 4]])
+  t.same(keptRows(methods.evenShare({ ...plain, under: 1, heads: [[3, 0]] }), seen), [[0, 4]], 'of another layer')
   t.same(methods.evenShare({ under: 0 }).looks(shape), [], 'nothing is looked at where nothing can go')
-  t.throws(() => methods.evenShare({ under: 1.1 }), { name: 'RangeError', message: /`under`/ })
+  t.throws(() => methods.evenShare({ under: 17 }), { name: 'RangeError', message: /`under`/ })
 })
 
 t.test(
@@ -78,4 +80,30 @@ t.test('presets are options of a session', async (t) => {
     name: 'TypeError',
     message: /light, balanced, small for `preset`/,
   })
+})
+
+t.test('heads that fetch keep their rows, and finer keys where there is room', async (t) => {
+  const { model } = await loadTiny(t, { headSize: 32 })
+  const heads = [
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ] as const
+  t.match(methods.preset('balanced', { heads }).kv.except, [
+    { layers: [0, 1], heads: [1], keys: 'q8_0' },
+    { layers: [1, 2], heads: [0, 1], keys: 'q8_0' },
+  ])
+  t.equal(methods.preset('small', { heads }).kv.except, undefined)
+  t.equal(methods.preset('balanced', { heads: [] }).kv.except, undefined)
+  for (const name of ['balanced', 'small'] as const) {
+    const session = model.session({ ...methods.preset(name, { heads }), contextLength: 1024 })
+    await session.forward(randomIds(700, 3), { logits: 'none' })
+    for (const entry of session.plan) {
+      const whole: number[] = heads.flatMap(([layer, head]) => (layer === entry.layer ? [head] : []))
+      for (const [head, kept] of (entry.keptPerHead ?? []).entries())
+        t.ok(kept.length === 700 || !whole.includes(head), `${entry.layer}.${head}: ${kept.length}`)
+    }
+  }
+  t.throws(() => methods.preset('small', { heads: [[1]] as never }), { name: 'TypeError', message: /heads\[0\]/ })
+  t.throws(() => methods.preset('small', { head: [] } as never), { name: 'TypeError', message: /\{ heads \}/ })
 })

@@ -1,6 +1,8 @@
-// guard: the attention that goes is bounded, by hand and over many caches.
+// guard: the attention that goes is bounded, by hand, over many caches and at every decode step of a session.
 import { test } from 'tap'
-import { type Method, makeSchedule, methods, type Seen } from '../../lib/methods/index.js'
+import { type CacheSeen, defineMethod, type Method, makeSchedule, methods, type Seen } from '../../lib/methods/index.js'
+import { loadTiny } from '../engine.js'
+import { randomIds } from '../numbers.js'
 import { cacheSeen, keptRows, randomCache, shape, single } from './seen.js'
 
 const recent = (keep: number) => methods.recent({ keep, sinks: 0 })
@@ -37,12 +39,16 @@ test('over many caches no head loses more than it may', async (t) => {
   }
 })
 
-test('it looks where the method does, at the attention too, and has no rules', async (t) => {
+test('it looks where the method does, at the attention too, and bounds its rules', async (t) => {
   const looks = methods.guard(methods.h2o(), 0.1).looks(shape)
   t.same(
     looks.map(({ at }) => at),
-    ['prompt'],
+    ['prompt', 'session'],
   )
+  t.match(methods.guard(methods.h2o({ keep: { tokens: 9 } }), 0.1).decide({ at: 'session', shape })[0], {
+    ...{ action: 'rule', method: 'h2o' },
+    rule: { kind: 'mass', tokens: 9, maxDropped: 0.1 },
+  })
   t.match(methods.guard(methods.snapkv(), 0.1).looks(shape), [
     { needs: [{ what: 'attention' }, { what: 'columnSums' }] },
   ])
@@ -55,6 +61,40 @@ test('it looks where the method does, at the attention too, and has no rules', a
   t.equal(again.label, 'every(3, guard(snapkv))')
   const less = methods.perLayer(methods.guard(recent(0.9), 0.9), [0.2]).decide(randomCache(50, 3) as Seen)
   t.match(less, [{ keptPerHead: [{ length: 10 }, { length: 10 }] }], 'budgets from outside')
+})
+
+test('at every decode step no more has gone than may, whatever the budget says', async (t) => {
+  const { model } = await loadTiny(t)
+  const rows = async (method: Method, bound: number) => {
+    let gone = 0
+    const watch = defineMethod({
+      name: 'watch',
+      acts: 'probe',
+      looks: { at: 'decode', every: 1, needs: [{ what: 'columnSums' }] },
+      decide(seen) {
+        const { columnSums, dropped, layer, shape } = seen as CacheSeen
+        for (let head = 0; head < shape.kvHeads; head++) {
+          const left = columnSums(head).reduce((sum, mass) => sum + mass, 0)
+          const share = (dropped?.(head) ?? 0) / (left + (dropped?.(head) ?? 0))
+          t.ok(share <= bound + 1e-6, `layer ${layer}, head ${head}: ${share}`)
+          gone = Math.max(gone, share)
+        }
+        return null
+      },
+    })
+    const session = model.session({ methods: [methods.guard(method, bound), watch()] })
+    await session.forward(randomIds(40, 5), { logits: 'none' })
+    await session.generate(randomIds(2, 6), { maxTokens: 60, ignoreEnd: true })
+    const path = session.stats.kv.layers.flatMap((layer) => layer.rows)
+    return { gone, least: Math.min(...path), most: Math.max(...path) }
+  }
+  for (const method of [methods.h2o({ keep: { tokens: 20 } }), methods.streamingLlm({ keep: { tokens: 20 } })]) {
+    const free = await rows(method, 1)
+    t.same([free.least, free.most], [20, 20], method.name)
+    t.ok(free.gone > 0.3, `${method.name}: ${free.gone}`)
+    const bound = await rows(method, 0.2)
+    t.ok(bound.gone > 0.1 && bound.least > 20, `${method.name}: ${bound.gone}, ${bound.least} rows`)
+  }
 })
 
 test('misuse', async (t) => {

@@ -92,6 +92,8 @@ TEST("long random sequences against vectors of rows, every type of both sides, e
       CacheShape shape = shape_of(kKeys[t], kValues[t], 2, 2, 32, 0);
       shape.in_float.sinks = kSinks[t % 5], shape.in_float.recent = kRecent[t % 4];
       run_sequence(shape, 500 + t + 1000 * static_cast<uint64_t>(b));
+      shape.in_float.fresh = DType::q8_0;
+      run_sequence(shape, 700 + t + 1000 * static_cast<uint64_t>(b));
     }
   }
   current_backend() = &tokensieve::kernels::reference_backend();
@@ -140,7 +142,8 @@ TEST("sinks and the newest rows stay in float, what lies between is quantized in
     const size_t f16 = backend().page_bytes(Side::keys, DType::f16, 32), packed = 11,
                  own = backend().page_bytes(Side::keys, type, 32) + backend().page_bytes(Side::values, type, 32);
     CHECK_EQ(p.cache->packed_rows(Side::keys, 0, 0), 348);
-    CHECK_EQ(p.page_bytes(nullptr, nullptr), packed * own + 2 * (f16 / 2 + 2 * f16));  // 64 open rows, 16 for sinks
+    CHECK_EQ(p.page_bytes(nullptr, nullptr),
+             packed * own + 4 * f16 + f16 / 2 + f16 / 8);  // 64 open rows, 16 for key sinks, 4 for others
   }
 }
 

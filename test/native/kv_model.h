@@ -44,11 +44,11 @@ inline Split split_of(const CacheShape& shape, Side side) {
     return side == Side::keys ? Split{true, floats.sinks, 0, floats.residual}
                               : Split{true, floats.sinks, floats.residual, 1};
   const bool quantized = is_kivi(type) || type == DType::q8_0 || type == DType::q4_0;
-  const bool packs = is_kivi(type) || (quantized && floats.sinks + floats.recent > 0);
+  const bool packs = is_kivi(type) || (quantized && type != floats.fresh && floats.sinks + floats.recent > 0);
   return {packs, packs ? floats.sinks : 0, floats.recent, 32};
 }
 inline DType open_type(const CacheShape& shape, Side side) {
-  return split_of(shape, side).packs ? DType::f16 : type_of(shape, side);
+  return split_of(shape, side).packs ? shape.in_float.fresh : type_of(shape, side);
 }
 
 // Rows as they read back once stored in one page; a kivi key group needs all 32.
@@ -126,11 +126,15 @@ struct ModelHead {
     keys.keep(below);
     values.keep(below);
   }
+  bool takes_sink(const CacheShape& shape, Side side) {  // what comes when nothing stands behind the sinks
+    const int sinks = of(side).sinks;
+    return static_cast<int>(rows.size()) == sinks && sinks < split_of(shape, side).sinks;
+  }
+  DType type_of_next(const CacheShape& shape, Side side) {
+    return takes_sink(shape, side) ? DType::f16 : open_type(shape, side);
+  }
   void append(const CacheShape& shape, const Row& row) {
-    for (Side side : {Side::keys, Side::values}) {  // a sink is what comes when nothing stands behind the sinks
-      Counts& counts = of(side);
-      counts.sinks += static_cast<int>(rows.size()) == counts.sinks && counts.sinks < split_of(shape, side).sinks;
-    }
+    for (Side side : {Side::keys, Side::values}) of(side).sinks += takes_sink(shape, side);
     rows.push_back(row);
     widen(row);
   }
@@ -200,10 +204,12 @@ struct Pair {
       for (int h = 0; h < shape.kv_heads; h++) {
         for (int i = 0; i < n; i++) {
           const size_t from = static_cast<size_t>(i) * ld + static_cast<size_t>(h) * width;
-          at(l, h).append(shape,
-                          {source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0,
-                           round_trip(Side::keys, open_type(shape, Side::keys), shape.head_size, &k[from], 1),
-                           round_trip(Side::values, open_type(shape, Side::values), shape.head_size, &v[from], 1)});
+          ModelHead& m = at(l, h);
+          const auto stored = [&](Side side, const float* x) {
+            return round_trip(side, m.type_of_next(shape, side), shape.head_size, x, 1);
+          };
+          m.append(shape, {source[static_cast<size_t>(i)], size[static_cast<size_t>(i)], 0,
+                           stored(Side::keys, &k[from]), stored(Side::values, &v[from])});
         }
       }
     }
@@ -248,7 +254,12 @@ struct Pair {
     }
   }
 
-  int sink_page_rows() const { return shape.in_float.sinks <= kPageRows / 2 ? kPageRows / 2 : kPageRows; }
+  // 16 keys are half of a page, values lie row by row.
+  int sink_page_rows(Side side) const {
+    const int sinks = shape.in_float.sinks;
+    if (sinks > kPageRows / 2) return kPageRows;
+    return side == Side::keys ? kPageRows / 2 : sinks;
+  }
 
   // Pieces: sinks, quantized rows, open ones; within their pages, none empty; as many rows as there are.
   void check_pieces(Side side, int layer, int head) {
@@ -262,10 +273,10 @@ struct Pair {
       fine = fine && p.count > 0 && p.first >= 0 && p.first + p.count <= kPageRows &&
              reinterpret_cast<uintptr_t>(p.page) % 64 == 0;
       const int end = rows + p.count;
-      if (end <= counts.sinks) fine = fine && p.first + p.count <= sink_page_rows();
+      if (end <= counts.sinks) fine = fine && p.type == DType::f16 && p.first + p.count <= sink_page_rows(side);
       const bool packed = rows >= counts.sinks && end <= behind;
       fine = fine && (packed || end <= counts.sinks || rows >= behind);
-      fine = fine && p.type == (packed ? type_of(shape, side) : open_type(shape, side));
+      if (end > counts.sinks) fine = fine && p.type == (packed ? type_of(shape, side) : open_type(shape, side));
       rows = end;
     }
     CHECK(fine);
@@ -322,7 +333,7 @@ struct Pair {
           int left = cache->sink_rows(side, l, h);
           for (int i = 0; i < pieces.count; left -= pieces.data[i++].count) {
             const size_t page = backend().page_bytes(side, pieces.data[i].type, shape.head_size),
-                         bytes = left > 0 ? page * static_cast<size_t>(sink_page_rows()) / kPageRows : page;
+                         bytes = left > 0 ? page * static_cast<size_t>(sink_page_rows(side)) / kPageRows : page;
             if (own.insert(pieces.data[i].page).second) sum += bytes;
             if (pages && pages->insert(pieces.data[i].page).second) *all += bytes;
           }

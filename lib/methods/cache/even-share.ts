@@ -2,12 +2,13 @@
 import { defineMethod } from '../define.js'
 import { allLayers } from '../grant.js'
 import type { CacheSeen } from '../method.js'
-import { real, whole } from '../options.js'
+import { headList, real, whole } from '../options.js'
 
 /**
  * A row's weight is the attention that the queries which saw it gave it, on average, and the call's last ones, times the length of its value. After a prompt a head drops the rows
  * whose weight is less than `under` times the mean over all tokens so far. So no head loses more than that share of its attention; one that looks at few rows keeps few, one that looks at all
  * keeps them. Of all ways to keep as many rows this one loses the least attention in sum. It takes no budget: how many rows stay is the text's and the model's.
+ * `heads` keep everything: what heads that fetch from afar will look at next, their attention so far does not tell (`retrievalHeads(model)` finds them).
  */
 export const evenShare = defineMethod({
   name: 'evenShare',
@@ -15,10 +16,11 @@ export const evenShare = defineMethod({
   paper: '2407.11550',
   acts: 'cache',
   options: {
-    under: real(0.2, 'share of the mean weight under which a row goes; 0 keeps all', 0, 1),
+    under: real(0.2, 'times the mean weight: a row with less goes; 0 keeps all', 0, 16),
     window: whole(64, 'last rows of the call, whose queries count once more', 1),
     sinks: whole(4, 'first rows, which stay'),
     recent: real(0.25, 'share of the tokens so far whose rows stay as the newest, rounded up', 0, 1),
+    heads: headList('[layer, KV head] pairs that keep every row, as retrievalHeads(model) finds them'),
   },
   looks: (shape, { under, window }) =>
     under === 0
@@ -28,11 +30,12 @@ export const evenShare = defineMethod({
           layers: allLayers(shape),
           needs: [{ what: 'columnSums' }, { what: 'attention', rows: window }],
         },
-  decide(seen, { recent, sinks, under }) {
+  decide(seen, { heads: whole, recent, sinks, under }) {
     if (seen.at !== 'prompt') return null
     const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
     const keptPerHead = heads.map((head) => {
       const sources = seen.sources(head)
+      if (whole.some(([layer, of]) => layer === seen.layer && of === head)) return Array.from(sources)
       const weights = weightsOf(seen, head)
       const least = (under * weights.reduce((sum, weight) => sum + weight, 0)) / reachOf(seen)
       const end = sources.length - Math.max(1, Math.ceil(recent * reachOf(seen) - 1e-9))

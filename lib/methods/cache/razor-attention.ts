@@ -2,9 +2,7 @@
 import { typeError } from '../../errors.js'
 import { cacheMethod, type HeadKept } from '../cache-method.js'
 import type { CacheSeen, Fold } from '../method.js'
-import { list, type Option, whole } from '../options.js'
-
-const pair: Option<readonly number[]> = list(whole(0, 'an index'), [] as readonly number[], 'a layer and a KV head')
+import { headList, type Option, whole } from '../options.js'
 
 const compensate: Option<boolean> = {
   default: true,
@@ -24,11 +22,7 @@ export const razorAttention = cacheMethod({
   title: 'keeps all rows of the heads that fetch from afar, and a mean of the middle in the others',
   paper: '2407.15891',
   options: {
-    heads: list(
-      pair,
-      [] as readonly (readonly number[])[],
-      '[layer, KV head] pairs that keep every row, as retrievalHeads(model) finds them',
-    ),
+    heads: headList('[layer, KV head] pairs that keep every row, as retrievalHeads(model) finds them'),
     sinks: whole(4, 'first rows, which stay'),
     compensate,
   },

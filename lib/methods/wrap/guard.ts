@@ -7,8 +7,9 @@ import type { CacheSeen, Decision, KeepOf, Look, Method, Seen, Shape } from '../
 const LOOSEN = 1.25
 
 /**
- * The method, but no head of a layer loses more than `maxDropped` of the attention that its rows have gathered so far: where more would go, the layer keeps more rows, and all of
- * them where nothing less will do. Standing rules cannot be watched, so a method that has one acts after prompts alone; `every(n, guard(…))` watches while text is generated.
+ * The method, but no head of a layer loses more than `maxDropped` of the attention that its rows have gathered, those that went included: where more would go, the layer keeps more rows,
+ * and all of them where nothing less will do. A method with a standing rule is watched at every decode step, row by row: a row that would make it too much stays, beyond the
+ * budget, until enough attention has gone elsewhere. Others look again with `every(n, guard(…))`.
  */
 export function guard(method: MethodLike, maxDropped: number): Method {
   if (typeof maxDropped !== 'number') throw typeError('a share of the attention', 'maxDropped', maxDropped)
@@ -33,6 +34,7 @@ export function guard(method: MethodLike, maxDropped: number): Method {
 }
 
 function watching(look: Look): Look[] {
+  if (look.at === 'session') return [look]
   if (look.at !== 'prompt' && look.at !== 'decode') return []
   const { needs } = look
   return [
@@ -41,6 +43,7 @@ function watching(look: Look): Look[] {
 }
 
 function loosened(inside: Method, seen: Seen, maxDropped: number): Decision[] {
+  if (seen.at === 'session') return inside.decide(seen).map((decision) => ruled(inside, decision, maxDropped))
   if (seen.at !== 'prompt' && seen.at !== 'decode') return []
   let decisions = inside.decide(seen)
   let tokens = 0
@@ -52,12 +55,17 @@ function loosened(inside: Method, seen: Seen, maxDropped: number): Decision[] {
   return decisions.map((decision) => ({ method: inside.label, ...decision }))
 }
 
+function ruled(inside: Method, decision: Decision, maxDropped: number): Decision {
+  if (decision.action !== 'rule') return decision
+  return { method: inside.label, ...decision, rule: { ...decision.rule, maxDropped } }
+}
+
 function meanRows(decisions: readonly Decision[]): number {
   const heads = decisions.flatMap((one) => (one.action === 'evict' ? one.keptPerHead : []))
   return heads.reduce((sum, kept) => sum + kept.length, 0) / heads.length
 }
 
-/** The largest share of a head's accumulated attention that goes. */
+/** The largest share of a head's accumulated attention that would be gone. */
 function droppedBy(decision: Decision, seen: CacheSeen): number {
   if (decision.action !== 'evict') return 0
   const shares = decision.keptPerHead.map((kept, head) => {
@@ -71,7 +79,8 @@ function droppedBy(decision: Decision, seen: CacheSeen): number {
       stays += mass[row] as number
       at++
     }
-    return all > 0 ? 1 - stays / all : 0
+    const before = seen.dropped?.(head) ?? 0
+    return all > stays ? (before + all - stays) / (before + all) : 0
   })
   return Math.max(...shares)
 }
