@@ -125,6 +125,8 @@ t.test('a preset is a cache and its methods, --kv instead of its cache', async (
   const of = (values: { [name: string]: string | string[] }) => sessionOptions({ values, positionals: [] })
   t.match(of({ preset: 'balanced' }), { kv: { keys: 'kivi4', recent: 16 }, methods: [{ name: 'evenShare' }] })
   t.match(of({ preset: 'small', kv: 'q4_0@0=q8_0' }).kv, { keys: 'q4_0', except: [{ layers: [0, 1], keys: 'q8_0' }] })
+  t.match(of({ preset: 'balanced', heads: '[[3,1]]' }).kv, { except: [{ layers: [3, 4], heads: [1], keys: 'q8_0' }] })
+  t.throws(() => of({ preset: 'small', heads: '[[3' }), /\[\[layer, KV head\], …\] for --heads but received/)
   t.throws(() => of({ preset: 'tiny' }), { name: 'TypeError', message: /`preset`/ })
   t.throws(() => of({ preset: 'small', method: ['h2o'] }), /not both/)
   t.throws(() => of({ preset: 'small', quality: 'quality.json' }), /not both/)

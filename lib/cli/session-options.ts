@@ -4,7 +4,7 @@ import { TokensieveError } from '../errors.js'
 import type { KvTypes } from '../kv.js'
 import { parseKvText } from '../kv-text.js'
 import type { Calibration } from '../lab/index.js'
-import { asMethod, type Method, methods } from '../methods/index.js'
+import { asMethod, type Method, methods, type Preset } from '../methods/index.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { SessionOptions } from '../settings.js'
 import { numberOf, type Options, type Parsed, textOf, textsOf, UsageError } from './arguments.js'
@@ -15,6 +15,7 @@ export const SESSION_OPTIONS = {
   kv: { type: 'string' },
   quality: { type: 'string' },
   preset: { type: 'string' },
+  heads: { type: 'string' },
   context: { type: 'string' },
 } satisfies Options
 
@@ -22,6 +23,7 @@ export const SESSION_HELP = `
       --method METHOD    thins tokens or cache rows; may be repeated
       --quality FILE     what "calibrate" found, instead of methods
       --preset NAME      light, balanced or small, instead of methods and --kv
+      --heads JSON       [[layer, KV head], …] that a preset keeps whole: what retrievalHeads finds
       --kv TYPE          how the cache is stored: f32 f16 bf16 q8_0 q4_0 kivi4 kivi2, or
                          KEYS/VALUES such as q8_0/q4_0; default f16. Options follow a colon,
                          layers that are stored otherwise an @: q4_0:recent=64@0..2=q8_0
@@ -38,8 +40,17 @@ export function sessionOptions(parsed: Parsed): SessionOptions {
   if (textsOf(parsed, 'method').length > 0 || (file !== undefined && preset !== undefined))
     throw new UsageError('Expected --preset, --quality or --method, not both of them')
   const kv = textOf(parsed, 'kv') === undefined ? {} : { kv: kvOf(parsed) }
-  const given = file === undefined ? methods.preset(preset as 'balanced') : { quality: readCalibration(file) }
+  const given = file === undefined ? presetOf(preset, textOf(parsed, 'heads')) : { quality: readCalibration(file) }
   return { ...given, ...kv, ...room }
+}
+
+function presetOf(name: string | undefined, heads: string | undefined): Preset {
+  try {
+    return methods.preset(name as 'balanced', heads === undefined ? {} : { heads: JSON.parse(heads) })
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause
+    throw new UsageError(`Expected [[layer, KV head], …] for --heads but received ${heads}`)
+  }
 }
 
 function readCalibration(path: string): Calibration {

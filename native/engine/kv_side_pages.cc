@@ -21,7 +21,7 @@ bool KvSide::page_used_beside(size_t at) const noexcept {
 
 void KvSide::make_room(size_t more) {
   const size_t need = pieces_.size() + more;
-  if (need > pieces_.capacity()) pieces_.reserve(std::max(need, pieces_.size() + pieces_.size() / 2));
+  if (need > pieces_.capacity()) pieces_.reserve(std::max(need, pieces_.size() + pieces_.size() / 8));
 }
 
 uint8_t* KvSide::new_page(size_t bytes, PageAllocator& pages) {
