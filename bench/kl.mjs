@@ -12,10 +12,10 @@ const SOURCES = [
   ['Python: special method names', 'specialnames', true],
   ['MPL licence', licence('MPL-2.0'), true],
   ['GFDL licence', licence('GFDL-1.3'), false],
-  ['contributing', new URL('CONTRIBUTING.md', root).pathname, false],
+  ['contributing', new URL('CONTRIBUTING.md', root).pathname, true],
   ['Python: string formatting', 'formatstrings', false],
-  ['Python: compound statements', 'compound', false],
-  ['TypeScript source', new URL('lib/plan.ts', root).pathname, false],
+  ['Python: compound statements', 'compound', true],
+  ['TypeScript source', new URL('lib/plan.ts', root).pathname, true],
 ]
 
 export function readTexts() {
