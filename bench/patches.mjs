@@ -17,7 +17,7 @@ const MODELS = ['vlm', 'vlm-judge']
 const METHODS = [
   ...['fastv', 'tome', 'pyramidDrop', 'sparseVlm', 'dyvte', 'llavolta', 'atpLlava', 'mustDrop'],
   ...['tome:acts=vision', 'vtcCls', 'divPrune', 'fopru', 'pitome', 'turbo', 'tokenCorr', 'globalCom2', 'vmtcCmai'],
-  ...['aim', 'visionZip'],
+  ...['aim', 'visionZip', 'clca', 'svitSta', 'pvc', 'tempMe'],
 ]
 const KEEPS = [0.5, 0.25, 0.125, 0.0625]
 
