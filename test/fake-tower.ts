@@ -165,7 +165,8 @@ export function fakeVision(config: Partial<VisionConfig> = {}): { readonly tower
   const towers: FakeTower[] = []
   const fake: VisionAddon = {
     resample,
-    loadVision() {
+    loadVision(_file, _options, tell) {
+      tell?.(1, 1)
       const tower = makeTower({ ...tinyVision, ...config })
       towers.push(tower)
       return { vision: Promise.resolve(tower), cancel() {} }

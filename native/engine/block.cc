@@ -42,13 +42,16 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     kernels::View& v = views[h];
     cache.view(layer, static_cast<int>(h), &v);
     first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
-    // A query sees its own source and those before it, within the window. The first is looked for, the rest follow.
+    // A query sees its own source and those before it, within the window. The first is looked for, the rest follow, or
+    // are looked for where they come before (probes take rows in any order).
     const int32_t* rows = head.source.data();
     const auto rows_up_to = [&](int32_t last) {
       return static_cast<int>(std::upper_bound(rows, rows + v.rows, last) - rows);
     };
     int low = window > 0 ? rows_up_to(source[0] - window) : 0, high = rows_up_to(source[0]);
     for (int i = 0; i < n; i++) {
+      if (i > 0 && source[i] < source[i - 1])
+        low = window > 0 ? rows_up_to(source[i] - window) : 0, high = rows_up_to(source[i]);
       while (high < v.rows && rows[high] <= source[i]) high++;
       while (window > 0 && low < high && rows[low] <= source[i] - window) low++;
       first[h][static_cast<size_t>(i)] = low, end[h][static_cast<size_t>(i)] = high;

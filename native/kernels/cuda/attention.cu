@@ -96,15 +96,15 @@ void cut_tiles(Work* work) {
   }
 }
 
-// scratch null: only what the work comes to.
-void add_heads(const AttentionShape& shape, const AttentionJob* jobs, int count, float* scratch, Work* work) {
+// scratch may be null: of a call that needs none. rows: else only what the work comes to.
+void add_heads(const AttentionShape& shape, const AttentionJob* jobs, int count, float* scratch, bool rows,
+               Work* work) {
   const int group = shape.heads / shape.kv_heads;
   work->columns = task_columns(jobs, count, group);
   for (int j = 0; j < count; j++) {
     for (int kv = 0; kv < shape.kv_heads; kv++) {
       const int index = static_cast<int>(work->plan.heads.size());
-      const HeadView& head =
-          work->plan.add(shape, jobs[j], kv, scratch ? scratch + work->floats : nullptr, scratch != nullptr);
+      const HeadView& head = work->plan.add(shape, jobs[j], kv, scratch ? scratch + work->floats : nullptr, rows);
       work->floats += head_floats(head, group, shape.head_size);
       if (head.n > kDecodeRows) {
         add_prefill(jobs[j].views[kv], head, index, group, work);
@@ -173,7 +173,7 @@ size_t attention_scratch(const AttentionShape& shape, const AttentionJob* jobs, 
   try {
     static thread_local Work work;
     work.clear();
-    add_heads(shape, jobs, count, nullptr, &work);
+    add_heads(shape, jobs, count, nullptr, false, &work);
     return 4 * (work.floats + static_cast<size_t>(work.part_count) * part_floats(shape.head_size));
   } catch (const std::bad_alloc&) {
     return 0;  // and so will the call's own
@@ -185,7 +185,7 @@ void attention(const AttentionShape& shape, const AttentionJob* jobs, int count,
     static thread_local Work work;
     work.clear();
     float* const floats = static_cast<float*>(scratch);
-    add_heads(shape, jobs, count, floats, &work);
+    add_heads(shape, jobs, count, floats, true, &work);
     launch(shape, &work, floats, team);
   } catch (const std::bad_alloc&) {
     out_of_memory(stream_of(team));
