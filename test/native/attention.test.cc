@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "cache_problem.h"
+#include "attention_answer.h"
 
 using namespace kernel_test;
 
@@ -15,10 +15,6 @@ bool rounds(const Backend& backend, const Spec& spec) {
 }
 
 bool quantized(DType type) { return type != DType::f32 && type != DType::f16 && type != DType::bf16; }
-
-struct Allowed {
-  double out, lse, lse_relative, mass, mass_relative;
-};
 
 // Random rows of unit variance; errors grow with them.
 Allowed allowed(const Backend& backend, const Spec& spec) {
@@ -37,13 +33,7 @@ void check_problem(Problem& problem, const Backend& backend, const std::string& 
   const Answer got = problem.run(backend, team);
   const std::string what = std::string(backend.name) + " " + spec.text() + " " + note;
   const Allowed most = allowed(backend, spec);
-  check_close(got.out, want.out, 0, most.out, what);
-  check_close(got.lse, want.lse, most.lse_relative, most.lse, what + " lse");
-  for (size_t h = 0; h < got.mass.size(); ++h) {
-    for (size_t j = 0; j < got.mass[h].size(); ++j) {
-      CHECK_NEAR(got.mass[h][j], want.mass[h][j], most.mass + most.mass_relative * want.mass[h][j]);
-    }
-  }
+  check_answer(got, want, most, what);
 }
 
 void check_spec(const Spec& spec, const std::string& note = "") {

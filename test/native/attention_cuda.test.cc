@@ -1,6 +1,6 @@
 // Attention on the emulated device: the cases of attention.test.cc, fewer and smaller. A block of the decode path is a
 // split of 256 rows; one of the prefill path 64 query rows of a group, which walks over tiles of 64 (32) cache rows.
-#include "cache_problem.h"
+#include "attention_answer.h"
 #include "cuda_team.h"
 #include "simt/simt.h"
 
@@ -9,10 +9,6 @@ using namespace kernel_test;
 namespace {
 
 const DType kTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::kivi4, DType::kivi2};
-
-struct Allowed {
-  double out, lse, lse_relative, mass, mass_relative;
-};
 
 // n > 4: q, keys, values and probabilities are rounded to bf16.
 Allowed allowed(const Spec& spec) {
@@ -39,13 +35,7 @@ void check_problem(Problem& problem, const std::string& note = "") {
   const std::string what = spec.text() + " " + note;
   simt::each_schedule([&] {
     const Answer got = run(problem);
-    check_close(got.out, want.out, 0, most.out, what);
-    check_close(got.lse, want.lse, most.lse_relative, most.lse, what + " lse");
-    for (size_t h = 0; h < got.mass.size(); ++h) {
-      for (size_t j = 0; j < got.mass[h].size(); ++j) {
-        CHECK_NEAR(got.mass[h][j], want.mass[h][j], most.mass + most.mass_relative * want.mass[h][j]);
-      }
-    }
+    check_answer(got, want, most, what);
   });
 }
 

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "cache_problem.h"
+#include "attention_answer.h"
 
 using namespace kernel_test;
 
@@ -8,45 +8,18 @@ namespace {
 
 const DType kTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::kivi4, DType::kivi2};
 
-int most_rows(const Problem& problem) {
-  int most = 0;
-  for (int h = 0; h < problem.spec().kv_heads; ++h) most = std::max(most, problem.rows(h));
-  return most;
-}
-
 // [n * heads][rows] probabilities, or [heads][rows] sums added to 2.
 Matrix probe(Problem& problem, const Backend& backend, bool per_row, tokensieve::Team& team) {
-  const int heads = problem.shape().heads;
-  Matrix y(per_row ? problem.spec().n * heads : heads, most_rows(problem));
-  for (int t = 0; t < y.rows(); ++t) std::fill(&y.at(t, 0), &y.at(t, 0) + y.columns(), 2.0f);
+  Matrix y = probe_room(problem, per_row);
   const AttentionJob job = problem.job(nullptr, 0, problem.spec().n);
   const Bytes scratch(backend.attention_probe_scratch(problem.shape(), job, team.size()), 0xff);
   backend.attention_probe(problem.shape(), job, per_row, y.data(), y.ld(), scratch.data(), team);
   return y;
 }
 
-Matrix expected(const Problem& problem, bool per_row) {
-  const int heads = problem.shape().heads, n = problem.spec().n;
-  Matrix y(per_row ? n * heads : heads, most_rows(problem));
-  for (int t = 0; t < y.rows(); ++t) std::fill(&y.at(t, 0), &y.at(t, 0) + y.columns(), 2.0f);  // rows a head has not
-  std::vector<double> p;
-  for (int h = 0; h < heads; ++h) {
-    std::vector<double> sums(static_cast<size_t>(y.columns()), 2.0);
-    for (int i = 0; i < n; ++i) {
-      problem.probabilities(i, h, &p);
-      for (size_t j = 0; j < p.size(); ++j) {
-        sums[j] += p[j];
-        if (per_row) y.at(i * heads + h, static_cast<int>(j)) = static_cast<float>(p[j]);
-      }
-    }
-    for (int j = 0; !per_row && j < y.columns(); ++j) y.at(h, j) = static_cast<float>(sums[static_cast<size_t>(j)]);
-  }
-  return y;
-}
-
 void check_problem(Problem& problem, const std::string& note = "") {
   for (const bool per_row : {true, false}) {
-    const Matrix want = expected(problem, per_row);
+    const Matrix want = expected_probe(problem, per_row);
     for (const Backend* backend : backends()) {
       const std::string what =
           std::string(backend->name) + (per_row ? " rows " : " sums ") + problem.spec().text() + " " + note;

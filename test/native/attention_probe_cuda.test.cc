@@ -1,5 +1,5 @@
 // The probe on the emulated device, where a block takes 256 cache rows of one query head and 8 query rows at a time.
-#include "cache_problem.h"
+#include "attention_answer.h"
 #include "cuda_team.h"
 #include "simt/simt.h"
 
@@ -7,44 +7,12 @@ using namespace kernel_test;
 
 namespace {
 
-int most_rows(const Problem& problem) {
-  int most = 0;
-  for (int h = 0; h < problem.spec().kv_heads; ++h) most = std::max(most, problem.rows(h));
-  return most;
-}
-
-// [n * heads][rows] probabilities, or [heads][rows] sums added to 2.
-Matrix filled(const Problem& problem, bool per_row) {
-  const int heads = problem.shape().heads;
-  Matrix y(per_row ? problem.spec().n * heads : heads, most_rows(problem));
-  for (int t = 0; t < y.rows(); ++t) std::fill(&y.at(t, 0), &y.at(t, 0) + y.columns(), 2.0f);
-  return y;
-}
-
-Matrix expected(const Problem& problem, bool per_row) {
-  Matrix y = filled(problem, per_row);
-  const int heads = problem.shape().heads, n = problem.spec().n;
-  std::vector<double> p;
-  for (int h = 0; h < heads; ++h) {
-    std::vector<double> sums(static_cast<size_t>(y.columns()), 2.0);
-    for (int i = 0; i < n; ++i) {
-      problem.probabilities(i, h, &p);
-      for (size_t j = 0; j < p.size(); ++j) {
-        sums[j] += p[j];
-        if (per_row) y.at(i * heads + h, static_cast<int>(j)) = static_cast<float>(p[j]);
-      }
-    }
-    for (int j = 0; !per_row && j < y.columns(); ++j) y.at(h, j) = static_cast<float>(sums[static_cast<size_t>(j)]);
-  }
-  return y;
-}
-
 void check_problem(Problem& problem, const std::string& note) {
   for (const bool per_row : {true, false}) {
-    const Matrix want = expected(problem, per_row);
+    const Matrix want = expected_probe(problem, per_row);
     simt::each_schedule([&] {
       DeviceTeam device;
-      Matrix got = filled(problem, per_row);
+      Matrix got = probe_room(problem, per_row);
       AttentionJob job = problem.job(nullptr, 0, problem.spec().n);
       const Bytes scratch(device.backend().attention_probe_scratch(problem.shape(), job, 1), 0xff);
       device.backend().attention_probe(problem.shape(), job, per_row, got.data(), got.ld(), scratch.data(),
