@@ -6,6 +6,7 @@
 #include "kernels/attention.h"
 #include "kernels/gate.h"
 #include "kernels/hadamard.h"
+#include "kernels/kv_change.h"
 #include "kernels/kv_page.h"
 #include "kernels/layer_norm.h"
 #include "kernels/limits.h"
@@ -48,6 +49,7 @@ struct Backend {
   StoreKiviKeys store_kivi_keys;
   LoadRows load_rows;
   CopyRow copy_row;
+  ChangePages change_pages;
   AttentionScratch attention_scratch;
   Attention attention;
   AttentionProbeScratch attention_probe_scratch;

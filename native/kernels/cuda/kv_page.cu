@@ -5,114 +5,13 @@
 // (coalesced) and written once, by bytes in the second-level cache.
 #include "kernels/kv_page.h"
 
-#include "kernels/cuda/page.h"
+#include "kernels/cuda/page_store.h"
 
 namespace tokensieve::kernels::cuda {
 
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-
-// Byte of a code, and where in it the code begins.
-struct CodeAt {
-  size_t byte;
-  int shift;
-};
-
-__device__ __forceinline__ CodeAt code_at(Side side, DType type, int head_size, int row, int c) {
-  const bool keys = side == Side::keys;
-  if (type == DType::q8_0) {
-    const int word = keys ? (row / 16 * (head_size / 4) + c / 4) * 16 + row % 16 : (c / 32 * 8 + row / 4) * 32 + c % 32;
-    return {static_cast<size_t>(word) * 4 + (keys ? c : row) % 4, 0};
-  }
-  const int step = type == DType::kivi2 ? 8 : 4, along = keys ? c : row;
-  const int word = keys ? c / step * 16 + row % 16 : (c / 32 * (kPageRows / step) + row / step) * 16 + c % 16;
-  const int half = keys ? row / 16 : c % 32 / 16;
-  return {static_cast<size_t>(word) * 4 + along % 4, half * code_bits(type) + along % step / 4 * 4};
-}
-
-__device__ __forceinline__ void put_bits(uint8_t* byte, int shift, int bits, int code) {
-  const int mask = ((1 << bits) - 1) << shift;
-  *byte = static_cast<uint8_t>((*byte & ~mask) | code << shift);
-}
-
-__device__ __forceinline__ int scale_at(Side side, int head_size, int row, int c) {
-  return side == Side::keys ? key_scale<DType::q8_0>(head_size, row, c) : value_scale(row, c);
-}
-
-__device__ __forceinline__ int plain_place(Side side, int head_size, int row, int c) {
-  return side == Side::keys ? (row / 16 * head_size + c) * 16 + row % 16 : row * head_size + c;
-}
-
-__device__ __forceinline__ void store_plain(const StoreJob& job, int head_size, const float* x, int row, int lane) {
-  for (int c = lane; c < head_size; c += 32) {
-    const int at = plain_place(job.side, head_size, row, c);
-    if (job.type == DType::f32) {
-      reinterpret_cast<float*>(job.page)[at] = x[c];
-    } else {
-      reinterpret_cast<uint16_t*>(job.page)[at] = job.type == DType::f16 ? float_to_half(x[c]) : float_to_bf16(x[c]);
-    }
-  }
-}
-
-__device__ __forceinline__ float largest(float x) {
-  for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
-  return x;
-}
-
-// What 32 numbers are coded against, as it is stored.
-struct Scale {
-  uint16_t scale, min;
-};
-
-// A number's code against what will be read back.
-__device__ __forceinline__ int kivi_code(float x, Scale s, float top) {
-  const float scale = half_to_float(s.scale);
-  const float code = scale > 0 ? (x - half_to_float(s.min)) / scale : 0.0f;
-  return __float2int_rn(fminf(fmaxf(code, 0.0f), top));
-}
-
-// One number a lane.
-__device__ __forceinline__ int quantize_group(DType type, float x, Scale* s) {
-  if (is_kivi(type)) {
-    const float top = type == DType::kivi4 ? 15.0f : 3.0f, high = largest(x), low = -largest(-x);
-    *s = {float_to_half((high - low) / top), float_to_half(low)};
-    return kivi_code(x, *s, top);
-  }
-  const float magnitude = largest(fabsf(x));
-  float scale = magnitude / 127;
-  if (type == DType::q4_0) {  // the first of the largest, with its sign
-    const unsigned peaks = __ballot_sync(0xffffffffu, fabsf(x) == magnitude);
-    scale = __shfl_sync(0xffffffffu, x, peaks ? __ffs(static_cast<int>(peaks)) - 1 : 0) / -8;
-  }
-  const float inverse = fabsf(scale) > 1e-30f ? 1 / scale : 0.0f;  // smaller ones are 0 in f16
-  *s = {float_to_half(scale), 0};
-  const int code = __float2int_rn(x * inverse) + code_zero(type), most = type == DType::q8_0 ? 255 : 15;
-  return code < most ? code : most;
-}
-
-__device__ __forceinline__ void store_quantized(const StoreJob& job, int head_size, const float* x, int row, int lane) {
-  uint16_t* scales = reinterpret_cast<uint16_t*>(job.page + code_bytes(job.type, head_size));
-  for (int c = lane; c < head_size; c += 32) {
-    Scale s;
-    const int code = quantize_group(job.type, x[c], &s);
-    const int other = __shfl_xor_sync(0xffffffffu, code, 16);
-    const CodeAt at = code_at(job.side, job.type, head_size, row, c);
-    uint8_t* const byte = job.page + at.byte;
-    const int bits = code_bits(job.type);
-    if (bits == 8) {
-      *byte = static_cast<uint8_t>(code);
-    } else if (job.side == Side::keys) {
-      put_bits(byte, at.shift, bits, code);
-    } else if (lane < 16) {  // channels c and c + 16 lie beside each other
-      put_bits(byte, at.shift, 2 * bits, code | other << bits);
-    }
-    if (lane != 0) continue;
-    const int to = scale_at(job.side, head_size, row, c);
-    scales[to] = s.scale;
-    if (is_kivi(job.type)) scales[head_size + to] = s.min;
-  }
-}
 
 }  // namespace
 
@@ -122,34 +21,14 @@ __global__ void store_pages(int head_size, const StoreJob* jobs) {
   const int skip = (warp + kWarps - job.first % kWarps) % kWarps;  // the warp's first row: row % kWarps == warp
   for (int i = skip; i < job.n; i += kWarps) {
     const float* x = job.x + static_cast<size_t>(i) * job.ldx;
-    if (is_plain(job.type)) {
-      store_plain(job, head_size, x, job.first + i, lane);
-    } else {
-      store_quantized(job, head_size, x, job.first + i, lane);
-    }
+    store_row(job.side, job.type, job.page, head_size, x, job.first + i, lane);
   }
 }
 
 // A thread a channel of all 32 rows.
 __global__ void store_kivi_page(DType type, int head_size, const float* x, size_t ldx, uint8_t* page) {
-  const int c = blockIdx.x * 32 + threadIdx.x, bits = code_bits(type);
-  const float top = type == DType::kivi4 ? 15.0f : 3.0f;
-  float low = x[c], high = low;
-  for (int r = 1; r < kPageRows; r++) {
-    low = fminf(low, x[r * ldx + c]);
-    high = fmaxf(high, x[r * ldx + c]);
-  }
-  const Scale s = {float_to_half((high - low) / top), float_to_half(low)};
-  for (int r = 0; r < 16; r++) {
-    const int code = kivi_code(x[r * ldx + c], s, top) | kivi_code(x[(r + 16) * ldx + c], s, top) << bits;
-    const int other = __shfl_xor_sync(0xffffffffu, code, 4);
-    uint8_t* const byte = page + code_at(Side::keys, type, head_size, r, c).byte;
-    if (type == DType::kivi4) *byte = static_cast<uint8_t>(code);
-    if (type == DType::kivi2 && c % 8 < 4) *byte = static_cast<uint8_t>(code | other << 4);
-  }
-  uint16_t* scales = reinterpret_cast<uint16_t*>(page + code_bytes(type, head_size));
-  scales[c] = s.scale;
-  scales[head_size + c] = s.min;
+  const int c = blockIdx.x * 32 + threadIdx.x;
+  store_kivi_channel(type, head_size, page, c, [&](int row) { return x[row * ldx + c]; });
 }
 
 __global__ void load_page(Side side, int head_size, Piece piece, float* y, size_t ldy) {
