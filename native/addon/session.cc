@@ -235,7 +235,7 @@ Napi::Value JsSession::cache_rows(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), idle(info.Env()).cache().rows(layer(info[0]), head(info[1])));
 }
 Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) {
-  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source);
+  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source.all());
 }
 Napi::Value JsSession::cache_dropped(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).dropped);
@@ -267,7 +267,7 @@ Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value JsSession::stored_sources(const Napi::CallbackInfo& info) {
-  return copy_array(info.Env(), idle(info.Env()).cache().stored(layer(info[0]), head(info[1])));
+  return copy_array(info.Env(), idle(info.Env()).cache().stored(layer(info[0]), head(info[1])).all());
 }
 Napi::Value JsSession::stored_values(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());

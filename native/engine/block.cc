@@ -32,6 +32,23 @@ Linear slice(const kernels::Backend& backend, const Linear& linear, int begin, i
   return out;
 }
 
+// A query sees its own source and those before it, within the window. The first is looked for, the rest follow, or are
+// looked for where they come before (probes take rows in any order).
+static void see_rows(const RowSources& held, int window, const int32_t* source, int n, int* first, int* end) {
+  first[0] = window > 0 ? held.up_to(source[0] - window) : 0, end[0] = held.up_to(source[0]);
+  if (n == 1) return;
+  const std::vector<int32_t> rows = held.all();
+  const int count = static_cast<int>(rows.size());
+  int low = first[0], high = end[0];
+  for (int i = 0; i < n; i++) {
+    if (i > 0 && source[i] < source[i - 1])
+      low = window > 0 ? held.up_to(source[i] - window) : 0, high = held.up_to(source[i]);
+    while (high < count && rows[static_cast<size_t>(high)] <= source[i]) high++;
+    while (window > 0 && low < high && rows[static_cast<size_t>(low)] <= source[i] - window) low++;
+    first[i] = low, end[i] = high;
+  }
+}
+
 void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_t* source, int n) {
   const trace::Span span(trace::Kind::kernel, "views");
   const int kv_heads = cache.shape().kv_heads, window = s.model().layers[static_cast<size_t>(layer)].window;
@@ -42,20 +59,7 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     kernels::View& v = views[h];
     cache.view(layer, static_cast<int>(h), &v);
     first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
-    // A query sees its own source and those before it, within the window. The first is looked for, the rest follow, or
-    // are looked for where they come before (probes take rows in any order).
-    const int32_t* rows = head.source.data();
-    const auto rows_up_to = [&](int32_t last) {
-      return static_cast<int>(std::upper_bound(rows, rows + v.rows, last) - rows);
-    };
-    int low = window > 0 ? rows_up_to(source[0] - window) : 0, high = rows_up_to(source[0]);
-    for (int i = 0; i < n; i++) {
-      if (i > 0 && source[i] < source[i - 1])
-        low = window > 0 ? rows_up_to(source[i] - window) : 0, high = rows_up_to(source[i]);
-      while (high < v.rows && rows[high] <= source[i]) high++;
-      while (window > 0 && low < high && rows[low] <= source[i] - window) low++;
-      first[h][static_cast<size_t>(i)] = low, end[h][static_cast<size_t>(i)] = high;
-    }
+    see_rows(head.source, window, source, n, first[h].data(), end[h].data());
     v.first = first[h].data(), v.end = end[h].data();
     if (!head.size.empty()) {
       s.model().wait();  // the layer before may still read what was here
@@ -252,8 +256,10 @@ void Block::append(int layer) {
     const size_t row = static_cast<size_t>(at_[i]) * width_;
     const int n = e.end - e.begin;
     // For all rows that this layer will take, so that a head's pages lie together; decode steps have reserved before.
-    if (e.session->call_tokens() > 1)
-      e.session->cache().reserve(layer, static_cast<int>(rows.source.size()) - e.begin, !rows.size.empty());
+    if (e.session->call_tokens() > 1) {
+      const int all = static_cast<int>(rows.source.size()) - e.begin;
+      e.session->cache().reserve(layer, all, !rows.size.empty(), runs_in(rows.source.data() + e.begin, all));
+    }
     e.session->cache().append(backend_, layer, k + row, width_, v + row, width_, n, rows.source.data() + e.begin,
                               rows.size.empty() ? nullptr : rows.size.data() + e.begin, team_);
   }

@@ -148,7 +148,8 @@ bool Session::remove_few(int layer, int head, const std::vector<int32_t>& kept) 
     if (k >= 0 && kept[static_cast<size_t>(k)] == row) {
       k--;
     } else {
-      cache_->remove_row(layer, head, row);
+      if (!cache_->remove_row(layer, head, row))
+        throw Error(Code::out_of_memory, "[kv_cache] expected memory for the rows that stay, the system gave none");
     }
   }
   return true;
@@ -165,10 +166,10 @@ void Session::evict(const std::vector<Eviction>& layers) {
     if (!e.folds.heads.empty() && e.folds.heads.size() != heads)
       throw Error(Code::plan, "[plan] expected folds for every KV head or for none");
     for (size_t h = 0; h < e.folds.heads.size(); h++)
-      folds.push_back(located(e.folds.heads[h], cache_->head(e.layer, static_cast<int>(h)).source, e.kept[h]));
+      folds.push_back(located(e.folds.heads[h], cache_->head(e.layer, static_cast<int>(h)).source.all(), e.kept[h]));
     folds.resize(index.size() + heads);
     for (size_t h = 0; h < heads; h++) {
-      const std::vector<int32_t>& source = cache_->head(e.layer, static_cast<int>(h)).source;
+      const std::vector<int32_t> source = cache_->head(e.layer, static_cast<int>(h)).source.all();
       index.push_back(e.stored.empty() ? places(source, e.kept[h], "cache rows") : std::vector<int32_t>());
     }
     if (!e.stored.empty()) cache_->open_store();

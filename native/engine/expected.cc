@@ -154,9 +154,9 @@ std::vector<float> Block::expect_rows(Session& s, int layer, int head, const Loo
   constexpr size_t kRows = 128;  // of a task
   const Config& c = model_.config;
   const size_t group = static_cast<size_t>(c.heads / c.kv_heads), d = static_cast<size_t>(c.head_size);
-  const std::vector<int32_t>& source = s.cache().head(layer, head).source;
+  const RowSources& source = s.cache().head(layer, head).source;
   const size_t rows = source.size(), parts = (rows + kRows - 1) / kRows;
-  const size_t first = static_cast<size_t>(std::lower_bound(source.begin(), source.end(), look.skip) - source.begin());
+  const size_t first = static_cast<size_t>(source.up_to(look.skip - 1));
   const std::vector<float> keys = keys_seen(s, layer, head);
   const int from = s.options().repack ? static_cast<int>(rows) : s.length(layer);
   const MeanRotation rotation = rotation_ahead(layer, from, look.ahead, s.length(layer));

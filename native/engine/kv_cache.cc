@@ -45,7 +45,7 @@ void cut(Values& values, size_t rows) noexcept {
 }
 
 size_t table_bytes(const HeadRows& table) {
-  return table.source.capacity() * sizeof(int32_t) + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
+  return table.source.bytes() + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
 }
 
 template <class Values>
@@ -124,23 +124,23 @@ void KvCache::publish(size_t head) noexcept {
 
 // ---- growing ----------------------------------------------------------------------------------------------------
 
-void KvCache::reserve_head(Head& head, int n, bool sized) {
+void KvCache::reserve_head(Head& head, int n, bool sized, size_t runs) {
   const size_t need = head.table.source.size() + static_cast<size_t>(n);
-  grow(head.table.source, need);
+  head.table.source.reserve(std::min(runs, static_cast<size_t>(n)));
   if (sized || !head.table.size.empty()) grow(head.table.size, need);
   if (!head.table.mass.empty()) grow(head.table.mass, need);
   head.keys.reserve(n, *pages_);
   head.values.reserve(n, *pages_);
 }
 
-void KvCache::reserve(int layer, int n, bool sized) {
+void KvCache::reserve(int layer, int n, bool sized, size_t runs) {
   if (n <= 0 || !holds(layer)) return;
   const size_t first = at(layer, 0), end = at(layer + 1, 0);
   auto give_up = [&] {
     for (size_t i = first; i < end; i++) heads_[i].keys.drop_spares(), heads_[i].values.drop_spares(), publish(i);
   };
   try {
-    for (size_t i = first; i < end; i++) reserve_head(heads_[i], n, sized), publish(i);
+    for (size_t i = first; i < end; i++) reserve_head(heads_[i], n, sized, runs), publish(i);
   } catch (const std::bad_alloc&) {
     give_up();
     no_memory("the rows of a cache");
@@ -152,7 +152,7 @@ void KvCache::reserve(int layer, int n, bool sized) {
 
 void KvCache::append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept {
   const size_t before = table.source.size();
-  table.source.insert(table.source.end(), source, source + n);
+  table.source.append(source, n);
   const bool sized = size && std::any_of(size, size + n, [](float s) { return s != 1; });
   if (sized || !table.size.empty()) {
     table.size.resize(before, 1.f);
@@ -224,7 +224,7 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   try {
     HeadRows table;
     table.mass = Numbers<float>(memory_);
-    gather(h.table.source, index, n, &table.source);
+    table.source.assign(h.table.source.some(index, n));
     gather(h.table.size, index, n, &table.size);
     gather(h.table.mass, index, n, &table.mass);
     table.dropped = h.table.dropped + mass_beside(h.table, index, n);
@@ -238,21 +238,17 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   publish(i);
 }
 
-void KvCache::remove_entries(HeadRows& table, int index, int n) noexcept {
-  erase(table.source, index, n);
-  erase(table.size, index, n);
-  erase(table.mass, index, n);
-}
-
-void KvCache::remove_row(int layer, int head, int index) noexcept {
+bool KvCache::remove_row(int layer, int head, int index) noexcept {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
-  if (index < 0 || index >= h.keys.rows()) return;
+  if (index < 0 || index >= h.keys.rows() || !h.table.source.remove(index)) return false;
   if (!h.table.mass.empty()) h.table.dropped += static_cast<double>(h.table.mass[static_cast<size_t>(index)]);
-  remove_entries(h.table, index, 1);
+  erase(h.table.size, index, 1);
+  erase(h.table.mass, index, 1);
   h.keys.remove(index, *pages_);
   h.values.remove(index, *pages_);
   publish(i);
+  return true;
 }
 
 void KvCache::remove_first(int layer, int head, int n) noexcept {
@@ -260,7 +256,9 @@ void KvCache::remove_first(int layer, int head, int n) noexcept {
   Head& h = heads_[i];
   n = std::min(n, h.keys.rows());
   if (n <= 0) return;
-  remove_entries(h.table, 0, n);
+  h.table.source.remove_first(n);
+  erase(h.table.size, 0, n);
+  erase(h.table.mass, 0, n);
   h.keys.remove_first(n, *pages_);
   h.values.remove_first(n, *pages_);
   publish(i);
@@ -268,10 +266,9 @@ void KvCache::remove_first(int layer, int head, int n) noexcept {
 
 void KvCache::cut_head(Head& head, int tokens) noexcept {
   HeadRows& table = head.table;
-  const size_t rows =
-      static_cast<size_t>(std::lower_bound(table.source.begin(), table.source.end(), tokens) - table.source.begin());
+  const size_t rows = static_cast<size_t>(table.source.up_to(tokens - 1));
   if (rows == table.source.size()) return;
-  cut(table.source, rows);
+  table.source.cut(rows);
   cut(table.size, rows);
   cut(table.mass, rows);
   head.keys.truncate(static_cast<int>(rows));
@@ -289,7 +286,7 @@ void KvCache::give_back() noexcept {
     try {
       h.keys.shrink();
       h.values.shrink();
-      shrink(h.table.source);
+      h.table.source.shrink();
       shrink(h.table.size);
       shrink(h.table.mass);
     } catch (const std::bad_alloc&) {  // the tables stay as long as they were

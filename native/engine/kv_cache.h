@@ -17,6 +17,7 @@
 #include "core/pool.h"
 #include "engine/kv_side.h"
 #include "engine/page_allocator.h"
+#include "engine/row_sources.h"
 #include "kernels/backend.h"
 
 namespace tokensieve {
@@ -40,7 +41,7 @@ struct CacheShape : HeadFormat {
 
 // Rows of one KV head: what attention and methods read. Both sides always have the same number of rows.
 struct HeadRows {
-  std::vector<int32_t> source;  // index into the session's ids, strictly ascending
+  RowSources source;  // index into the session's ids, strictly ascending
   std::vector<float> size;  // merged tokens a row stands for; empty: all 1
   Numbers<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
   double dropped = 0;  // the mass of rows that were evicted
@@ -74,8 +75,9 @@ class KvCache {
   const HeadRows& head(int layer, int head) const noexcept { return heads_[at(layer, head)].table; }
 
   // Makes sure that n more rows can be appended to every head of a layer without allocating; sized: with sizes other
-  // than 1. Throws Error(out_of_memory), nothing changed.
-  void reserve(int layer, int n, bool sized = false);
+  // than 1; runs: what runs_in says of their sources, where they are known: most rows follow the one before them. Throws
+  // Error(out_of_memory), nothing changed.
+  void reserve(int layer, int n, bool sized = false, size_t runs = std::numeric_limits<size_t>::max());
   // Appends n rows to every KV head of a layer. k, v: row t, head h at + t * ld + h * head_size, f32. source [n]
   // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. Where sinks or
   // newest rows stay in float, all rows come in f16 and settle quantizes; elsewhere they are stored as what they will
@@ -103,13 +105,13 @@ class KvCache {
   // stand side by side (quantized ones and float ones), out_of_memory; nothing has changed then.
   void open_store();  // before the first exchange, which different heads may do at once; throws out_of_memory
   void exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored);
-  const std::vector<int32_t>& stored(int layer, int head) const noexcept;  // sources of what is set aside
+  const RowSources& stored(int layer, int head) const noexcept;  // sources of what is set aside
   void read_stored(kernels::Side side, int layer, int head, float* out) const noexcept;  // f32 [rows][head_size]
   size_t stored_bytes() const noexcept;  // of bytes()
   // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31
   // rows move within the page. Neighbouring pages that fit together become one. Without memory for the copy of a shared
-  // page the row still goes, only the page stays.
-  void remove_row(int layer, int head, int index) noexcept;
+  // page the row still goes, only the page stays; false, and nothing changed, where its run of sources cannot be split.
+  bool remove_row(int layer, int head, int index) noexcept;
   // Removes the first n rows of a head: windows after a long prompt.
   void remove_first(int layer, int head, int n) noexcept;
   // Forgets rows at the end: keeps rows whose source < tokens.
@@ -164,10 +166,9 @@ class KvCache {
   }
   void make_heads(const kernels::Backend& host);
   void publish(size_t head) noexcept;
-  void reserve_head(Head& head, int n, bool sized);
+  void reserve_head(Head& head, int n, bool sized, size_t runs);
   static void cut_head(Head& head, int tokens) noexcept;
   static void append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept;
-  static void remove_entries(HeadRows& table, int index, int n) noexcept;
   class Reader;
   class Writer;
   static void write_head(Writer& out, const Head& head);

@@ -195,7 +195,7 @@ void KvCache::write_head(Writer& out, const Head& head) {
   const HeadRows& table = head.table;
   out.u32(table.source.size());
   out.u8((table.size.empty() ? 0 : kSized) | (table.mass.empty() ? 0 : kMassed));
-  out.numbers(table.source);
+  out.numbers(table.source.all());
   out.numbers(table.size);
   out.numbers(table.mass);
   if (!table.mass.empty()) out.bytes(&table.dropped, sizeof table.dropped);
@@ -222,7 +222,8 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
   const uint8_t flags = in.u8();
   if (flags > (kSized | kMassed) || rows > static_cast<uint32_t>(tokens))
     bad("known flags, and no more rows than tokens");
-  in.numbers(rows, &table.source);
+  std::vector<int32_t> source;
+  in.numbers(rows, &source);
   if (flags & kSized) in.numbers(rows, &table.size);
   if (flags & kMassed) {
     in.numbers(rows, &table.mass);
@@ -230,9 +231,10 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
     if (!std::isfinite(table.dropped) || table.dropped < 0) bad("attention mass of 0 or more");
   }
   for (size_t i = 0; i < rows; i++) {
-    if (table.source[i] < 0 || table.source[i] >= tokens || (i > 0 && table.source[i] <= table.source[i - 1]))
+    if (source[i] < 0 || source[i] >= tokens || (i > 0 && source[i] <= source[i - 1]))
       bad("ascending sources below the number of tokens");
   }
+  table.source.assign(source);
   for (float size : table.size) {
     if (!std::isfinite(size) || size <= 0) bad("sizes of rows above 0");
   }

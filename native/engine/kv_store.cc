@@ -49,11 +49,7 @@ Picks located(const std::vector<int32_t>& sources, const HeadRows& here, const H
     if (i > 0 && source <= sources[i - 1])
       throw Error(Code::plan, "[plan] expected ascending cache rows, got " + std::to_string(sources[i - 1]) +
                                   " before " + std::to_string(source));
-    const auto in = [&](const HeadRows& table) {
-      const auto at = std::lower_bound(table.source.begin(), table.source.end(), source);
-      return at != table.source.end() && *at == source ? static_cast<int32_t>(at - table.source.begin()) : -1;
-    };
-    const int32_t row = in(here), other = row < 0 ? in(there) : -1;
+    const int32_t row = here.source.row_of(source), other = row < 0 ? there.source.row_of(source) : -1;
     if (row < 0 && other < 0)
       throw Error(Code::plan, "[plan] expected cache rows that are there or set aside, token " +
                                   std::to_string(source) + " is neither");
@@ -74,9 +70,9 @@ Values take(const Picks& picks, const Values& here, const Values& there, typenam
   return out;
 }
 
-HeadRows take(const Picks& picks, const HeadRows& here, const HeadRows& there) {
+HeadRows take(const std::vector<int32_t>& sources, const Picks& picks, const HeadRows& here, const HeadRows& there) {
   HeadRows rows;
-  rows.source = take(picks, here.source, there.source, 0);
+  rows.source.assign(sources);
   rows.size = take(picks, here.size, there.size, 1.f);
   rows.mass = take(picks, here.mass, there.mass, 0.f);
   return rows;
@@ -96,8 +92,9 @@ void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, co
     Head &here = heads_[i], &there = stored_[i];
     Head next(keys, values, memory_), aside(keys, values, memory_);
     for (Head* made : {&next, &aside}) {
-      const Picks picks = located(made == &next ? kept : stored, here.table, there.table);
-      made->table = take(picks, here.table, there.table);
+      const std::vector<int32_t>& sources = made == &next ? kept : stored;
+      const Picks picks = located(sources, here.table, there.table);
+      made->table = take(sources, picks, here.table, there.table);
       made->table.dropped = (made == &next ? here : there).table.dropped;
       made->keys = here.keys.picked(there.keys, picks, *pages_);
       made->values = here.values.picked(there.values, picks, *pages_);
@@ -122,8 +119,8 @@ void KvCache::open_store() {
   }
 }
 
-const std::vector<int32_t>& KvCache::stored(int layer, int head) const noexcept {
-  static const std::vector<int32_t> none;
+const RowSources& KvCache::stored(int layer, int head) const noexcept {
+  static const RowSources none;
   return stored_.empty() ? none : stored_[at(layer, head)].table.source;
 }
 

@@ -66,7 +66,7 @@ void Stage::append_keys(Session& s, int layer, KvCache& cache, Team& team) {
   const size_t ld = static_cast<size_t>(c.kv_heads * c.head_size);
   const Device& device = model_->device(layer);
   Numbers<float> k = numbers(static_cast<size_t>(std::min(n, kStageRows)) * ld), zero = numbers(k.size());
-  cache.reserve(layer, n, !rows.size.empty());
+  cache.reserve(layer, n, !rows.size.empty(), runs_in(rows.source.data(), n));
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
     project_keys(s, layer, begin, count, k.data(), team);
@@ -139,12 +139,14 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
   const size_t total = static_cast<size_t>(s.tokens() + s.call_tokens()), heads = static_cast<size_t>(c.heads),
                step = at_once(c.heads, total);
   std::vector<float> out(looked.size() * heads * total);
+  std::vector<std::vector<int32_t>> sources;  // of each KV head
+  for (int h = 0; h < c.kv_heads; h++) sources.push_back(probed.cache->head(layer, h).source.all());
   for (size_t begin = 0; begin < looked.size(); begin += step) {
     const size_t count = std::min(step, looked.size() - begin);
     const Lines lines = look_through(s, layer, probed, begin, count, true, team);
     for (size_t line = 0; line < count * heads; line++) {
       const int h = static_cast<int>(line % heads) / (c.heads / c.kv_heads);
-      const std::vector<int32_t>& at = probed.cache->head(layer, h).source;
+      const std::vector<int32_t>& at = sources[static_cast<size_t>(h)];
       float* to = out.data() + (begin * heads + line) * total;
       for (size_t j = 0; j < at.size(); j++) to[at[j]] = lines.values[line * lines.stride + j];
     }
@@ -218,14 +220,14 @@ Stage::Partners Stage::probe_partners(Session& s, int layer, const std::vector<i
 }
 
 Stage::Partners Stage::match(Session& s, int layer, int head, const Match& wanted) {
-  const std::vector<int32_t>& source = s.cache().head(layer, head).source;
+  const RowSources& source = s.cache().head(layer, head).source;
   const auto rows = [&](std::vector<int32_t> tokens) {
     for (int32_t& token : tokens) {
-      const auto at = std::lower_bound(source.begin(), source.end(), token);
-      if (at == source.end() || *at != token)
+      const int row = source.row_of(token);
+      if (row < 0)
         throw Error(Code::plan, "[plan] expected rows of layer " + std::to_string(layer) + " head " +
                                     std::to_string(head) + ", token " + std::to_string(token) + " has none");
-      token = static_cast<int32_t>(at - source.begin());
+      token = row;
     }
     return tokens;
   };

@@ -293,7 +293,7 @@ void Session::apply_rule(int layer) {
           index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
       }
       if (!may_go(rule, layer, h, index)) break;
-      cache_->remove_row(layer, h, index);
+      if (!cache_->remove_row(layer, h, index)) break;
     }
   }
 }
@@ -313,9 +313,7 @@ void Session::trim_window(int layer) {
   const int end = tokens_ + static_cast<int>(ids_.size());
   for (int h = 0; h < cache_->shape().kv_heads;
        h++) {  // the next query stands at `end` and sees sources above end - window
-    const std::vector<int32_t>& source = cache_->head(layer, h).source;
-    const auto seen = std::upper_bound(source.begin(), source.end(), end - window);
-    const int gone = static_cast<int>(seen - source.begin());
+    const int gone = cache_->head(layer, h).source.up_to(end - window);
     cache_->remove_first(layer, h, gone);
     evicted_ = evicted_ || (ids_.size() > 1 && gone > 0);
   }

@@ -19,17 +19,7 @@ int Session::first_rows() const {
       const bool packed =
           cache_->packed_rows(kernels::Side::keys, l, h) > 0 || cache_->packed_rows(kernels::Side::values, l, h) > 0;
       if (packed || !head.size.empty()) return 0;
-      // Sources ascend, so row i is that of token i exactly where no token before it is missing.
-      int low = 0, high = std::min(least, static_cast<int>(head.source.size()));
-      while (low < high) {
-        const int mid = (low + high) / 2;
-        if (head.source[static_cast<size_t>(mid)] == mid) {
-          low = mid + 1;
-        } else {
-          high = mid;
-        }
-      }
-      least = low;
+      least = std::min(least, head.source.leading());
     }
   }
   return least;
