@@ -2,9 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Calibration, calibrate, compare, methods } from '../lib/index.js'
-import { caseOf } from '../lib/lab/run.js'
+import { type Calibration, calibrate, compare, type Method, methods } from '../lib/index.js'
+import { withKeep } from '../lib/lab/contenders.js'
+import { judge } from '../lib/lab/judge.js'
+import { caseOf, runCase } from '../lib/lab/run.js'
 import { taskOf } from '../lib/lab/tasks/index.js'
+import { watchOf } from '../lib/lab/watch.js'
 import { loadTiny, raised } from './engine.js'
 import { scratch } from './model-fixture.js'
 
@@ -50,10 +53,64 @@ t.test('the ceiling, the floors, and a method that drops nothing', async (t) => 
     else t.ok(kl.mean > 0 && share < 0.8, `${method}: ${kl.mean} at ${share}`)
   }
   const again = await compare(model, { ...small, methods: [all, methods.h2o], tasks: ['text', 'needle'], text })
-  const quality = (one: typeof found) => one.cases.map(({ speed, ...rest }) => rest)
-  t.same(quality(again), quality(found), 'the same every time')
+  t.same(again.cases, found.cases, 'the same every time')
   t.doesNotThrow(() => JSON.stringify(found))
   t.ok(found.kept.every(({ plan, tokens }) => plan.length > 0 && tokens > 0))
+})
+
+t.test('a context that is read once for all budgets gives what each budget gives alone', async (t) => {
+  const { model } = await loadTiny(t)
+  const late = [methods.snapkv({ window: 4 }), methods.h2o(), methods.streamingLlm(), methods.adaKv(), methods.ems()]
+  const some = [...late, methods.chain(methods.keyDiff(), methods.lagKv({ lag: 8 })), methods.fastv({ layer: 1 })]
+  const keep = [0.5, 0.2]
+  const mixes = some.map((method, i) => ({ name: `${i}`, methods: [method] }))
+  const { cases } = await compare(model, { ...small, methods: mixes, keep, tasks: ['text'], text })
+  const one = await caseOf(model, taskOf('text', { text }), { length: 120, depth: 0.5, seed: 1 }, 'none')
+  const full = await runCase(model, one, { kv: 'f16', methods: [] })
+  for (const [i, method] of some.entries()) {
+    for (const share of keep) {
+      const alone = await runCase(model, one, { kv: 'f16', methods: [withKeep(method, share)] })
+      const want = { bytes: alone.bytes, ...judge(full.reading, alone.reading, one.answer) }
+      const got = cases.find((made) => made.seed === 1 && made.method === `${i}` && made.keep === share)
+      t.match(got, want, `${method.label} ${share}`)
+    }
+  }
+})
+
+t.test('methods that are watched together decide nothing before the end of a prompt', async (t) => {
+  const { model } = await loadTiny(t)
+  const shape = { ...model.config, rowBytes: 0 }
+  const budgets = (make: (keep: number) => Method) => [[make(0.5)], [make(0.25)]]
+  t.ok(
+    watchOf(
+      budgets((keep) => methods.tova({ keep })),
+      shape,
+    ),
+  )
+  t.same(
+    watchOf(
+      budgets((keep) => methods.h2o({ keep })),
+      shape,
+    )?.summed,
+    Array.from({ length: model.config.layers }, (_, layer) => layer),
+  )
+  const not = { alone: [[methods.tova()]], none: [[], []], two: [[methods.tova(), methods.fastv()], [methods.tova()]] }
+  for (const [name, lists] of Object.entries(not)) t.equal(watchOf(lists, shape), undefined, name)
+  for (const make of [
+    (keep: number) => methods.fastv({ keep, layer: 1 }),
+    () => methods.zipVl(),
+    () => methods.llmDrop({ layers: [1] }),
+  ])
+    t.equal(watchOf(budgets(make), shape), undefined)
+})
+
+t.test('cases that the full cache does not answer are not tried with methods', async (t) => {
+  const { model } = await loadTiny(t)
+  const { cases, rows } = await compare(model, { ...small, tasks: ['needle'], question: 'after' })
+  const missed = cases.filter(({ counted }) => !counted)
+  t.ok(missed.length > 0)
+  t.ok(missed.every(({ method }) => method === 'full'))
+  t.match(rows[0], { method: 'full', cases: 2, counted: 2 - missed.length })
 })
 
 t.test('progress, an abort, misuse', async (t) => {

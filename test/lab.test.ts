@@ -155,7 +155,7 @@ t.test('intervals', async (t) => {
 
 function result(method: string, seed: number, logprob: number, rest: Partial<CaseResult> = {}): CaseResult {
   const place = { task: 'needle', query: 'after', length: 100, depth: 0.5, seed, tokens: 100, characters: 400 } as const
-  const cost = { method, keep: 0.5, kv: 'f16', bytes: 50, share: 0.5, speed: 10 }
+  const cost = { method, keep: 0.5, kv: 'f16', bytes: 50, share: 0.5 }
   return { ...place, ...cost, logprob, kl: 0.1, top1: 1, exact: 1, counted: true, ...rest }
 }
 

@@ -60,7 +60,6 @@ const row = (method: string, bytes: number, logprob: number, more: Partial<Row> 
     method,
     bytes,
     share: bytes / 100,
-    speed: 1,
     logprob: estimate(logprob),
     effectiveLength: 0,
     ...more,

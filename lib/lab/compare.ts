@@ -6,12 +6,15 @@ import { methods as all, type MethodLike } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { PlanEntry } from '../plan.js'
 import { checkSignal } from '../sampling.js'
+import type { Session } from '../session.js'
 import { optionsOf } from '../settings.js'
 import { type Contender, contendersOf, FULL, type Mix } from './contenders.js'
+import { groupsOf } from './groups.js'
 import { judge, type Measures } from './judge.js'
-import { type Case, caseOf, type Query, type Run, runCase } from './run.js'
+import { type Case, caseOf, type Query, type Run, readContext, runCase } from './run.js'
 import { type Row, summarize } from './summary.js'
 import { type Grid, type SamplePrompt, type Task, taskOf } from './tasks/index.js'
+import { watchOf } from './watch.js'
 
 export interface CompareOptions {
   /** Methods, or mixes of some under one name; default snapkv and h2o. 'full', 'random' and 'recent' are always there. */
@@ -54,8 +57,6 @@ export interface CaseResult extends Measures {
   readonly bytes: number
   /** Of the full cache's bytes. */
   readonly share: number
-  /** Tokens a second while the context was read. */
-  readonly speed: number
   /** Whether the full cache gave the answer, so that the case says something. */
   readonly counted: boolean
 }
@@ -128,36 +129,68 @@ interface Found {
   readonly pictured: Set<string>
 }
 
-/** One case with the full cache, then with every contender. */
+/** One case with the full cache, which stays open so that the others have its rows; where it finds the answer, then with every contender. */
 async function runAll(
   model: Model,
   one: Case,
-  { contenders, full: kv }: Wanted,
-  { cases, kept, pictured }: Found,
+  wanted: Wanted,
+  found: Found,
   tell: (what: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
+  const { contenders, full: kv } = wanted
+  const { cases, kept, pictured } = found
   tell(`${one.task}, the full cache`)
-  const full = await runCase(model, one, { kv, methods: [], signal })
-  const counted = !one.gated || judge(full.reading, full.reading, one.answer).exact === 1
-  cases.push(resultOf(one, { method: FULL, keep: 1, kv: kvText(kv) }, full, full, counted))
-  // The first case whose answer is neither at the beginning nor at the end shows which rows were kept.
-  const key = `${one.task} ${one.query}`
-  const shown = !pictured.has(key) && counted && Math.abs(one.depth - 0.5) < 0.26
-  if (shown) pictured.add(key)
-  const drawn = contenders.map(({ keep }) => keep).reduce(nearer, null)
-  for (const contender of contenders) {
-    signal?.throwIfAborted()
-    tell(`${one.task}, ${contender.method}${contender.keep === null ? '' : ` keep ${contender.keep}`}`)
-    const run = await runCase(model, one, { kv: contender.types, methods: contender.methods(one.seed), signal })
-    cases.push(resultOf(one, contender, run, full, counted))
-    if (
-      shown &&
-      run.plan.some(({ action }) => action !== 'quantize') &&
-      (contender.keep === null || contender.keep === drawn)
-    )
-      kept.push(keptOf(one, contender, run))
+  const holder = await readContext(model, one, { kv, methods: [], signal })
+  try {
+    const full = await runCase(model, one, { kv, methods: [], signal })
+    const counted = !one.gated || judge(full.reading, full.reading, one.answer).exact === 1
+    cases.push(resultOf(one, { method: FULL, keep: 1, kv: kvText(kv) }, full, full, counted))
+    if (!counted) return
+    // The first case whose answer is neither at the beginning nor at the end shows which rows were kept.
+    const key = `${one.task} ${one.query}`
+    const shown = !pictured.has(key) && Math.abs(one.depth - 0.5) < 0.26
+    if (shown) pictured.add(key)
+    const drawn = contenders.map(({ keep }) => keep).reduce(nearer, null)
+    const see = (contender: Contender, run: Run) => {
+      cases.push(resultOf(one, contender, run, full, true))
+      if (shown && isDrawn(contender, run, drawn)) kept.push(keptOf(one, contender, run))
+    }
+    for (const group of groupsOf(contenders, ({ kv, method }) => `${kv} ${method}`).values())
+      await runBudgets(model, one, group, { see, tell, signal })
+  } finally {
+    await holder.close()
   }
+}
+
+interface Watching {
+  see(contender: Contender, run: Run): void
+  tell(what: string): void
+  readonly signal: AbortSignal | undefined
+}
+
+/** One method at all of its budgets, by one reading of the context where it decides at the end. */
+async function runBudgets(model: Model, one: Case, group: readonly Contender[], watching: Watching): Promise<void> {
+  const { see, signal, tell } = watching
+  const lists = group.map(({ methods }) => methods(one.seed))
+  const watch = watchOf(lists, { ...model.config, rowBytes: 0 })
+  let watched: Session | undefined
+  try {
+    for (const [i, contender] of group.entries()) {
+      signal?.throwIfAborted()
+      const { keep, method, types: kv } = contender
+      tell(`${one.task}, ${method}${keep === null ? '' : ` keep ${keep}`}`)
+      if (watch && !watched) watched = await readContext(model, one, { kv, methods: [watch.watcher], signal })
+      const methods = watch ? watch.replays.slice(i, i + 1) : (lists[i] ?? [])
+      see(contender, await runCase(model, one, { kv, methods, summed: watch?.summed, signal }))
+    }
+  } finally {
+    await watched?.close()
+  }
+}
+
+function isDrawn({ keep }: Contender, { plan }: Run, drawn: number | null): boolean {
+  return plan.some(({ action }) => action !== 'quantize') && (keep === null || keep === drawn)
 }
 
 /** The budget whose pictures are kept: the one nearest to a quarter. */
@@ -175,7 +208,7 @@ function resultOf(
   counted: boolean,
 ): CaseResult {
   const place = { task, query, length: length === 0 ? tokens : length, depth, seed, tokens, characters }
-  const cost = { bytes: run.bytes, share: run.bytes / full.bytes, speed: run.speed }
+  const cost = { bytes: run.bytes, share: run.bytes / full.bytes }
   return { ...place, method, keep, kv, ...cost, ...judge(full.reading, run.reading, answer), counted }
 }
 

@@ -3,6 +3,7 @@ import type { KvTypes } from '../kv.js'
 import type { Method } from '../methods/index.js'
 import type { Model } from '../model.js'
 import type { PlanEntry } from '../plan.js'
+import type { Session } from '../session.js'
 import { Draw, seedOf } from './draw.js'
 import { type Reading, readingOf } from './judge.js'
 import { CONTINUATION, type Place, type Task } from './tasks/task.js'
@@ -86,30 +87,52 @@ export interface Run {
   readonly reading: Reading
   /** Bytes of the cache once the first call was compressed, from the allocator. */
   readonly bytes: number
-  /** Tokens of the first call read a second, methods included. */
-  readonly speed: number
   readonly plan: readonly PlanEntry[]
 }
 
-export async function runCase(
+interface With {
+  readonly kv: KvTypes
+  readonly methods: readonly Method[]
+  /** Layers whose rows have a sum of attention that is not in the session: see Watch. */
+  readonly summed?: readonly number[] | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Of a sum of attention, one a row. */
+const SUM = 4
+
+/** A session that has read the context. Others take its rows while it is open, wherever their methods do not have to see how they are computed. */
+export async function readContext(
   model: Model,
   { answer, droppable, first, second }: Case,
-  { kv, methods, signal }: { kv: KvTypes; methods: readonly Method[]; signal?: AbortSignal | undefined },
-): Promise<Run> {
+  { kv, methods, signal }: With,
+): Promise<Session> {
   const contextLength = first.length + second.length + answer.length + 1
   const session = model.session({ contextLength, kv, methods })
-  const limit = signal ? { signal } : {}
   try {
     const parts = [
       { ids: first.slice(0, droppable), droppable: true },
       { ids: first.slice(droppable), droppable: false },
     ].filter(({ ids }) => ids.length > 0)
-    await session.forward(parts, { logits: 'none', ...limit })
-    const { kv: cache, tokensPerSecond } = session.stats
+    await session.forward(parts, { logits: 'none', ...(signal && { signal }) })
+    return session
+  } catch (error) {
+    await session.close()
+    throw error
+  }
+}
+
+export async function runCase(model: Model, one: Case, given: With): Promise<Run> {
+  const { answer, second } = one
+  const { signal, summed = [] } = given
+  const session = await readContext(model, one, given)
+  try {
+    const { bytes, layers } = session.stats.kv
+    const sums = summed.flatMap((layer) => layers[layer]?.rows ?? []).reduce((sum, rows) => sum + rows * SUM, 0)
     const { plan } = session
-    const logits = await session.forward(Int32Array.from([...second, ...answer]), { logits: 'all', ...limit })
-    const reading = readingOf(logits, answer.length, model.config.vocabularySize)
-    return { reading, bytes: cache.bytes, speed: tokensPerSecond.prefill, plan }
+    const ids = Int32Array.from([...second, ...answer])
+    const logits = await session.forward(ids, { logits: 'all', ...(signal && { signal }) })
+    return { reading: readingOf(logits, answer.length, model.config.vocabularySize), bytes: bytes + sums, plan }
   } finally {
     await session.close()
   }

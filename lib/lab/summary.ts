@@ -11,13 +11,12 @@ export interface Row {
   readonly method: string
   readonly keep: number | null
   readonly kv: string
-  /** Cases that were run, and those that the full cache answers. */
+  /** Cases that there are, and those that the full cache answers. Methods have been tried on these alone. */
   readonly cases: number
   readonly counted: number
-  /** Means over all cases. */
+  /** Means over all cases that were tried. */
   readonly bytes: number
   readonly share: number
-  readonly speed: number
   readonly logprob: Estimate
   readonly kl: Estimate
   readonly top1: Estimate
@@ -37,13 +36,22 @@ const spotOf = ({ depth, length, seed }: CaseResult) => JSON.stringify([depth, l
 
 export function summarize(cases: readonly CaseResult[]): Row[] {
   const groups = groupsOf(cases, keyOf)
+  const asked = groupsOf(cases, ({ query, task }) => JSON.stringify([task, query]))
   return [...groups.values()].map((group) => {
     const first = group[0] as CaseResult
-    return rowOf(group, groups.get(keyOf({ ...first, method: CHANCE })))
+    const places = [
+      ...groupsOf(asked.get(JSON.stringify([first.task, first.query])) as CaseResult[], spotOf).values(),
+    ].map(([one]) => one as CaseResult)
+    return rowOf(group, places, groups.get(keyOf({ ...first, method: CHANCE })))
   })
 }
 
-function rowOf(group: readonly CaseResult[], chance: readonly CaseResult[] | undefined): Row {
+/** places: one result of each case that there is. */
+function rowOf(
+  group: readonly CaseResult[],
+  places: readonly CaseResult[],
+  chance: readonly CaseResult[] | undefined,
+): Row {
   const { keep, kv, method, query, task } = group[0] as CaseResult
   const counted = group.filter((one) => one.counted)
   const of = (measure: 'logprob' | 'kl' | 'top1' | 'exact') => bootstrap(counted.map((one) => one[measure]))
@@ -54,17 +62,16 @@ function rowOf(group: readonly CaseResult[], chance: readonly CaseResult[] | und
     method,
     keep,
     kv,
-    cases: group.length,
+    cases: places.length,
     counted: counted.length,
     bytes: Math.round(meanOf(group.map(({ bytes }) => bytes))),
     share: meanOf(group.map(({ share }) => share)),
-    speed: meanOf(group.map(({ speed }) => speed)),
     logprob: of('logprob'),
     kl: of('kl'),
     top1: of('top1'),
     exact: of('exact'),
     ...(over && { overRandom: over }),
-    effectiveLength: effectiveLength(group),
+    effectiveLength: effectiveLength(group, places),
   }
 }
 
@@ -74,10 +81,13 @@ function overChance(counted: readonly CaseResult[], chance: readonly CaseResult[
   return bootstrap(counted.map((one) => one.logprob - (floor.get(spotOf(one)) ?? Number.NaN)))
 }
 
-function effectiveLength(group: readonly CaseResult[]): number {
+/** An answer that the full cache does not give is none. */
+function effectiveLength(group: readonly CaseResult[], places: readonly CaseResult[]): number {
   let reached = 0
-  for (const length of [...new Set(group.map((one) => one.length))].sort((a, b) => a - b)) {
-    if (meanOf(group.filter((one) => one.length === length).map(({ exact }) => exact)) < PASS) return reached
+  for (const length of [...new Set(places.map((one) => one.length))].sort((a, b) => a - b)) {
+    const at = (list: readonly CaseResult[]) => list.filter((one) => one.length === length)
+    const exact = at(group).reduce((sum, one) => sum + one.exact, 0)
+    if (exact < PASS * at(places).length) return reached
     reached = length
   }
   return reached
