@@ -371,6 +371,10 @@ export interface Addon extends VisionAddon {
     options: LoadOptions,
     progress: ((done: number, total: number) => void) | null,
   ): { model: Promise<NativeModel>; cancel(): void }
+  /** Places of a hash table over strings, or over those whose type says that they are words (native/engine/vocabulary.h). */
+  byteTable(strings: PackedStrings, types: Uint8Array | null): Int32Array
+  /** What written tokens stand for, and which bytes stand before a space inside a word. */
+  pieces(written: PackedStrings, types: Uint8Array, byteLevel: boolean): PackedStrings & { glue: Uint8Array }
   /** Cards that layers can be placed on: "cuda:0", its name and the bytes that are free on it. */
   devices(): { device: string; name: string; free: number }[]
   physicalCores(): number

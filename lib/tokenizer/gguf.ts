@@ -74,17 +74,22 @@ function sentencePiece(source: TokenizerSource): Recipe {
 }
 
 function common({ tokens, types, bos, eos, eot, unk, chatTemplate }: TokenizerSource) {
+  let found: readonly Special[] | undefined
+  const all = () => {
+    found ??= specials(tokens, types)
+    return found
+  }
   return {
     tokens,
     types,
     bos,
     unknown: unk,
     chatTemplate,
-    specials: () => specials(tokens, types),
+    specials: all,
     *ends() {
       if (eos !== undefined) yield eos
       if (eot !== undefined) yield eot
-      for (const special of specials(tokens, types)) if (END_TEXTS.has(special.text)) yield special.id
+      for (const special of all()) if (END_TEXTS.has(special.text)) yield special.id
     },
   }
 }

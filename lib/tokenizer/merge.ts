@@ -1,6 +1,6 @@
 // Byte pair merging: of all neighbours, the pair with the best rank becomes one, leftmost first among equals, until no
 // pair is left. A heap of candidates keeps it at n log n, so a page without a space takes no longer per byte than a word.
-import { ByteTable, count, pack, type Strings } from './bytes.js'
+import { ByteTable, pack, type Strings } from './bytes.js'
 import type { Vocabulary } from './vocabulary.js'
 
 const NONE = 0xffffffff
@@ -23,9 +23,7 @@ export class RankedPairs implements PairRule {
   // start would take longer than looking up those that a text needs.
   constructor(vocabulary: Vocabulary, merges: Strings) {
     this.#vocabulary = vocabulary
-    const rules = pack(merges)
-    this.#ranks = new ByteTable(rules)
-    for (let rank = 0; rank < count(rules); rank++) this.#ranks.add(rank)
+    this.#ranks = new ByteTable(pack(merges))
   }
 
   rank(left: number, right: number, bytes: Uint8Array, from: number, to: number): number {

@@ -18,7 +18,7 @@ export interface Recipe {
   /** A space in front: of nothing, of the text, or of every stretch between special tokens; and also where there is one already. */
   readonly prefix: 'none' | 'first' | 'each'
   readonly prefixDoubles: boolean
-  readonly specials: () => Special[]
+  readonly specials: () => readonly Special[]
   readonly bos?: number
   readonly addBos: boolean
   readonly ends: () => Iterable<number>

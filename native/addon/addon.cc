@@ -7,6 +7,7 @@
 #include "addon/measure.h"
 #include "addon/model.h"
 #include "addon/vision.h"
+#include "addon/vocabulary.h"
 #include "core/pool.h"
 #include "engine/kv_cache.h"
 
@@ -44,6 +45,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("load", Napi::Function::New(env, load, "load"));
   exports.Set("loadVision", Napi::Function::New(env, load_vision_tower, "loadVision"));
   exports.Set("resample", Napi::Function::New(env, resample_pixels, "resample"));
+  exports.Set("byteTable", Napi::Function::New(env, make_byte_table, "byteTable"));
+  exports.Set("pieces", Napi::Function::New(env, make_pieces, "pieces"));
   exports.Set("devices", Napi::Function::New(env, devices));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 return Napi::Number::New(info.Env(), physical_cores());

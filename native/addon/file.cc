@@ -13,22 +13,31 @@ namespace {
 
 // { bytes, offsets }: all strings one after another, string i at [offsets[i], offsets[i + 1]); a vocabulary costs no string in JavaScript.
 Napi::Value packed(Napi::Env env, const Strings& strings) {
-  const std::vector<std::string> all = strings.read();
-  size_t total = 0;
-  for (const std::string& s : all) total += s.size();
-  Napi::Uint8Array bytes = Napi::Uint8Array::New(env, total);
-  Napi::Uint32Array offsets = Napi::Uint32Array::New(env, all.size() + 1);
+  const uint8_t* end = strings.data;
+  const auto length_at = [](const uint8_t* at) {
+    uint64_t length;
+    std::memcpy(&length, at, 8);
+    return static_cast<size_t>(length);
+  };
+  for (uint64_t i = 0; i < strings.count; i++) end += 8 + length_at(end);
+  const size_t count = static_cast<size_t>(strings.count);
+  Napi::Uint8Array bytes = Napi::Uint8Array::New(env, static_cast<size_t>(end - strings.data) - 8 * count);
+  Napi::Uint32Array offsets = Napi::Uint32Array::New(env, count + 1);
+  uint8_t* const out = bytes.Data();
+  uint32_t* const starts = offsets.Data();
+  const uint8_t* from = strings.data;
   size_t at = 0;
-  for (size_t i = 0; i < all.size(); i++) {
-    offsets.Data()[i] = static_cast<uint32_t>(at);
-    std::memcpy(bytes.Data() + at, all[i].data(), all[i].size());
-    at += all[i].size();
+  for (size_t i = 0; i < count; i++) {
+    const size_t length = length_at(from);
+    starts[i] = static_cast<uint32_t>(at);
+    if (length) std::memcpy(out + at, from + 8, length);
+    from += 8 + length, at += length;
   }
-  offsets.Data()[all.size()] = static_cast<uint32_t>(at);
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("bytes", bytes);
-  out.Set("offsets", offsets);
-  return out;
+  starts[count] = static_cast<uint32_t>(at);
+  Napi::Object packed = Napi::Object::New(env);
+  packed.Set("bytes", bytes);
+  packed.Set("offsets", offsets);
+  return packed;
 }
 
 Napi::Value to_value(Napi::Env env, const Value& value) {

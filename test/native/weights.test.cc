@@ -112,6 +112,9 @@ TEST("SHA-256 of the standard's examples") {
   for (; left >= piece.size(); left -= piece.size()) million.update(piece.data(), piece.size());
   million.update(piece.data(), left);
   CHECK(million.hex() == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  Sha256 loop(false);
+  loop.update(std::string(1000000, 'a').data(), 1000000);
+  CHECK(loop.hex() == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 TEST("GGUF files are read as they were written") {
