@@ -152,6 +152,7 @@ size_t make_plan(const Call& call, uint8_t* scratch, Plan* plan) {
   plan->group = call.group;
   plan->decode = arena.take<DecodeHead>(static_cast<size_t>(counts.decode));
   plan->tasks = arena.take<DecodeTask>(static_cast<size_t>(counts.splits + counts.decode));
+  plan->taken = arena.take<int>(1);
   plan->prefill = arena.take<PrefillHead>(static_cast<size_t>(counts.prefill));
   plan->chunks = arena.take<Part>(static_cast<size_t>(counts.chunks));
   plan->tiles = arena.take<Part>(static_cast<size_t>(counts.tiles));
@@ -172,7 +173,9 @@ size_t make_plan(const Call& call, uint8_t* scratch, Plan* plan) {
       }
     }
   }
-  if (scratch) order_tiles(call, counts, plan);
+  if (!scratch) return arena.used;
+  *plan->taken = 0;
+  order_tiles(call, counts, plan);
   return arena.used;
 }
 
@@ -204,7 +207,7 @@ void add_mass_chunk(const Plan& plan, int index) {
 void first_stage(void* context, int index, int worker) {
   const Plan& plan = *static_cast<const Plan*>(context);
   if (index < plan.chunk_count) return open_chunk(plan, index);
-  run_decode_task(plan, index - plan.chunk_count, worker);
+  for (int task = take_decode_task(plan); task < plan.task_count;) task = run_decode_task(plan, task, worker);
 }
 
 void second_stage(void* context, int index, int worker) { run_tile(*static_cast<const Plan*>(context), index, worker); }
@@ -221,7 +224,8 @@ size_t attention_scratch(const AttentionShape& shape, const AttentionJob* jobs, 
 void attention(const AttentionShape& shape, const AttentionJob* jobs, int count, void* scratch, Team& team) noexcept {
   Plan plan;
   make_plan({shape, jobs, count, team.size(), shape.heads / shape.kv_heads}, static_cast<uint8_t*>(scratch), &plan);
-  if (plan.chunk_count + plan.task_count > 0) team.run(plan.chunk_count + plan.task_count, first_stage, &plan);
+  const int decoders = plan.task_count < team.size() ? plan.task_count : team.size();
+  if (plan.chunk_count + decoders > 0) team.run(plan.chunk_count + decoders, first_stage, &plan);
   if (plan.tile_count > 0) team.run(plan.tile_count, second_stage, &plan);
   if (plan.mass_rows > 0) team.run(plan.chunk_count, third_stage, &plan);
 }

@@ -12,6 +12,7 @@ struct Desk {
   float* s;  // [rows][kScoreRow]: scores, then exponentials
   DotQueries numbers;
   float* opened;  // [head_size][16]: keys that are rotated when read
+  bool counted;  // numbers hold the query rows
 };
 
 size_t up_to_4(int rows) { return static_cast<size_t>(rows + 3) / 4 * 4; }
@@ -24,7 +25,7 @@ Desk desk_of(const Plan& plan, int worker, int rows) {
   float* scales = s + n * (kScoreRow + d);
   int32_t* zeros = reinterpret_cast<int32_t*>(scales + n * d / 32);
   float* opened = scales + 3 * n * d / 32;
-  return {q, s, {units, units + 2 * n * d, scales, zeros, zeros + n * d / 32}, opened};
+  return {q, s, {units, units + 2 * n * d, scales, zeros, zeros + n * d / 32}, opened, false};
 }
 
 void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
@@ -36,7 +37,6 @@ void scale_queries(const Plan& plan, const DecodeHead& head, const Desk& desk) {
     const float* x = head.job->q + static_cast<size_t>(r / plan.group) * head.job->ldq + column;
     for (int c = 0; c < d; c += 16) store(y + c, mul(load(x + c), scale));
   }
-  if (d % 32 == 0) quantize_queries(desk.q, d, head.rows, desk.numbers);
 }
 
 // What a split reads of one side.
@@ -69,8 +69,8 @@ void look_ahead(Reading* now, const Reading& later) {
 }
 
 // Scores of cache rows [lo, hi) of a split that begins at row r0, where `at` stands.
-void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, const Reading& keys, Cursor at, int r0,
-                 int lo, int hi) {
+void score_split(const Plan& plan, const DecodeHead& head, Desk& desk, const Reading& keys, Cursor at, int r0, int lo,
+                 int hi) {
   const int d = plan.shape->head_size;
   if (plan.shape->cos) {
     at.row += lo / 16 * 16 - r0;
@@ -88,6 +88,8 @@ void score_split(const Plan& plan, const DecodeHead& head, const Desk& desk, con
     if (is_plain(slice.piece.type)) {
       key_scores(slice, d, desk.q, head.rows, s);
     } else {
+      if (!desk.counted) quantize_queries(desk.q, d, head.rows, desk.numbers);
+      desk.counted = true;
       key_dots(slice, d, desk.q, desk.numbers, head.rows, s);
     }
   }
@@ -98,9 +100,11 @@ void add_values(const Plan& plan, const DecodeHead& head, const Desk& desk, cons
   for (int i = 0; i < head.rows * d; i += 16) store(out + i, zero());
   for (int i = 0; i < values.count;) {
     const Slice* slice = values.slices + i;
+    const DType type = slice->piece.type;
     int n = 1;
-    if (is_plain(slice->piece.type)) {
-      value_sums(*slice, d, desk.s, head.rows, out);
+    if (is_plain(type)) {
+      while (i + n < values.count && slice[n].piece.type == type) n++;
+      value_sums(slice, n, d, desk.s, head.rows, out);
     } else {
       while (i + n < values.count && !is_plain(slice[n].piece.type)) n++;
       value_dots(slice, n, d, desk.s, head.rows, out);
@@ -141,7 +145,7 @@ Range seen_of(const DecodeHead& head, int split) {
   return {head.lo > r0 ? head.lo : r0, head.hi < r0 + kSplit ? head.hi : r0 + kSplit};
 }
 
-void run_split(const Plan& plan, const DecodeHead& head, const Desk& desk, int split, Cursor at, const Reading& keys,
+void run_split(const Plan& plan, const DecodeHead& head, Desk& desk, int split, Cursor at, const Reading& keys,
                const Reading& values) {
   const View& view = *head.view;
   const int r0 = split * kSplit, index = split - head.split;
@@ -222,6 +226,16 @@ void add_mass(const Plan& plan, const DecodeHead& head) {
   }
 }
 
+// The keys that a task begins with.
+void find_first_keys(const Plan& plan, int index, Reading* to) {
+  if (index >= plan.task_count || plan.tasks[index].splits == 0) return;
+  const DecodeTask& task = plan.tasks[index];
+  const DecodeHead& head = plan.decode[task.head];
+  const auto [lo, hi] = seen_of(head, task.split);
+  Cursor at = task.keys;
+  find_slices(head.view->keys, &at, task.split * kSplit, lo, hi, to);
+}
+
 }  // namespace
 
 size_t decode_floats(const AttentionShape& shape, int rows) noexcept {
@@ -229,15 +243,18 @@ size_t decode_floats(const AttentionShape& shape, int rows) noexcept {
   return up_to_4(rows) * (d + kScoreRow + d + d / 8) + (shape.cos ? d * 16 : 0);
 }
 
-void run_decode_task(const Plan& plan, int index, int worker) noexcept {
+int take_decode_task(const Plan& plan) noexcept { return __atomic_fetch_add(plan.taken, 1, __ATOMIC_RELAXED); }
+
+int run_decode_task(const Plan& plan, int index, int worker) noexcept {
   const DecodeTask& task = plan.tasks[index];
   DecodeHead& head = plan.decode[task.head];
-  const Desk desk = desk_of(plan, worker, head.rows);
+  Desk desk = desk_of(plan, worker, head.rows);
   if (task.splits > 0) scale_queries(plan, head, desk);
   Cursor key_at = task.keys, value_at = task.values, at = key_at;
   const View& view = *head.view;
   Reading keys[2], values;
   const int end = task.split + task.splits;
+  int following = -1;
   for (int s = task.split; s < end; s++, at.row += kSplit) {
     const auto [lo, hi] = seen_of(head, s);
     Reading& now = keys[s & 1];
@@ -245,14 +262,21 @@ void run_decode_task(const Plan& plan, int index, int worker) noexcept {
     if (s == task.split) find_slices(view.keys, &key_at, s * kSplit, lo, hi, &now);
     find_slices(view.values, &value_at, s == task.split ? s * kSplit : lo, lo, hi, &values);
     next.count = 0;
-    if (s + 1 < end) find_slices(view.keys, &key_at, hi, hi, seen_of(head, s + 1).hi, &next);
+    if (s + 1 < end) {
+      find_slices(view.keys, &key_at, hi, hi, seen_of(head, s + 1).hi, &next);
+    } else {
+      following = take_decode_task(plan);
+      find_first_keys(plan, following, &next);
+    }
     look_ahead(&now, values);
     look_ahead(&values, next);
     run_split(plan, head, desk, s, at, now, values);
   }
-  if (__atomic_sub_fetch(&head.left, 1, __ATOMIC_ACQ_REL) > 0) return;
+  if (following < 0) following = take_decode_task(plan);
+  if (__atomic_sub_fetch(&head.left, 1, __ATOMIC_ACQ_REL) > 0) return following;
   for (int row = 0; row < head.rows; row++) merge_row(plan, head, row);
   if (head.p) add_mass(plan, head);
+  return following;
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

@@ -79,6 +79,7 @@ struct Plan {
   PrefillHead* prefill;
   Part *chunks, *tiles;
   int task_count, chunk_count, tile_count;
+  int* taken;  // decode tasks that a worker has taken
   int mass_rows;  // the most cache rows that a head which sums mass opens; 0: none does
   uint8_t* workers;
   size_t worker_bytes;
@@ -89,7 +90,10 @@ size_t decode_floats(const AttentionShape& shape, int rows) noexcept;
 // rows: the most cache rows that a head which sums mass opens.
 size_t prefill_floats(const AttentionShape& shape, int mass_rows) noexcept;
 
-void run_decode_task(const Plan& plan, int index, int worker) noexcept;
+// Decode tasks are taken by the workers themselves, each one shortly before the last is done: so the keys that a task
+// begins with are on their way. Returns the task taken; there is none from task_count on.
+int take_decode_task(const Plan& plan) noexcept;
+int run_decode_task(const Plan& plan, int index, int worker) noexcept;
 void open_chunk(const Plan& plan, int index) noexcept;
 void run_tile(const Plan& plan, int index, int worker) noexcept;
 
@@ -115,8 +119,8 @@ void key_scores(const Slice& slice, int head_size, const float* q, int rows, flo
 void key_dots(const Slice& slice, int head_size, const float* q, const DotQueries& numbers, int rows,
               float* s) noexcept;
 // o[r] += sum_j p[r][j] * row j of the slices; o [rows][head_size], rows of p lie kScoreRow apart, columns as the
-// slices say. value_dots takes all slices of a split, of quantized types.
-void value_sums(const Slice& slice, int head_size, const float* p, int rows, float* o) noexcept;
+// slices say. value_sums: slices of one type, f32, f16 or bf16; value_dots: all slices of a split, of quantized types.
+void value_sums(const Slice* slices, int count, int head_size, const float* p, int rows, float* o) noexcept;
 void value_dots(const Slice* slices, int count, int head_size, const float* p, int rows, float* o) noexcept;
 
 }  // namespace tokensieve::kernels::TS_ISA

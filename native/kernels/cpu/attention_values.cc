@@ -1,5 +1,5 @@
-// Weighted sums over a page of f32, f16 or bf16 values: channels are the lanes, rows are walked, up to 4 query rows
-// share each load.
+// Weighted sums over pages of f32, f16 or bf16 values: channels are the lanes, rows are walked, up to 4 query rows share
+// each load. Sums stay in registers from page to page.
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/page_layout.h"
 #include "kernels/cpu/simd_codes.h"
@@ -18,46 +18,50 @@ constexpr int columns(int rows) {
 }
 
 struct Values {
-  const uint8_t* codes;  // of the first row
-  const uint8_t* ahead;
-  int d, count;
+  const Slice* slices;
+  int count, d;
   const float* weights;  // [R][kScoreRow]
-  float* out;            // [R][d]
+  float* out;  // [R][d]
 };
 
-// Channels [c, c + 16 C) of a row.
 template <DType type, int C>
-TS_INLINE void load_values(const uint8_t* row, int c, F* value) {
-  TS_UNROLL for (int i = 0; i < C; i++, c += 16) {
-    if constexpr (type == DType::f32) value[i] = load(reinterpret_cast<const float*>(row) + c);
-    if constexpr (type == DType::f16) value[i] = load_f16(row + 2 * c);
-    if constexpr (type == DType::bf16) value[i] = load_bf16(row + 2 * c);
+TS_INLINE void load_values(const uint8_t* row, F* value) {
+  TS_UNROLL for (int c = 0; c < C; c++) {
+    if constexpr (type == DType::f32) value[c] = load(reinterpret_cast<const float*>(row) + 16 * c);
+    if constexpr (type == DType::f16) value[c] = load_f16(row + 32 * c);
+    if constexpr (type == DType::bf16) value[c] = load_bf16(row + 32 * c);
+  }
+}
+
+// Channels [c0, c0 + 16 C) of one slice.
+template <DType type, int R, int C>
+TS_INLINE void add_slice(const Slice& slice, int d, int c0, const float* weights, F (&acc)[R][C]) {
+  const size_t bytes = value_row_bytes(type, d), start = static_cast<size_t>(c0 * code_bits(type) / 8);
+  const uint8_t* row = slice.piece.page + bytes * static_cast<size_t>(slice.piece.first) + start;
+  const uint8_t* ahead = slice.ahead + start;
+  const float* p = weights + slice.column;
+  for (const float* end = p + slice.piece.count; p < end; p++, row += bytes, ahead += bytes) {
+    for (int line = 0; line < C * 2 * code_bits(type); line += 64) __builtin_prefetch(ahead + line, 0, kNear);
+    F value[C];
+    load_values<type, C>(row, value);
+    TS_UNROLL for (int r = 0; r < R; r++) {
+      const F x = set1(p[static_cast<size_t>(r) * kScoreRow]);
+      TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = fma(x, value[c], acc[r][c]);
+    }
   }
 }
 
 template <DType type, int R, int C>
 TS_INLINE void add_columns(const Values& v, int c0) {
-  const size_t bytes = value_row_bytes(type, v.d);
-  const size_t ahead = static_cast<size_t>(c0 * code_bits(type) / 8);
+  float* out = v.out + c0;
+  const int d = v.d;
   F acc[R][C];
   TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(v.out + r * v.d + c0 + 16 * c);
+    TS_UNROLL for (int c = 0; c < C; c++) acc[r][c] = load(out + r * d + 16 * c);
   }
-  const uint8_t* row = v.codes;
-  const uint8_t* next = v.ahead + ahead;
-  for (int j = 0; j < v.count; j++, row += bytes, next += bytes) {
-    for (int line = 0; line < C * 2 * code_bits(type); line += 64) __builtin_prefetch(next + line, 0, kNear);
-    F value[C];
-    load_values<type, C>(row, c0, value);
-    TS_UNROLL for (int c = 0; c < C; c++) {
-      TS_UNROLL for (int r = 0; r < R; r++) {
-        acc[r][c] =
-            fma(set1(v.weights[static_cast<size_t>(r) * kScoreRow + static_cast<size_t>(j)]), value[c], acc[r][c]);
-      }
-    }
-  }
+  for (int i = 0; i < v.count; i++) add_slice<type, R, C>(v.slices[i], d, c0, v.weights, acc);
   TS_UNROLL for (int r = 0; r < R; r++) {
-    TS_UNROLL for (int c = 0; c < C; c++) store(v.out + r * v.d + c0 + 16 * c, acc[r][c]);
+    TS_UNROLL for (int c = 0; c < C; c++) store(out + r * d + 16 * c, acc[r][c]);
   }
 }
 
@@ -78,13 +82,11 @@ TS_INLINE void add_some(const Values& v, int rows) {
 
 }  // namespace
 
-void value_sums(const Slice& slice, int head_size, const float* p, int rows, float* o) noexcept {
-  const Piece& piece = slice.piece;
-  const size_t start = value_row_bytes(piece.type, head_size) * static_cast<size_t>(piece.first);
-  Values v{piece.page + start, slice.ahead, head_size, piece.count, p + slice.column, o};
+void value_sums(const Slice* slices, int count, int head_size, const float* p, int rows, float* o) noexcept {
+  Values v{slices, count, head_size, p, o};
   for (; rows > 0; rows -= 4, v.weights += 4 * kScoreRow, v.out += 4 * head_size) {
     const int some = rows < 4 ? rows : 4;
-    switch (piece.type) {
+    switch (slices->piece.type) {
       case DType::f32: add_some<DType::f32>(v, some); break;
       case DType::f16: add_some<DType::f16>(v, some); break;
       default: add_some<DType::bf16>(v, some); break;
