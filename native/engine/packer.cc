@@ -8,7 +8,8 @@
 namespace tokensieve {
 
 namespace {
-constexpr int kReleaseSteps = 32;  // of 2^18 elements: 4 to 32 MB
+constexpr int kStep = 1 << 15;      // elements that a thread takes at once: a matrix of 192 rows is work for two
+constexpr int kReleaseSteps = 256;  // 4 to 32 MB
 constexpr size_t kDevicePart = size_t{64} << 20;  // which layers of a card go there is not known in one number
 }  // namespace
 
@@ -95,7 +96,7 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
 // A tensor whose rows keep their order leaves our memory as it is packed: of a big one never all is there twice.
 void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team) {
   const int rows = static_cast<int>(t.rows()), cols = static_cast<int>(t.cols());
-  const int step = std::max(16, (1 << 18) / cols / 16 * 16), reach = map ? rows : std::min(rows, kReleaseSteps * step);
+  const int step = std::max(16, kStep / cols / 16 * 16), reach = map ? rows : std::min(rows, kReleaseSteps * step);
   const size_t row_bytes = t.bytes / static_cast<size_t>(rows);
   for (int from = 0; from < rows; from += reach) {
     const int to = std::min(rows, from + reach);

@@ -143,10 +143,13 @@ struct FromQ6_K : Q6_K {
   }
 };
 
-// The rows of one panel; absent rows are null.
+// The rows of one panel; absent rows are null. Bytes so far ahead are asked for as rows are read: 16 short streams are
+// not foreseen by the processor, and a model is read once, from memory.
 struct Rows {
   const uint8_t* at[16];
+  size_t ahead;
 };
+constexpr size_t kFar = 16384, kNear = 1024;  // the next panel where it is near, else further on in the row
 
 template <class S>
 void pack_blocks(const Rows& rows, int cols, uint8_t* panel) {
@@ -154,7 +157,9 @@ void pack_blocks(const Rows& rows, int cols, uint8_t* panel) {
     uint8_t* to = panel + static_cast<size_t>(b / S::kGroup) * (S::kHead + S::kGroup * S::kBlock);
     const size_t from = static_cast<size_t>(b / S::kGroup) * S::kSource;
     for (int lane = 0; lane < 16; lane++) {
-      if (rows.at[lane]) S::pack(rows.at[lane] + from, to, lane);
+      if (rows.at[lane] == nullptr) continue;
+      __builtin_prefetch(rows.at[lane] + from + rows.ahead);
+      S::pack(rows.at[lane] + from, to, lane);
     }
   }
 }
@@ -204,6 +209,7 @@ void pack(DType type, const void* src, int rows, int cols, const int32_t* map, i
   const size_t bytes = panel_bytes(type, cols);
   for (int row = row0; row < row1; row += 16) {
     Rows panel;
+    panel.ahead = 16 * source <= kFar ? 16 * source : kNear;
     for (int lane = 0; lane < 16; lane++) {
       const int r = row + lane;
       panel.at[lane] =
