@@ -226,13 +226,13 @@ async function withFile<T>(path: string, work: (file: NativeFile) => Promise<T>)
 }
 
 async function loadText(path: string, folder: boolean, file: NativeFile, settings: Loading): Promise<Text> {
-  // The vocabulary is read while the weights are packed; both must end before the file is closed.
-  const [tokenizer, model] = await Promise.allSettled([
-    tokenizerOf(path, folder, file),
+  // The vocabulary is read while the weights are packed, which begins first; both must end before the file is closed.
+  const [model, tokenizer] = await Promise.allSettled([
     packed('weights', settings, (options, tell) => {
       const { model, cancel } = native().load(file, options, tell)
       return { made: model, cancel }
     }),
+    tokenizerOf(path, folder, file),
   ])
   if (model.status === 'rejected') throw model.reason
   if (tokenizer.status === 'fulfilled') return { native: model.value, tokenizer: tokenizer.value, file: file.bytes }

