@@ -19,7 +19,9 @@ mustRun(process.execPath, ['native/build.mjs', `--sanitize=${kind}`])
 
 const failed = []
 announce('native tests')
-if (!run('ctest', ['--test-dir', tree, '--parallel', '2', '--output-on-failure', '--no-tests=error']))
+// Threads of an emulated card are fibers of one thread, whose stacks gcc's thread sanitizer does not follow.
+const leftOut = kind === 'thread' ? ['--exclude-regex', ':cuda:'] : []
+if (!run('ctest', ['--test-dir', tree, '--parallel', '2', '--output-on-failure', '--no-tests=error', ...leftOut]))
   failed.push('ctest')
 
 announce('the addon inside Node')
