@@ -16,6 +16,11 @@ const SOURCES = [
   ['Python: string formatting', 'formatstrings', false],
   ['Python: compound statements', 'compound', true],
   ['TypeScript source', new URL('lib/plan.ts', root).pathname, true],
+  ['GPL licence', licence('GPL-3'), false],
+  ['Artistic licence', licence('Artistic'), false],
+  ['Python: the debugger', 'debugger', false],
+  ['Python: types', 'types', false],
+  ['README of cmake-js', new URL('node_modules/cmake-js/README.md', root).pathname, false],
 ]
 
 export function readTexts() {

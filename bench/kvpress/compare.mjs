@@ -1,14 +1,18 @@
 // tokensieve and kvpress on the same weights, prompts and budgets: which rows stay, how well answers are still found, how fast and how large.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { load } from '../../dist/index.mjs'
-import { caseOf } from '../../dist/lab/run.js'
-import { taskOf } from '../../dist/lab/tasks/index.js'
 import { readTexts } from '../kl.mjs'
 import { python, run } from './install.mjs'
 import { METHODS, ours, shared } from './sides.mjs'
+
+const require = createRequire(import.meta.url)
+const { caseOf } = require('../../dist/lab/run.js')
+const { taskOf } = require('../../dist/lab/tasks/index.js')
+const { watchOf } = require('../../dist/lab/watch.js')
 
 const { values } = parseArgs({
   options: {
@@ -52,8 +56,8 @@ function theirs(python3, asked) {
 
 async function casesOf(model) {
   const cases = []
-  for (const name of values.tasks.split(',')) {
-    for (let seed = 1; seed <= Number(values.seeds); seed++) {
+  for (let seed = 1; seed <= Number(values.seeds); seed++) {
+    for (const name of values.tasks.split(',')) {
       for (const query of ['before', 'after']) {
         const place = { length: Number(values.tokens), depth: seed % 2 ? 0.25 : 0.75, seed }
         const { answer, first, second } = await caseOf(model, taskOf(name, {}), place, query)
@@ -67,21 +71,37 @@ async function casesOf(model) {
   return cases.map((one) => ({ ...one, budgets: SHARES.map((share) => Math.ceil(share * one.first.length)) }))
 }
 
-/** Every case on this side with every method and budget. */
+/** Every case on this side with every method and budget; what has been read once is taken from a session that stays open. */
 async function ourSide(path, kv, cases) {
   const model = await load(path, { threads: Number(values.threads) })
   const found = []
   for (const [i, one] of cases.entries()) {
     console.error(`tokensieve, ${kv}: case ${i + 1} of ${cases.length}`)
+    const holder = await reading(model, one, kv, [])
     const full = one.answer.length > 0 ? (await ours(model, one, kv, [])).answer : undefined
     const made = {}
-    for (const name of names) {
-      made[name] = {}
-      for (const tokens of one.budgets) made[name][tokens] = await ours(model, one, kv, [METHODS[name][1]({ tokens })])
-    }
+    for (const name of names) made[name] = await budgets(model, one, kv, METHODS[name][1])
+    await holder.close()
     found.push({ full, made })
   }
   await model.close()
+  return found
+}
+
+async function reading(model, { answer, first, second }, kv, methods) {
+  const session = model.session({ contextLength: first.length + second.length + answer.length + 1, kv, methods })
+  await session.forward(Int32Array.from(first), { logits: 'none' })
+  return session
+}
+
+async function budgets(model, one, kv, make) {
+  const made = one.budgets.map((tokens) => [make({ tokens })])
+  const watch = watchOf(made, { ...model.config, rowBytes: 0 })
+  const watched = watch && (await reading(model, one, kv, [watch.watcher]))
+  const found = {}
+  for (const [i, tokens] of one.budgets.entries())
+    found[tokens] = await ours(model, one, kv, watch ? [watch.replays[i]] : made[i])
+  await watched?.close()
   return found
 }
 
@@ -114,9 +134,12 @@ if (values.speed) {
   console.log(JSON.stringify(found, null, 1))
 } else {
   const model = await load(float, { threads: Number(values.threads) })
-  const cases = await casesOf(model)
+  const asked = await casesOf(model)
   await model.close()
-  const press = values.again ? JSON.parse(readFileSync(`${folder}found.json`, 'utf8')) : theirs(python3, { cases })
+  const press = values.again
+    ? JSON.parse(readFileSync(`${folder}found.json`, 'utf8'))
+    : theirs(python3, { cases: asked })
+  const cases = asked.slice(0, press.length)
   const exact = await ourSide(float, 'f32', cases)
   const fast = await ourSide(values.model, 'f16', cases)
   const results = cases.flatMap((one, i) =>

@@ -179,8 +179,8 @@ def main(path: str, cases_path: str, out_path: str) -> None:
             one["full"] = answer(model, cache, None, case)
             one["answers"] = {n: {b: answer(model, cache, r, case) for b, r in of.items()} for n, of in rows.items()}
         found.append(one)
-    with open(out_path, "w") as file:
-        json.dump(found, file)
+        with open(out_path, "w") as file:  # after every case: what there is can be compared
+            json.dump(found, file)
 
 
 if __name__ == "__main__":
