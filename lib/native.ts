@@ -70,6 +70,8 @@ export interface Look {
   attention?: { rows: number }
   /** Attention mass over all rows of the call, kept with the cache rows and added to at decode: what H2O needs. */
   columnSums?: boolean
+  /** KV heads whose column sums nobody asks for. */
+  unsummed?: Int32Array
   /** What queries distributed like those of the call would give each cache row from the next `ahead` positions; the session's first `skip` tokens are no part of it. */
   expected?: { ahead: number; skip: number }
 }

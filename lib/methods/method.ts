@@ -115,12 +115,12 @@ export interface Question {
 }
 
 /**
- * attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps. expected: what queries like those of the call would look at from
+ * attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps; not kept for the [layer, KV head] pairs in `except`. expected: what queries like those of the call would look at from
  * the next `ahead` positions, the session's first `skip` tokens left out. Keys, values and norms can always be read.
  */
 export type CacheNeed =
   | { what: 'attention'; rows: number }
-  | { what: 'columnSums' }
+  | { what: 'columnSums'; except?: readonly (readonly number[])[] }
   | { what: 'expected'; ahead: number; skip: number }
 
 /** What is seen while the pictures of a prompt are encoded. Rows are patches that are left, by source: crop × patches of a crop + row × columns + column. All may go. */

@@ -13,8 +13,8 @@ export interface Needs {
   readonly decode: ReadonlyMap<number, number>
   /** Layer -> how far its attention is foretold. */
   readonly expected: Readonly<Record<Call, ReadonlyMap<number, { readonly ahead: number; readonly skip: number }>>>
-  /** Layers whose attention mass is added up from the first call on. */
-  readonly mass: ReadonlySet<number>
+  /** Layers whose attention mass is added up from the first call on -> the KV heads whose mass nobody asks for. */
+  readonly mass: ReadonlyMap<number, readonly number[]>
   /** Layer -> rows whose attention is probed before that layer runs, for a decision before the next one. */
   readonly probes: ReadonlyMap<number, number>
   /** Where the work in the tower stops, in order. */
@@ -112,16 +112,28 @@ function rowsWatched(parts: readonly Part[], at: Call): Map<number, number> {
   return new Map([...watched(parts, at, 'attention')].map(([layer, { rows }]) => [layer, rows]))
 }
 
-function massLayers(parts: readonly Part[]): Set<number> {
-  const layers = new Set<number>()
+function massLayers(parts: readonly Part[]): Map<number, readonly number[]> {
+  const layers = new Map<number, readonly number[]>()
+  const add = (layer: number, but: readonly number[]) =>
+    layers.set(
+      layer,
+      but.filter((head) => layers.get(layer)?.includes(head) ?? true),
+    )
   for (const { looks, standing } of parts) {
     for (const look of looks) {
       if (look.at !== 'prompt' && look.at !== 'decode') continue
-      if (look.needs.some(({ what }) => what === 'columnSums')) for (const layer of look.layers) layers.add(layer)
+      for (const need of look.needs) {
+        if (need.what !== 'columnSums') continue
+        for (const layer of look.layers)
+          add(
+            layer,
+            (need.except ?? []).flatMap(([of, head]) => (of === layer ? [head as number] : [])),
+          )
+      }
     }
     for (const decision of standing)
       if (decision.action === 'rule' && (decision.rule.kind === 'mass' || decision.rule.maxDropped !== undefined))
-        layers.add(decision.layer)
+        add(decision.layer, [])
   }
   return layers
 }

@@ -13,6 +13,7 @@ export interface Observation {
   layer: number
   attention?: { rows: number }
   columnSums?: boolean
+  unsummed?: Int32Array
   expected?: { ahead: number; skip: number }
 }
 
@@ -78,7 +79,9 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
         const ahead = seen ? needs.expected[at].get(layer) : undefined
         const observation: Observation = { layer }
         if (rows !== undefined) observation.attention = { rows }
-        if (needs.mass.has(layer)) observation.columnSums = true
+        const unsummed = needs.mass.get(layer)
+        if (unsummed !== undefined) observation.columnSums = true
+        if (unsummed !== undefined && unsummed.length > 0) observation.unsummed = Int32Array.from(unsummed)
         if (ahead !== undefined) observation.expected = { ahead: ahead.ahead, skip: ahead.skip }
         return Object.keys(observation).length > 1 ? [observation] : []
       })

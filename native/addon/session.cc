@@ -40,6 +40,7 @@ std::vector<Look> read_looks(const Napi::Value& v, int layers) {
     Look look;
     look.layer = need_int(o.Get("layer"), "layer", 0, layers - 1);
     look.column_sums = is_true(o.Get("columnSums"));
+    if (!o.Get("unsummed").IsUndefined()) look.unsummed = copy_of<int32_t>(o.Get("unsummed"), "unsummed");
     if (o.Get("attention").IsObject())
       look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
     if (o.Get("expected").IsObject()) {

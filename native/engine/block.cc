@@ -275,9 +275,10 @@ void Block::attend(int layer) {
     kernels::AttentionJob& job = jobs_[i];
     job.n = e.end - e.begin;
     views_[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
-    const bool sums = e.session->sums_attention(layer);
-    for (int h = 0; sums && h < c.kv_heads; h++)
-      views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    for (int h = 0; h < c.kv_heads; h++) {
+      if (e.session->sums_attention(layer, h))
+        views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+    }
     job.views = views_[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
     job.ldq = width_;

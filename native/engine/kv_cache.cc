@@ -20,10 +20,10 @@ constexpr int kStoreJobs = 128;  // pages that one call fills
   throw Error(Code::out_of_memory, std::string("[kv_cache] expected memory for ") + what + ", the system gave none");
 }
 
-// Grows by an eighth at least, so that a token at a time costs no copy each.
+// Grows by a 32nd at least, so that a token at a time costs no copy each.
 template <class Values>
 void grow(Values& values, size_t need) {
-  if (need > values.capacity()) values.reserve(std::max(need, values.size() + values.size() / 8 + 8));
+  if (need > values.capacity()) values.reserve(std::max(need, values.size() + values.size() / 32 + 4));
 }
 
 template <class Values>

@@ -18,7 +18,7 @@ struct KvSide::Group {
 
 KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
   KvSide next(*format_);
-  next.make_room(static_cast<size_t>(n / kPageRows) + 4);
+  next.make_room(static_cast<size_t>(n / kPageRows) + 2);
   int row = 0, from = 0;
   for (Part part : kParts) {
     const int to = static_cast<int>(std::lower_bound(index, index + n, row + rows(part)) - index);

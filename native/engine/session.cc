@@ -215,6 +215,13 @@ bool Session::sums_attention(int layer) const {
          (standing.kind == Rule::Kind::window && standing.max_dropped < 1);
 }
 
+bool Session::sums_attention(int layer, int kv_head) const {
+  const Look* asked = look(layer);
+  if (!sums_attention(layer)) return false;
+  if (asked == nullptr || rule(layer).kind != Rule::Kind::none) return true;
+  return std::find(asked->unsummed.begin(), asked->unsummed.end(), kv_head) == asked->unsummed.end();
+}
+
 const Look* Session::look(int layer) const {
   for (const Observed& o : observed_) {
     if (o.look.layer == layer) return &o.look;

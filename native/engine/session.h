@@ -53,6 +53,7 @@ struct Look {
   int layer = 0;
   int attention_rows = 0;  // probabilities of the last so many rows of the call, summed
   bool column_sums = false;
+  std::vector<int32_t> unsummed;  // KV heads whose sums nobody asks for
   int ahead = 0;  // positions for which the attention of queries like the call's is expected; 0: nobody asks
   int skip = 0;  // the session's first so many tokens are no part of that
 };
@@ -153,6 +154,7 @@ class Session {
   const Rule& rule(int layer) const { return rules_[static_cast<size_t>(layer)]; }
   bool may_go(const Rule& rule, int layer, int head, int index);
   bool sums_attention(int layer) const;  // mass is added to the cache's rows
+  bool sums_attention(int layer, int kv_head) const;  // to this head's
   void apply_rule(int layer);  // after a decode step
   void trim_window(int layer);  // sliding layers: rows that no query will see again
 

@@ -81,6 +81,19 @@ test('what native observes', async (t) => {
   t.same(mass.observations('decode', 3), mass.observations('prompt', 0), 'the mass is added up at every step')
   t.same(mass.cacheLayers('prompt', 0), [6, 7])
   t.same(mass.cacheLayers('decode', 3), [], 'a rule needs no look')
+  const named = methods.evenShare({
+    heads: [
+      [6, 1],
+      [7, 0],
+      [7, 2],
+    ],
+  })
+  const sums = ({ unsummed }: { unsummed?: Int32Array }) => unsummed && Array.from(unsummed)
+  t.same(
+    makeSchedule([named], shape).observations('prompt', 0).slice(5).map(sums),
+    [undefined, [1], [0, 2]],
+    'heads that keep all',
+  )
   const window = makeSchedule([methods.every(2, methods.onLayers([7, 8], methods.snapkv({ window: 9 })))], shape)
   t.same(window.observations('prompt', 0), [{ layer: 7, attention: { rows: 9 } }])
   t.same(window.observations('decode', 1), [])

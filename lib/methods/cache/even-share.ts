@@ -22,13 +22,16 @@ export const evenShare = defineMethod({
     recent: real(0.25, 'share of the tokens so far whose rows stay as the newest, rounded up', 0, 1),
     heads: headList('[layer, KV head] pairs that keep every row, as retrievalHeads(model) finds them'),
   },
-  looks: (shape, { under, window }) =>
+  looks: (shape, { heads, under, window }) =>
     under === 0
       ? []
       : {
           at: 'prompt',
           layers: allLayers(shape),
-          needs: [{ what: 'columnSums' }, { what: 'attention', rows: window }],
+          needs: [
+            { what: 'columnSums', except: heads },
+            { what: 'attention', rows: window },
+          ],
         },
   decide(seen, { heads: whole, recent, sinks, under }) {
     if (seen.at !== 'prompt') return null

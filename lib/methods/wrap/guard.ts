@@ -37,9 +37,8 @@ function watching(look: Look): Look[] {
   if (look.at === 'session') return [look]
   if (look.at !== 'prompt' && look.at !== 'decode') return []
   const { needs } = look
-  return [
-    needs.some(({ what }) => what === 'columnSums') ? look : { ...look, needs: [...needs, { what: 'columnSums' }] },
-  ]
+  const others = needs.filter(({ what }) => what !== 'columnSums')
+  return [{ ...look, needs: [...others, { what: 'columnSums' }] }]
 }
 
 function loosened(inside: Method, seen: Seen, maxDropped: number): Decision[] {
