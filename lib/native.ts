@@ -68,9 +68,8 @@ export interface Look {
   layer: number
   /** Probabilities of the last `rows` rows of the call (all where rows is larger), summed over those rows, one line a query head. */
   attention?: { rows: number }
-  /** Attention mass over all rows of the call, kept with the cache rows and added to at decode: what H2O needs. */
+  /** Attention mass over all rows of the call, kept with the cache rows and added to at decode: what H2O needs; not in the KV heads `unsummed`. */
   columnSums?: boolean
-  /** KV heads whose column sums nobody asks for. */
   unsummed?: Int32Array
   /** What queries distributed like those of the call would give each cache row from the next `ahead` positions; the session's first `skip` tokens are no part of it. */
   expected?: { ahead: number; skip: number }
