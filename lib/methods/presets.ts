@@ -29,7 +29,7 @@ const presets: Readonly<Record<'light' | 'balanced' | 'small', (heads: Heads) =>
   small: (heads) => ({
     kv: { ...KV, recent: heads.length > 0 ? 0 : KV.recent },
     methods: [
-      heads.length > 0 ? evenShare({ under: 2, recent: 0.06, heads }) : evenShare({ under: 0.75, recent: 0.125 }),
+      heads.length > 0 ? evenShare({ under: 2.25, recent: 0.06, heads }) : evenShare({ under: 0.75, recent: 0.125 }),
     ],
   }),
 }
