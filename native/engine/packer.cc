@@ -9,7 +9,7 @@ namespace tokensieve {
 
 namespace {
 constexpr int kStep = 1 << 15;      // elements that a thread takes at once: a matrix of 192 rows is work for two
-constexpr int kReleaseSteps = 256;  // 4 to 32 MB
+constexpr int kReleaseSteps = 64;   // 1 to 8 MB
 constexpr size_t kDevicePart = size_t{64} << 20;  // which layers of a card go there is not known in one number
 }  // namespace
 
