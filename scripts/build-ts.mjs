@@ -3,7 +3,7 @@
 // took 60 ms more of every start. A module keeps its path as a few lines that lead there, so that a class, an error or a
 // model is the same object for whoever imports or requires.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -57,6 +57,40 @@ async function bundle() {
   return output
 }
 
+// Packages and Node's own modules are required when they are first used, which most programs never do: half of what an
+// import of the package takes. Their names become properties of `$` of the same length, so that the source map stays true.
+function defer(file) {
+  const code = readFileSync(file, 'utf8')
+  const paths = {}
+  const rest = code.replaceAll(/^let (\w+) = require\("([^."][^"]*)"\);$/gm, (_, name, path) => {
+    paths[name] = path
+    return ''
+  })
+  const words = Object.keys(paths).join('|')
+  const other = rest.match(new RegExp(`\\b(?:${words})\\b(?!\\.)|(?<![\\w.])\\$\\.\\w`))
+  const lazy = Object.fromEntries(Object.entries(paths).map(([name, path]) => [name.slice(2), path]))
+  if (other || Object.keys(lazy).length < Object.keys(paths).length)
+    throw new Error(`tokensieve.js cannot require later what it uses as ${other?.[0] ?? words}`)
+  const short = rest.replaceAll(new RegExp(`\\b(?:${words})(?=\\.)`, 'g'), (name) => `$.${name.slice(2)}`)
+  const head = `const $ = (${lazily})(${JSON.stringify(lazy)}, require)\n`
+  const lines = head.split('\n').length // as many empty ones are left where modules were required: none is added
+  if (!short.includes('\n'.repeat(lines))) throw new Error('tokensieve.js has no room for what requires later')
+  writeFileSync(
+    file,
+    short.replace('\n'.repeat(lines), () => `\n${head}`),
+  )
+}
+
+// Goes into the bundle as it is.
+function lazily(paths, require) {
+  const modules = {}
+  for (const [name, path] of Object.entries(paths)) {
+    const get = () => Object.defineProperty(modules, name, { value: require(path) })[name]
+    Object.defineProperty(modules, name, { get, configurable: true })
+  }
+  return modules
+}
+
 function writeEntries(output) {
   const { exports } = output.find(({ fileName }) => fileName === 'index.js')
   writeFileSync(join(dist, 'package.json'), '{ "type": "commonjs" }\n')
@@ -71,4 +105,6 @@ removeStale()
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' })
 if (status !== 0) process.exit(status ?? 1)
-writeEntries(await bundle())
+const output = await bundle()
+defer(join(dist, 'tokensieve.js'))
+writeEntries(output)
