@@ -36,6 +36,7 @@ const ROOMS: { room: RegExp; may: RegExp; system?: RegExp }[] = [
     // An inline function of the standard library would be merged by the linker with another instruction set's.
     system: /^(immintrin\.h|arm_neon\.h|cstdint|cstddef|cstring|cmath|cfloat|climits)$/,
   },
+  { room: /^native\/kernels\/cuda\/nvcc\//, may: /^(device\.h$|core\/|kernels\/cuda\/(nvcc\/)?[^/]+\.h$)/ },
   // device.h: nvcc's, or the one of test/native/simt, as the build says.
   { room: /^native\/kernels\/cuda\//, may: /^(device\.h$|core\/|kernels\/([^/]+|cuda\/[^/]+)\.(h|inc)$)/ },
   { room: /^native\/engine\//, may: /^(core\/|engine\/|kernels\/[^/]+\.h$)/ },

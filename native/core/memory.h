@@ -25,6 +25,15 @@ struct Memory {
   void (*prefetch)(Queue* queue, const uint8_t* data, size_t bytes) noexcept;
   Queue* (*open_queue)(int device) noexcept;  // null where the device gives none
   void (*close_queue)(Queue* queue) noexcept;  // waits first
+  // A step of many small pieces of work, which is like the one before: what is handed to the queue from begin on may
+  // be held back until end, a wait, or a release, and goes to the device more cheaply.
+  void (*begin)(Queue* queue) noexcept;
+  void (*end)(Queue* queue) noexcept;
+  // Numbers of the host's into memory of the device, and back, in the order of the queue's work: no page of managed
+  // memory moves. `from` of send may change at once. What fetch returns is there after the next wait, until the first
+  // fetch after that.
+  void (*send)(Queue* queue, const float* from, float* to, size_t n) noexcept;
+  const float* (*fetch)(Queue* queue, const float* from, size_t n) noexcept;
   // Null, or what went wrong since the last wait: a sentence of the driver's.
   const char* (*wait)(Queue* queue) noexcept;
   size_t (*free_bytes)(int device) noexcept;

@@ -180,7 +180,7 @@ void Block::rotate(int layer) {
       rotate_by_slot(layer, i);
       continue;
     }
-    const Stage::Angles& a = stage_.angles(rotary, position, s.length(layer));
+    const Stage::Angles& a = stage_.angles(device_, rotary, position, s.length(layer));
     float* rows = stage_.qkv_.as<float>() + (together ? 0 : static_cast<size_t>(at_[i]) * width_);
     backend_.rope(rows, width_, together ? rows_ : e.end - e.begin, c.heads + c.kv_heads, c.head_size, r.rotated,
                   a.cos.data(), a.sin.data(), team_);
@@ -198,7 +198,7 @@ void Block::rotate_by_slot(int layer, size_t entry) {
   for (int h = 0; h < c.kv_heads; h++) {
     const int slot = e.session->cache().rows(layer, h);
     for (int row = 0; row < n; row++) position[static_cast<size_t>(row)] = slot + row;
-    const Stage::Angles& a = stage_.angles(rotary, position, 0);
+    const Stage::Angles& a = stage_.angles(device_, rotary, position, 0);
     float* q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[entry]) * width_ + h * group * c.head_size;
     backend_.rope(q, width_, n, group, c.head_size, model_.rotaries[static_cast<size_t>(rotary)].rotated, a.cos.data(),
                   a.sin.data(), team_);

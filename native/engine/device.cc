@@ -83,6 +83,15 @@ void Device::wait() const {
   if (failed) throw Error(Code::device, std::string("[") + backend->name + "] expected its work to be done: " + failed);
 }
 
+void Device::send(const float* from, float* to, size_t n) const noexcept {
+  if (queue) return memory()->send(queue.get(), from, to, n);
+  std::copy_n(from, n, to);
+}
+
+const float* Device::fetch(const float* from, size_t n) const noexcept {
+  return queue ? memory()->fetch(queue.get(), from, n) : from;
+}
+
 std::vector<Placement> place_layers(const PlacementPlan& plan, const std::vector<size_t>& layer_bytes,
                                     const kernels::Backend& host) {
   const int layers = static_cast<int>(layer_bytes.size());

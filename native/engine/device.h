@@ -18,6 +18,27 @@ struct Device {
   // Until all that was handed to its queue is done: before the host reads or changes what kernels write or read. Throws
   // Error(device).
   void wait() const;
+  // Numbers of the host's for the kernels that are handed over after this.
+  void send(const float* from, float* to, size_t n) const noexcept;
+  // Where the host may read numbers of the device's after the next wait, until it fetches again after that.
+  const float* fetch(const float* from, size_t n) const noexcept;
+};
+
+// While it lives, what a device's queue is given may be held back and go to it in larger pieces: the many launches of a
+// decode step. Whoever needs results waits for the device as ever.
+class HeldBack {
+ public:
+  HeldBack(const Device& device, bool wanted) noexcept : device_(wanted && device.queue ? &device : nullptr) {
+    if (device_) device_->memory()->begin(device_->queue.get());
+  }
+  ~HeldBack() {
+    if (device_) device_->memory()->end(device_->queue.get());
+  }
+  HeldBack(const HeldBack&) = delete;
+  HeldBack& operator=(const HeldBack&) = delete;
+
+ private:
+  const Device* device_;
 };
 
 // Layers [from, to) of a model.

@@ -115,7 +115,8 @@ MeanRotation Block::rotation_ahead(int layer, int from, int n, int length) {
   const size_t half = static_cast<size_t>(model_.rotaries[static_cast<size_t>(rotary)].rotated / 2);
   std::vector<int32_t> position(static_cast<size_t>(n));
   for (int i = 0; i < n; i++) position[static_cast<size_t>(i)] = from + i;
-  const Stage::Angles& a = stage_.angles(rotary, position, length);
+  const Stage::Angles& a = stage_.angles(device_, rotary, position, length);
+  device_.wait();  // the host reads them
   MeanRotation mean{std::vector<double>(half), std::vector<double>(half)};
   for (size_t i = 0; i < static_cast<size_t>(n) * half; i++) {
     mean.cos[i % half] += a.cos[i] / static_cast<double>(n);
@@ -133,7 +134,8 @@ std::vector<float> Block::keys_seen(const Session& s, int layer, int head) {
   if (!s.options().repack) return keys;
   std::vector<int32_t> slot(static_cast<size_t>(rows));
   for (int i = 0; i < rows; i++) slot[static_cast<size_t>(i)] = i;
-  const Stage::Angles& a = stage_.angles(rotary, slot, 0);
+  const Stage::Angles& a = stage_.angles(device_, rotary, slot, 0);
+  device_.wait();
   model_.backend->rope(keys.data(), static_cast<size_t>(c.head_size), rows, 1, c.head_size,
                        model_.rotaries[static_cast<size_t>(rotary)].rotated, a.cos.data(), a.sin.data(), team_);
   return keys;

@@ -50,7 +50,7 @@ void Stage::project_queries(Session& s, int layer, const int32_t* places, int co
     for (size_t i = 0; i < position.size(); i++)
       position[i] = s.options().repack ? s.cache().rows(layer, h) + places[i]
                                        : s.next_position(layer) + s.rows().offset[static_cast<size_t>(places[i])];
-    const Angles& a = angles(l.rotary, position, s.length(layer));
+    const Angles& a = angles(model_->device(layer), l.rotary, position, s.length(layer));
     backend.rope(q + h * group * c.head_size, ld, count, group, c.head_size, r.rotated, a.cos.data(), a.sin.data(),
                  team);
   }
@@ -74,7 +74,7 @@ void Stage::append_keys(Session& s, int layer, KvCache& cache, Team& team) {
       std::vector<int32_t> position;
       for (int i = begin; i < begin + count; i++)
         position.push_back(s.next_position(layer) + rows.offset[static_cast<size_t>(i)]);
-      const Angles& a = angles(model_->layers[static_cast<size_t>(layer)].rotary, position, s.length(layer));
+      const Angles& a = angles(device, model_->layers[static_cast<size_t>(layer)].rotary, position, s.length(layer));
       device.backend->rope(k.data(), ld, count, c.kv_heads, c.head_size, r.rotated, a.cos.data(), a.sin.data(), team);
     }
     s.hadamard(&HeadKv::hadamard_keys, layer, k.data(), ld, count, 1, team);

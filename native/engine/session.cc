@@ -97,7 +97,8 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   check_ids(ids, c.vocabulary);
   check_features(features, ids, d);
   Rows rows;
-  rows.hidden = Buffer(n * d * sizeof(float), false, model_->memory());
+  if (n == 1) rows.hidden = std::move(step_hidden_);
+  if (rows.hidden.bytes() == 0) rows.hidden = Buffer(n * d * sizeof(float), false, model_->memory());
   for (size_t i = 0; i < features.places.size(); i++)
     std::copy_n(features.rows.data() + i * d, d, rows.hidden.as<float>() + static_cast<size_t>(features.places[i]) * d);
   std::vector<int32_t> featured = features.places;
@@ -179,9 +180,15 @@ void Session::commit() {
   tokens_ += static_cast<int>(ids_.size());
   running_ = false;
   backup_.reset();
-  rows_ = Rows();
+  drop_rows();
   observed_.clear();
   if (evicted_) cache_->give_back();
+}
+
+// Where a step's row lay the next one's will: memory of a device is slow to come by, and its kernels are told the same.
+void Session::drop_rows() noexcept {
+  if (ids_.size() == 1) step_hidden_ = std::move(rows_.hidden);
+  rows_ = Rows();
 }
 
 void Session::rollback() noexcept {
@@ -194,7 +201,7 @@ void Session::rollback() noexcept {
   }
   last_hidden_.swap(backup_hidden_);
   fates_.resize(backup_fates_);
-  rows_ = Rows();
+  drop_rows();
   observed_.clear();
   ids_.clear();
   running_ = false;

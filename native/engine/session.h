@@ -156,6 +156,7 @@ class Session {
   bool sums_attention(int layer) const;  // mass is added to the cache's rows
   bool sums_attention(int layer, int kv_head) const;  // to this head's
   void apply_rule(int layer);  // after a decode step
+  void drop_rows() noexcept;
   void trim_window(int layer);  // sliding layers: rows that no query will see again
 
   void truncate(int tokens);
@@ -215,6 +216,7 @@ class Session {
   std::vector<Observed> observed_;
   std::vector<int32_t> extents_;  // [layers]: positions taken by the call
   std::unique_ptr<KvCache> backup_;  // of calls of more than one token
+  Buffer step_hidden_;  // of the row of a step, between steps
   std::vector<float> backup_hidden_;
   size_t backup_fates_ = 0;
   bool evicted_ = false;  // rows went in this call

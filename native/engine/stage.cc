@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/trace.h"
@@ -33,22 +34,28 @@ Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
     *buffer = Buffer(model_->memory());
 }
 
-const Stage::Angles& Stage::angles(int rotary, const std::vector<int32_t>& position, int length) {
+const Stage::Angles& Stage::angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length) {
   while (angles_.size() < model_->rotaries.size()) angles_.push_back({{}, -1, numbers(0), numbers(0)});
   Angles& a = angles_[static_cast<size_t>(rotary)];
   const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
   if (r.dynamic == 0) length = 0;
   if (a.position == position && a.length == length) return a;
-  model_->wait();  // kernels that are under way read what was here
-  const size_t half = static_cast<size_t>(r.rotated / 2);
-  a.cos.resize(position.size() * half), a.sin.resize(a.cos.size());
+  const size_t half = static_cast<size_t>(r.rotated / 2), count = position.size() * half;
+  if (count > a.cos.size()) {
+    model_->wait();  // kernels that are under way read what was here
+    a.cos.resize(count), a.sin.resize(count);
+  }
+  angle_.resize(2 * count);
+  float *const cos = angle_.data(), *const sin = cos + count;
   for (size_t i = 0; i < half; i++) {
     const double f = frequency(r, static_cast<int>(i), length);
     for (size_t t = 0; t < position.size(); t++) {
-      a.cos[t * half + i] = static_cast<float>(std::cos(position[t] * f));
-      a.sin[t * half + i] = static_cast<float>(std::sin(position[t] * f));
+      cos[t * half + i] = static_cast<float>(std::cos(position[t] * f));
+      sin[t * half + i] = static_cast<float>(std::sin(position[t] * f));
     }
   }
+  device.send(cos, a.cos.data(), count);
+  device.send(sin, a.sin.data(), count);
   a.position = position;
   a.length = length;
   return a;
@@ -169,12 +176,21 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   if (!alone) hidden_.need(static_cast<size_t>(rows) * d * sizeof(float));
   float* hidden = alone ? group[0]->session->rows().hidden.as<float>() + static_cast<size_t>(group[0]->begin) * d
                         : hidden_.as<float>();
-  if (from == 0) embed_group(group, stop);
-  if (!alone) copy_rows(group, hidden, true);
+  if (to == 0) {
+    Team team(model_->threads, stop, model_->device(0).queue.get());
+    for (const StageEntry* e : group) embed(*e, team);
+    model_->device(0).wait();
+  }
+  const bool step = group[0]->session->call_tokens() == 1;  // as the others then are
   for (const Placement& stage : model_->stages) {
     const int first = std::max(from, stage.from), end = std::min(to, stage.to);
     if (first >= end) continue;
+    const HeldBack held(stage.device, step);
     Team team(model_->threads, stop, stage.device.queue.get());
+    for (const StageEntry* e : group) {
+      if (first == 0) embed(*e, team);
+    }
+    if (!alone && first == from) copy_rows(group, hidden, true, stage.device, team);
     Block block(*this, stage.device, group, hidden, rows, team);
     for (int l = first; l < end; l++) {
       if (alone && group[0]->session->passing(l)) {
@@ -183,9 +199,9 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
         block.run(l);
       }
     }
+    if (!alone && end == to) copy_rows(group, hidden, false, stage.device, team);
     stage.device.wait();
   }
-  if (!alone) copy_rows(group, hidden, false);
   if (to < c.layers) return;
   Team team(model_->threads, stop, model_->device(c.layers - 1).queue.get());
   run_head(group, hidden, team);
@@ -197,21 +213,18 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
   }
 }
 
-void Stage::embed_group(const std::vector<StageEntry*>& group, const std::atomic<bool>* stop) {
-  const Device& device = model_->device(0);
-  Team team(model_->threads, stop, device.queue.get());
-  for (const StageEntry* e : group) embed(*e, team);
-  if (group.size() > 1) device.wait();
-}
-
 // The rows of all sessions side by side, or back to where each has its own.
-void Stage::copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together) {
+void Stage::copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together, const Device& device,
+                      Team& team) {
   const size_t d = static_cast<size_t>(model_->config.hidden);
   for (StageEntry* e : group) {
     float* own = e->session->rows().hidden.as<float>() + static_cast<size_t>(e->begin) * d;
-    const size_t count = static_cast<size_t>(e->end - e->begin) * d;
-    std::memcpy(together ? hidden : own, together ? own : hidden, count * sizeof(float));
-    hidden += count;
+    const int n = e->end - e->begin;
+    std::vector<int32_t> all(static_cast<size_t>(n));
+    std::iota(all.begin(), all.end(), 0);
+    device.backend->gather(together ? own : hidden, d, static_cast<int>(d), all.data(), n, together ? hidden : own, d,
+                           team);
+    hidden += static_cast<size_t>(n) * d;
   }
 }
 

@@ -87,14 +87,13 @@ class Stage {
 
   void reserve_step(StageEntry& entry, int from, int to);
   void embed(const StageEntry& entry, Team& team);
-  void embed_group(const std::vector<StageEntry*>& group, const std::atomic<bool>* stop);
-  void copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together);
+  void copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together, const Device& device, Team& team);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
   void head_logits(const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
-  const Angles& angles(int rotary, const std::vector<int32_t>& position, int length);
+  const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);
   void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
   void apply(const Device& device, const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate,
              float* out, size_t ldo, Team& team);
@@ -126,6 +125,7 @@ class Stage {
 
   std::shared_ptr<const Model> model_;
   std::vector<Angles> angles_;
+  std::vector<float> angle_;  // on the host
   std::vector<Slots> slots_;
   Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, last_, packed_;
 };

@@ -7,12 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <string>
-#include <tuple>
+#include <type_traits>
 
 #include "core/half.h"
 #include "core/pool.h"
+#include "kernels/cuda/recording.h"
 #include "simt.h"
 
 // ---- words of the language ----------------------------------------------------------------------------------------
@@ -178,22 +177,29 @@ using Stream = Queue*;
 Stream stream_of(const Team& team) noexcept;
 const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept;
 void out_of_memory(Stream stream) noexcept;
-void launch(Stream stream, const char* name, dim3 grid, dim3 block, size_t bytes,
-            std::function<void()> kernel) noexcept;
+void hand_over(Stream stream, const Launch& launch, const Arguments& arguments) noexcept;
 
 template <class T>
 const T* upload(const Team& team, const T* host, size_t n) noexcept {
   return static_cast<const T*>(upload_bytes(stream_of(team), host, n * sizeof(T)));
 }
 
-template <class Kernel, class... A>
-void launch_with(Stream stream, const char* name, dim3 grid, dim3 block, size_t bytes, Kernel kernel, A... arguments) {
-  launch(stream, name, grid, block, bytes, [=] { kernel(arguments...); });
+template <class... P>
+void launch_kernel(void (*kernel)(P...), const char* name, dim3 grid, dim3 block, size_t bytes, Stream stream,
+                   std::common_type_t<P>... values) noexcept {
+  const void* const all[] = {&values...};
+  const size_t sizes[] = {sizeof(P)...};
+  const Launch launch = {reinterpret_cast<const void*>(kernel),
+                         {grid.x, grid.y, grid.z},
+                         {block.x, block.y, block.z},
+                         bytes,
+                         Parameters<P...>::call,
+                         name};
+  hand_over(stream, launch, {all, sizes, static_cast<int>(sizeof...(P))});
 }
 
-#define LAUNCH(kernel, grid, block, bytes, queue, ...)                                         \
-  ::tokensieve::kernels::cuda::launch_with((queue), #kernel, dim3(grid), dim3(block), (bytes), \
-                                           [](auto... arguments_) { kernel(arguments_...); }, __VA_ARGS__)
+#define LAUNCH(kernel, grid, block, bytes, queue, ...) \
+  ::tokensieve::kernels::cuda::launch_kernel(kernel, #kernel, dim3(grid), dim3(block), (bytes), (queue), __VA_ARGS__)
 #define SHARED_MEMORY(T, name) T* const name = static_cast<T*>(simt::shared_memory())
 
 template <class Kernel>

@@ -12,25 +12,81 @@
 #include <vector>
 
 #include "device.h"
+#include "kernels/cuda/cross.h"
 #include "kernels/cuda/devices.h"
 
 namespace tokensieve {
 
-struct Queue {
+using kernels::cuda::Driver;
+using kernels::cuda::kMostArguments;
+using kernels::cuda::kStepBlock;
+using kernels::cuda::Launch;
+using kernels::cuda::Launches;
+
+struct Queue final : Driver {
   int device = 0;
   bool waits = false;  // work is done at once: of calls without a queue of their own
   std::mutex mutex;
   std::vector<std::function<void()>> work;
   std::vector<std::unique_ptr<uint8_t[]>> uploads;
   std::string error;
+  std::vector<std::unique_ptr<uint8_t[]>> fetched;
+  bool fetched_read = false;
+  // The block of a step on either side: copies are done late too, so that a list that is overwritten early is found.
+  std::vector<uint8_t> near = std::vector<uint8_t>(kStepBlock), there = std::vector<uint8_t>(kStepBlock);
+  size_t filled = 0;
+  kernels::cuda::Recorder recorder{*this};
+
+  ~Queue() override { recorder.close(); }
 
   void drain() noexcept {
+    recorder.flush();
+    run_all();
+  }
+  void run_all() noexcept {
     try {
       for (const std::function<void()>& one : work) one();
     } catch (const std::exception& e) {
       if (error.empty()) error = e.what();
     }
     work.clear();
+  }
+  static void run(const Launches& all, size_t i) {
+    const Launch& launch = all[i];
+    const uint8_t* values[kMostArguments];
+    all.values(i, values);
+    simt::run(launch.name, {launch.grid.x, launch.grid.y, launch.grid.z},
+              {launch.block.x, launch.block.y, launch.block.z}, launch.shared,
+              [&] { launch.call(launch.kernel, values); });
+  }
+
+  // A graph is a list of launches of its own: what was not set anew runs as it was.
+  void launch(const Launches& all, size_t i) noexcept override {
+    const auto copy = std::make_shared<const Launches>(all);
+    work.emplace_back([copy, i] { run(*copy, i); });
+  }
+  void* make_graph(const Launches& all) noexcept override { return new (std::nothrow) Launches(all); }
+  bool set_launch(void* graph, const Launches& all, size_t i) noexcept override {
+    static_cast<Launches*>(graph)->set(i, all);
+    return true;
+  }
+  void run_graph(void* graph) noexcept override {
+    const auto copy = std::make_shared<const Launches>(*static_cast<const Launches*>(graph));
+    work.emplace_back([copy] {
+      for (size_t i = 0; i < copy->size(); i++) run(*copy, i);
+    });
+  }
+  void drop_graph(void* graph) noexcept override { delete static_cast<Launches*>(graph); }
+  uint8_t* block() noexcept override { return near.data(); }
+  const uint8_t* block_there() noexcept override { return there.data(); }
+  void copy_block(size_t from, size_t to) noexcept override {
+    filled = std::max(filled, to);
+    work.emplace_back([this, from, to] { std::memcpy(there.data() + from, near.data() + from, to - from); });
+  }
+  void wait_for_block() noexcept override {
+    run_all();
+    std::memset(there.data(), 0xcb, filled);  // lists of the step before are gone
+    filled = 0;
   }
 };
 
@@ -81,11 +137,20 @@ Queue* open_queue(int device) noexcept {
   open().queues.push_back(queue);
   return queue;
 }
+void begin(Queue* queue) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  queue->recorder.begin();
+}
+void end(Queue* queue) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  queue->recorder.end();
+}
 const char* wait(Queue* queue) noexcept {
   static thread_local std::string said;
   const std::lock_guard<std::mutex> lock(queue->mutex);
   queue->drain();
   queue->uploads.clear();
+  queue->fetched_read = true;
   if (queue->error.empty()) return nullptr;
   said.swap(queue->error);
   queue->error.clear();
@@ -109,16 +174,29 @@ Device device_info(int device) noexcept { return {device, "emulated", size_t{1} 
 
 const Memory* device_memory(int device) noexcept {
   static const Memory all[2] = {
-      {0, allocate, release, prefetch, open_queue, close_queue, wait, free_bytes},
-      {1, allocate, release, prefetch, open_queue, close_queue, wait, free_bytes},
+      {0, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes},
+      {1, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes},
   };
   return &all[device];
 }
 
 Stream stream_of(const Team& team) noexcept { return team.queue() ? team.queue() : &own_queue(); }
 
+void make_current(Queue*) noexcept {}
+
+void* host_bytes(Queue* queue, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  if (queue->fetched_read) queue->fetched.clear(), queue->fetched_read = false;
+  queue->fetched.emplace_back(new uint8_t[bytes]);
+  std::memset(queue->fetched.back().get(), 0xcb, bytes);
+  return queue->fetched.back().get();
+}
+
+const Recorder& recorder_of(Stream stream) noexcept { return stream->recorder; }
+
 const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept {
   const std::lock_guard<std::mutex> lock(stream->mutex);
+  if (const void* const there = stream->recorder.upload(host, bytes)) return there;
   if (stream->waits && stream->uploads.size() > 64) stream->uploads.erase(stream->uploads.begin());
   stream->uploads.emplace_back(new uint8_t[bytes]);
   if (bytes > 0) std::memcpy(stream->uploads.back().get(), host, bytes);
@@ -127,11 +205,12 @@ const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept
 
 void out_of_memory(Stream stream) noexcept { stream->error = "out of memory"; }
 
-void launch(Stream stream, const char* name, dim3 grid, dim3 block, size_t bytes,
-            std::function<void()> kernel) noexcept {
+void hand_over(Stream stream, const Launch& launch, const Arguments& arguments) noexcept {
   const std::lock_guard<std::mutex> lock(stream->mutex);
-  stream->work.emplace_back(
-      [=] { simt::run(name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, bytes, kernel); });
+  if (stream->recorder.add(launch, arguments)) return;
+  Launches one;
+  one.add(launch, arguments);
+  stream->launch(one, 0);
   if (!stream->waits) return;
   stream->drain();
   if (stream->error.empty()) return;

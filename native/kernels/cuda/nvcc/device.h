@@ -5,39 +5,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
+#include <type_traits>
 
 #include "core/pool.h"
+#include "kernels/cuda/recording.h"
 
 namespace tokensieve {
 
-// The stream of one device, and the ring through which descriptors reach it. Any thread may hand work to it.
-struct Queue {
-  static constexpr int kParts = 4;
-  static constexpr size_t kPart = size_t{4} << 20, kMost = kPart / 8;  // of one upload
-  int device = 0;
-  cudaStream_t stream = nullptr;
-  cudaError_t error = cudaSuccess;  // the first one since the last wait
-  bool waits = false;  // after every launch: of calls without a queue of their own
-  uint8_t* host = nullptr;  // pinned [kParts][kPart]
-  uint8_t* ring = nullptr;  // of the device, the same
-  // All that reads a part was launched before: recorded a part later, since a launch may read the end of one and the
-  // begin of the next.
-  cudaEvent_t read[kParts] = {};
-  std::mutex mutex;
-  int part = 0;
-  size_t at = 0;  // in it
-  void* large[64] = {};  // bigger uploads, until the next wait
-  int large_count = 0;
-
-  void note(cudaError_t result) noexcept {
-    if (error == cudaSuccess) error = result;
-  }
-  void launched() noexcept {
-    note(cudaGetLastError());
-    if (waits) note(cudaStreamSynchronize(stream));
-  }
-};
+// The stream of one device, and what hands work to it: queue.cu.
+struct Queue;
 
 namespace kernels::cuda {
 
@@ -45,6 +21,8 @@ using Stream = Queue*;
 
 Stream stream_of(const Team& team) noexcept;
 const void* upload_bytes(Stream stream, const void* host, size_t bytes) noexcept;
+void hand_over(Stream stream, const Launch& launch, const Arguments& arguments) noexcept;
+void out_of_memory(Stream stream) noexcept;  // for a launcher that got none for its own lists
 
 // A small host array, so that kernels launched from here on may read it. The array may change when this returns.
 template <class T>
@@ -52,15 +30,18 @@ const T* upload(const Team& team, const T* host, size_t n) noexcept {
   return static_cast<const T*>(upload_bytes(stream_of(team), host, n * sizeof(T)));
 }
 
-// For a launcher that got no memory for its own lists.
-inline void out_of_memory(Stream stream) noexcept { stream->note(cudaErrorMemoryAllocation); }
+template <class... P>
+void launch_kernel(void (*kernel)(P...), dim3 grid, dim3 block, size_t bytes, Stream stream,
+                   std::common_type_t<P>... values) noexcept {
+  const void* const all[] = {&values...};
+  const size_t sizes[] = {sizeof(P)...};
+  const Launch launch = {
+      reinterpret_cast<const void*>(kernel), {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, bytes, nullptr, ""};
+  hand_over(stream, launch, {all, sizes, static_cast<int>(sizeof...(P))});
+}
 
-#define LAUNCH(kernel, grid, block, bytes, queue, ...)                 \
-  do {                                                                 \
-    const ::tokensieve::kernels::cuda::Stream queue_ = (queue);        \
-    kernel<<<(grid), (block), (bytes), queue_->stream>>>(__VA_ARGS__); \
-    queue_->launched();                                                \
-  } while (0)
+#define LAUNCH(kernel, grid, block, bytes, queue, ...) \
+  ::tokensieve::kernels::cuda::launch_kernel(kernel, dim3(grid), dim3(block), (bytes), (queue), __VA_ARGS__)
 
 #define SHARED_MEMORY(T, name)                                    \
   extern __shared__ __align__(16) unsigned char shared_memory_[]; \

@@ -3,15 +3,30 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "device.h"
+#include "kernels/cuda/cross.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/cuda/nvcc/queue.h"
 
-namespace tokensieve::kernels::cuda {
+namespace tokensieve {
+
+namespace kernels::cuda {
 
 namespace {
 
 constexpr size_t kAlign = 256;
+
+// Queues whose launches may still be written down when memory that they use goes.
+struct Open {
+  std::mutex mutex;
+  std::vector<Queue*> queues;
+};
+Open& open() noexcept {
+  static Open all;
+  return all;
+}
 
 uint8_t* allocate(int device, size_t bytes) noexcept {
   void* data = nullptr;
@@ -30,7 +45,16 @@ uint8_t* allocate(int device, size_t bytes) noexcept {
   return nullptr;
 }
 
-void release(int, uint8_t* data) noexcept { cudaFree(data); }
+void release(int device, uint8_t* data) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(open().mutex);
+    for (Queue* queue : open().queues) {
+      const std::lock_guard<std::mutex> own(queue->mutex);
+      if (queue->device == device && queue->recorder.on()) cudaSetDevice(device), queue->recorder.flush();
+    }
+  }
+  cudaFree(data);  // waits for the device
+}
 
 void prefetch(Queue* queue, const uint8_t* data, size_t bytes) noexcept {
   cudaMemPrefetchAsync(data, bytes, cudaMemLocation{cudaMemLocationTypeDevice, queue->device}, 0, queue->stream);
@@ -39,14 +63,24 @@ void prefetch(Queue* queue, const uint8_t* data, size_t bytes) noexcept {
 
 void close_queue(Queue* queue) noexcept {
   if (queue == nullptr) return;
+  {
+    const std::lock_guard<std::mutex> lock(open().mutex);
+    std::vector<Queue*>& all = open().queues;
+    for (size_t i = 0; i < all.size(); i++) {
+      if (all[i] == queue) all.erase(all.begin() + static_cast<ptrdiff_t>(i));
+    }
+  }
   cudaSetDevice(queue->device);
+  queue->recorder.close();
   if (queue->stream) cudaStreamSynchronize(queue->stream);
   for (int i = 0; i < queue->large_count; i++) cudaFree(queue->large[i]);
   for (cudaEvent_t event : queue->read) {
     if (event) cudaEventDestroy(event);
   }
+  if (queue->copied) cudaEventDestroy(queue->copied);
   cudaFree(queue->ring);
   cudaFreeHost(queue->host);
+  cudaFreeHost(queue->fetched);
   if (queue->stream) cudaStreamDestroy(queue->stream);
   delete queue;
 }
@@ -55,25 +89,47 @@ Queue* open_queue(int device) noexcept {
   Queue* const queue = new (std::nothrow) Queue;
   if (queue == nullptr) return nullptr;
   queue->device = device;
-  constexpr size_t all = Queue::kParts * Queue::kPart;
+  constexpr size_t all = Queue::kBlock + kStepBlock;
   queue->note(cudaSetDevice(device));
   queue->note(cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking));
   queue->note(cudaHostAlloc(reinterpret_cast<void**>(&queue->host), all, cudaHostAllocDefault));
   queue->note(cudaMalloc(reinterpret_cast<void**>(&queue->ring), all));
   for (cudaEvent_t& event : queue->read) queue->note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  queue->note(cudaEventCreateWithFlags(&queue->copied, cudaEventDisableTiming));
+  try {
+    const std::lock_guard<std::mutex> lock(open().mutex);
+    open().queues.push_back(queue);
+  } catch (const std::bad_alloc&) {
+    queue->note(cudaErrorMemoryAllocation);
+  }
   if (queue->error == cudaSuccess) return queue;
   close_queue(queue);
   return nullptr;
 }
 
 void drain(Queue* queue) noexcept {
+  queue->recorder.flush();
   queue->note(cudaStreamSynchronize(queue->stream));
   for (int i = 0; i < queue->large_count; i++) cudaFree(queue->large[i]);
   queue->large_count = 0;
+  queue->fetched_read = true;
+}
+
+void begin(Queue* queue) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  cudaSetDevice(queue->device);
+  queue->recorder.begin();
+}
+
+void end(Queue* queue) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  cudaSetDevice(queue->device);
+  queue->recorder.end();
 }
 
 const char* wait(Queue* queue) noexcept {
   const std::lock_guard<std::mutex> lock(queue->mutex);
+  cudaSetDevice(queue->device);
   drain(queue);
   const cudaError_t error = queue->error;
   queue->error = cudaSuccess;
@@ -97,6 +153,7 @@ Queue* own_queue() noexcept {
 
 // The ring goes round: what still reads the next part must have run.
 void next_part(Queue* queue) noexcept {
+  queue->recorder.flush();
   const int before = (queue->part + Queue::kParts - 1) % Queue::kParts;
   queue->note(cudaEventRecord(queue->read[before], queue->stream));
   queue->part = (queue->part + 1) % Queue::kParts;
@@ -137,7 +194,7 @@ const Memory* device_memory(int device) noexcept {
     Memory items[16];
     All() noexcept {
       for (int i = 0; i < 16; i++)
-        items[i] = {i, allocate, release, prefetch, open_queue, close_queue, wait, free_bytes};
+        items[i] = {i, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes};
     }
   };
   static const All all;
@@ -150,8 +207,38 @@ Stream stream_of(const Team& team) noexcept {
   return queue;
 }
 
+void make_current(Queue* queue) noexcept { cudaSetDevice(queue->device); }
+
+void* host_bytes(Queue* queue, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  if (queue->fetched == nullptr &&
+      cudaHostAlloc(reinterpret_cast<void**>(&queue->fetched), Queue::kFetched, cudaHostAllocDefault) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  if (queue->fetched_read) queue->fetched_at = 0, queue->fetched_read = false;
+  const size_t size = (bytes + kAlign - 1) / kAlign * kAlign;
+  if (queue->fetched_at + size > Queue::kFetched) return nullptr;
+  queue->fetched_at += size;
+  return queue->fetched + queue->fetched_at - size;
+}
+
+const Recorder& recorder_of(Stream queue) noexcept { return queue->recorder; }
+
+void out_of_memory(Stream queue) noexcept { queue->note(cudaErrorMemoryAllocation); }
+
+void hand_over(Stream queue, const Launch& launch, const Arguments& arguments) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  if (queue->recorder.add(launch, arguments)) return;
+  const dim3 grid(launch.grid.x, launch.grid.y, launch.grid.z), block(launch.block.x, launch.block.y, launch.block.z);
+  void** const values = const_cast<void**>(arguments.values);
+  queue->note(cudaLaunchKernel(launch.kernel, grid, block, values, launch.shared, queue->stream));
+  if (queue->waits) queue->note(cudaStreamSynchronize(queue->stream));
+}
+
 const void* upload_bytes(Stream queue, const void* host, size_t bytes) noexcept {
   const std::lock_guard<std::mutex> lock(queue->mutex);
+  if (const void* const there = queue->recorder.upload(host, bytes)) return there;
   const size_t size = (bytes + kAlign - 1) / kAlign * kAlign;
   if (size > Queue::kMost) return upload_large(queue, host, bytes);
   if (queue->at + size > Queue::kPart) next_part(queue);
@@ -162,4 +249,5 @@ const void* upload_bytes(Stream queue, const void* host, size_t bytes) noexcept 
   return queue->ring + at;
 }
 
-}  // namespace tokensieve::kernels::cuda
+}  // namespace kernels::cuda
+}  // namespace tokensieve
