@@ -107,3 +107,28 @@ t.test('heads that fetch keep their rows, and finer keys where there is room', a
   t.throws(() => methods.preset('small', { heads: [[1]] as never }), { name: 'TypeError', message: /heads\[0\]/ })
   t.throws(() => methods.preset('small', { head: [] } as never), { name: 'TypeError', message: /\{ heads \}/ })
 })
+
+t.test(
+  'no mass is summed for heads that keep every row; the others see what they saw, over prompts and steps',
+  async (t) => {
+    const { model } = await loadTiny(t, { headSize: 32 })
+    const found = []
+    for (const heads of [[], [[0, 1]]] as const) {
+      const session = model.session({
+        methods: [methods.evenShare({ under: 0.9, recent: 0.05, heads })],
+        contextLength: 1024,
+      })
+      await session.forward(randomIds(300, 3), { logits: 'none' })
+      const kept = session.plan.find(({ layer }) => layer === 0)?.keptPerHead
+      for (const id of randomIds(8, 4)) await session.forward(Int32Array.of(id))
+      await session.forward(randomIds(40, 5), { logits: 'none' })
+      found.push({ kept, rows: session.stats.kv.layers[0]?.rows })
+      await session.close()
+    }
+    const [all, named] = found
+    t.same(named?.kept?.[0], all?.kept?.[0])
+    t.ok((all?.kept?.[0]?.length ?? 300) < 300 && (all?.kept?.[1]?.length ?? 300) < 300, 'something goes')
+    t.equal(named?.kept?.[1]?.length, 300)
+    t.same(named?.rows?.[1], 348)
+  },
+)
