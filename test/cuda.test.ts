@@ -93,6 +93,29 @@ t.test('the text of a split model is that of either device alone', async (t) => 
   t.same(texts[2], texts[0])
 })
 
+t.test('tokens are those that the host would take of the same logits', async (t) => {
+  const { model } = await loaded(t, {}, 'cuda')
+  const ids = randomIds(12, 11)
+  const first = await model.session().forward(ids)
+  const session = model.session()
+  await session.generate(ids, { maxTokens: 1 })
+  t.equal(session.ids.at(-1), first.indexOf(Math.max(...first)), 'the largest, found on the card')
+  for (const sampling of [
+    { temperature: 0.9, seed: 3 },
+    { temperature: 0.9, topK: 5, seed: 3 },
+    { repeatPenalty: 1.3 },
+  ]) {
+    const texts = await Promise.all(
+      [false, true].map(async (logprobs) => {
+        const session = model.session()
+        await session.generate(ids, { maxTokens: 6, ...sampling, ...(logprobs && { logprobs }) })
+        return [...session.ids]
+      }),
+    )
+    t.same(texts[0], texts[1], JSON.stringify(sampling))
+  }
+})
+
 t.test('types of cache', async (t) => {
   const ids = randomIds(48, 5)
   const [card, processor] = [await loaded(t, {}, 'cuda'), await loaded(t, {}, 'cpu')]

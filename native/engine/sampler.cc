@@ -55,9 +55,8 @@ Sampler::Sampler(const kernels::Backend& backend, const SamplerOptions& options)
     : backend_(backend), options_(options), random_(options.seed) {}
 
 int Sampler::sample(const float* logits, int n, const int32_t* recent, int recent_count, float* log_probability) {
-  const bool penalized = options_.repeat_penalty != 1 && options_.repeat_last != 0 && recent_count > 0;
-  const bool greedy = !(options_.temperature > 0);
-  if (greedy && !penalized && !log_probability) return largest(logits, n);
+  const bool penalized = penalizes(recent_count);
+  if (takes_largest(recent_count) && !log_probability) return largest(logits, n);
 
   values_.resize(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) values_[i] = logits[i] == logits[i] ? logits[i] : kNone;
@@ -67,7 +66,7 @@ int Sampler::sample(const float* logits, int n, const int32_t* recent, int recen
     backend_.softmax(values_.data(), 0, 1, n, nullptr, 0, &lse, alone);
   }
   if (penalized) penalize(n, recent, recent_count);
-  const int token = greedy ? largest(values_.data(), n) : draw(n);
+  const int token = greedy() ? largest(values_.data(), n) : draw(n);
   if (log_probability) *log_probability = logits[token] > kNone ? logits[token] - lse : kNone;
   return token;
 }

@@ -52,6 +52,9 @@ class Sampler {
   // log_probability, where asked: of the chosen token under the logits as they came (no penalty, temperature 1).
   int sample(const float* logits, int n, const int32_t* recent, int recent_count, float* log_probability = nullptr);
 
+  // The token would be that of the largest logit, whatever the others are.
+  bool takes_largest(int recent_count) const noexcept { return greedy() && !penalizes(recent_count); }
+
   const Random::State& state() const noexcept { return random_.state(); }
   void set_state(const Random::State& state) noexcept { random_ = Random(state); }
 
@@ -61,6 +64,10 @@ class Sampler {
     int32_t token;
   };
 
+  bool greedy() const noexcept { return !(options_.temperature > 0); }
+  bool penalizes(int recent_count) const noexcept {
+    return options_.repeat_penalty != 1 && options_.repeat_last != 0 && recent_count > 0;
+  }
   void penalize(int n, const int32_t* recent, int recent_count);
   int largest(const float* values, int n) const noexcept;
   float least_share() const noexcept;

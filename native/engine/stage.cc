@@ -30,7 +30,7 @@ double frequency(const Rotary& r, int i, int length) {
 
 Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
   for (Buffer* buffer :
-       {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &last_, &packed_})
+       {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &tokens_, &last_, &packed_})
     *buffer = Buffer(model_->memory());
 }
 
@@ -281,24 +281,52 @@ void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
   const Config& c = model_->config;
   const size_t v = static_cast<size_t>(c.vocabulary);
   last_.need(wishes.size() * static_cast<size_t>(c.hidden) * sizeof(float));
+  const Device& device = model_->device(c.layers - 1);
+  const HeldBack held(device, true);
   float* last = last_.as<float>();  // [wishes][hidden]
   for (StageEntry* e : wishes) {
     const std::vector<float>& newest = e->session->last_hidden();
-    last = std::copy(newest.begin(), newest.end(), last);
+    device.send(newest.data(), last, newest.size());
+    last += newest.size();
   }
   logits_.need(wishes.size() * v * sizeof(float));
   head_logits(last_.as<float>(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
-  model_->device(c.layers - 1).wait();
-  for (size_t i = 0; i < wishes.size(); i++) {
-    float* logits = logits_.as<float>() + i * v;
-    HeadWish& wish = wishes[i]->head;
-    if (wish.logits == HeadWish::Logits::last) wishes[i]->logits.assign(logits, logits + v);
-    if (!wish.sampler) continue;
-    const trace::Span span(trace::Kind::kernel, "sample");
-    wishes[i]->token =
-        wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()),
-                             wish.logprob ? &wishes[i]->logprob : nullptr);
+  if (take_largest(wishes, device, team)) return;
+  const float* logits = device.fetch(logits_.as<float>(), wishes.size() * v);
+  device.wait();
+  for (StageEntry* e : wishes) {
+    HeadWish& wish = e->head;
+    if (wish.logits == HeadWish::Logits::last) e->logits.assign(logits, logits + v);
+    if (wish.sampler) {
+      const trace::Span span(trace::Kind::kernel, "sample");
+      e->token = wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()),
+                                      wish.logprob ? &e->logprob : nullptr);
+    }
+    logits += v;
   }
+}
+
+// On a card, where all want the largest and nothing else: it is found there, and logits stay. Else false.
+bool Stage::take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team) {
+  if (!device.queue) return false;
+  for (const StageEntry* e : wishes) {
+    const HeadWish& wish = e->head;
+    if (wish.logits == HeadWish::Logits::last || wish.logprob) return false;
+    if (!wish.sampler->takes_largest(static_cast<int>(wish.recent.size()))) return false;
+  }
+  const int v = model_->config.vocabulary;
+  tokens_.need(wishes.size() * sizeof(int32_t));
+  for (size_t i = 0; i < wishes.size(); i++)
+    device.backend->top_k(logits_.as<float>() + i * static_cast<size_t>(v), v, 1, kernels::Order::index,
+                          tokens_.as<int32_t>() + i, nullptr, team);
+  const float* const found = device.fetch(tokens_.as<float>(), wishes.size());  // bits that cross as they are
+  device.wait();
+  for (size_t i = 0; i < wishes.size(); i++) {
+    int32_t token;
+    std::memcpy(&token, found + i, sizeof token);
+    wishes[i]->token = token;
+  }
+  return true;
 }
 
 // Log-probability of each row's own id, given by the row before it: the newest row of what ran last for the first.

@@ -91,6 +91,7 @@ class Stage {
   void run_group(std::vector<StageEntry*>& group, int from, int to);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
+  bool take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);
   void head_logits(const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);
@@ -127,7 +128,7 @@ class Stage {
   std::vector<Angles> angles_;
   std::vector<float> angle_;  // on the host
   std::vector<Slots> slots_;
-  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, last_, packed_;
+  Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, tokens_, last_, packed_;
 };
 
 }  // namespace tokensieve
