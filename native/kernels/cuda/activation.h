@@ -57,12 +57,6 @@ __device__ __forceinline__ float activated(float a) {
   return gelu(a);
 }
 
-// n rows of d numbers, a block 1024 of a row: four a thread, side by side over the threads.
-constexpr int kElementThreads = 256, kElements = 1024;
-inline dim3 element_grid(int n, int d) noexcept {
-  return dim3(static_cast<unsigned>(d + kElements - 1) / kElements, static_cast<unsigned>(n < 65535 ? n : 65535));
-}
-
 // f(constant) for the activation that act is
 template <Activation act>
 struct Act {
