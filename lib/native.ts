@@ -19,6 +19,8 @@ export interface ModelConfig {
   readonly contextLength: number
   /** Rows that a layer's attention sees at most, 0 for all; one entry a layer. */
   readonly windows: readonly number[]
+  /** Keys are normed (QK norm): their lengths say little. */
+  readonly normedKeys: boolean
   readonly name?: string
 }
 
@@ -59,8 +61,12 @@ export interface SessionOptions {
   /** Layers whose attention (no cache is held then) or MLP does not run. */
   skipAttention: Int32Array
   skipMlp: Int32Array
+  /** Query heads that give nothing, as layer × heads + head. */
+  skipHeads?: Int32Array
   /** Keys are stored un-rotated and rotated by their slot when read: cache methods with positions 'repack'. */
   repack: boolean
+  /** Where activations are rounded finely: in the layers, for calls of more than one token, or everywhere. */
+  fine?: 'prompts' | 'all'
 }
 
 /** What native keeps of a layer's attention while a call runs; added up over the chunks of a prompt. */
@@ -73,6 +79,8 @@ export interface Look {
   unsummed?: Int32Array
   /** What queries distributed like those of the call would give each cache row from the next `ahead` positions; the session's first `skip` tokens are no part of it. */
   expected?: { ahead: number; skip: number }
+  /** Norms of the call's keys as they come, before they are rotated and stored. */
+  keyNorms?: boolean
 }
 
 /**
@@ -211,6 +219,7 @@ export interface NativeSession {
   cacheDropped(layer: number, head: number): number
   cacheKeys(layer: number, head: number): Float32Array
   cacheValues(layer: number, head: number): Float32Array
+  /** Of the call's rows as they came where a look asks for that, of all others as stored. */
   cacheKeyNorms(layer: number, head: number): Float32Array
   /** Rows that are set aside, in order of source. */
   storedSources(layer: number, head: number): Int32Array

@@ -44,7 +44,7 @@ export interface PlanEntry {
   /** Rows; for per-head actions summed over the KV heads; 0 where the entry is a rule or a skipped layer. */
   before: number
   after: number
-  /** 'quantize': how the layer's rows are stored, or those of these KV heads. */
+  /** 'quantize': how the layer's rows are stored, or those of these KV heads; 'skip' of heads: these query heads. */
   kv?: HeadKv
   heads?: number[]
   /** 'drop': every row that goes on, ascending; 'pass': every row that takes part in the layer. */
@@ -70,7 +70,9 @@ export interface PlanEntry {
   /** A standing rule, applied by native after every decode step. */
   rule?: Rule
   /** 'skip': the sub-layer that does not run; 'pass': that the other rows pass by. */
-  what?: 'attention' | 'mlp' | 'block'
+  what?: 'attention' | 'mlp' | 'block' | 'heads'
+  /** 'evict': the prompt was read finely for it. */
+  arithmetic?: 'fine'
   /** What became of rotary positions. */
   positions?: Positions
   /** With session({ trace: true }): of the droppable rows for 'drop', of all rows for those of patches, head after head for 'evict'. */
@@ -101,7 +103,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
   if (seen.at !== 'vision') checkLayer(layer, seen.shape, who)
   if (seen.at !== 'session' && layer !== seen.layer)
     throw planError(who, `a decision for layer ${seen.layer}, which was seen,`, `one for layer ${layer}`)
-  if (action === 'skip') checkWord(decision.what, ['attention', 'mlp', 'block'], 'skip', who)
+  if (action === 'skip') checkSkip(decision, seen.shape, who)
   if (action === 'rule') checkRule(decision.rule, who)
   if (action === 'drop') checkDrop(decision, seen as LayerSeen, who)
   if (action === 'merge') checkMerge(decision, seen as LayerSeen, who)
@@ -113,6 +115,14 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
 function checkLayer(layer: number, shape: Shape, who: string): void {
   if (!(Number.isInteger(layer) && layer >= 0 && layer < shape.layers))
     throw planError(who, `a layer from 0 to ${shape.layers - 1}`, layer)
+}
+
+function checkSkip(decision: Decision & { action: 'skip' }, { heads }: Shape, who: string): void {
+  checkWord(decision.what, ['attention', 'mlp', 'block', 'heads'], 'skip', who)
+  if (decision.what !== 'heads') return
+  const list: readonly number[] | undefined = decision.heads
+  if (!Array.isArray(list) || !list.every((head) => Number.isInteger(head) && head >= 0 && head < heads))
+    throw planError(who, `query heads from 0 to ${heads - 1}`, JSON.stringify(list))
 }
 
 function checkRule(rule: Rule, who: string): void {
@@ -182,6 +192,8 @@ export interface EntryOptions {
   trace?: boolean
   /** Whether cache rows that stay are renumbered. */
   repack?: boolean
+  /** Whether the prompt was read in fine arithmetic for this method. */
+  fine?: boolean
 }
 
 const PHASES = { session: 'prompt', vision: 'vision', layer: 'prefill', prompt: 'prefill', decode: 'decode' } as const
@@ -191,7 +203,7 @@ export function entryOf(
   decision: Decision,
   seen: Seen,
   who: string,
-  { repack, trace }: EntryOptions = {},
+  { fine, repack, trace }: EntryOptions = {},
 ): PlanEntry | null {
   const phase = PHASES[seen.at]
   const head = {
@@ -200,12 +212,19 @@ export function entryOf(
     layer: decision.layer,
     method: decision.method ?? who,
   } as const
-  if (decision.action === 'skip') return { ...head, action: 'skip', before: 0, after: 0, what: decision.what }
+  if (decision.action === 'skip') {
+    const { what } = decision
+    const heads = what === 'heads' ? { heads: [...decision.heads] } : {}
+    return { ...head, action: 'skip', before: 0, after: 0, what, ...heads }
+  }
   const cache: { positions?: Positions } = repack ? { positions: 'repack' } : {}
   if (decision.action === 'rule')
     return { ...head, action: 'evict', before: 0, after: 0, rule: { ...decision.rule }, ...cache }
   const scores = trace && 'scores' in decision && decision.scores ? { scores: flat(decision.scores) } : {}
-  if (decision.action === 'evict') return evictionOf(decision, seen as CacheSeen, head, { ...cache, ...scores })
+  if (decision.action === 'evict') {
+    const arithmetic = fine ? ({ arithmetic: 'fine' } as const) : {}
+    return evictionOf(decision, seen as CacheSeen, head, { ...cache, ...arithmetic, ...scores })
+  }
   if (isOfPatches(decision)) return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
   if (decision.action === 'pass') return passEntry(decision, before, { ...head, ...scores })

@@ -282,8 +282,8 @@ function hasPatches(ids: Int32Array): boolean {
 }
 
 function kindOf(settings: Settings): string {
-  const { contextLength, kvOf, skipAttention, skipMlp, ...rest } = nativeOptions(settings)
-  return JSON.stringify({ ...rest, kvOf: [...kvOf], skipAttention: [...skipAttention], skipMlp: [...skipMlp] })
+  const { contextLength, ...all } = nativeOptions(settings)
+  return JSON.stringify(all, (_, value) => (value instanceof Int32Array ? [...value] : value))
 }
 
 function watchedRows(schedule: Schedule): number {

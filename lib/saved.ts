@@ -24,11 +24,14 @@ interface Made {
   readonly repack: boolean
   /** Layers that hold no cache. */
   readonly skipped: readonly number[]
+  /** What prompts were multiplied in. */
+  readonly fine?: 'prompts' | 'all' | undefined
 }
 
 interface Header extends Made {
   readonly fingerprint: string
   readonly contextLength: number
+  readonly arithmetic?: Settings['arithmetic']
   readonly trace: boolean
   readonly methods: readonly PackedMethod[]
   readonly ids: readonly number[]
@@ -45,7 +48,7 @@ interface Header extends Made {
 }
 
 export interface Saved {
-  readonly options: { contextLength: number; kv: Made['kv']; trace: boolean }
+  readonly options: Pick<Settings, 'contextLength' | 'kv' | 'trace' | 'arithmetic'>
   readonly made: Made
   readonly methods: readonly PackedMethod[]
   readonly memory: Memory
@@ -53,12 +56,12 @@ export interface Saved {
 }
 
 function madeOf(settings: Settings): Made {
-  const { repack, skipAttention } = nativeOptions(settings)
-  return { kv: settings.kv, repack, skipped: [...skipAttention] }
+  const { fine, repack, skipAttention } = nativeOptions(settings)
+  return { kv: settings.kv, repack, skipped: [...skipAttention], ...(fine && { fine }) }
 }
 
 /** ERR_UNSUPPORTED where options override what the saved cache is made of. */
-export function checkOverrides({ made }: Saved, settings: Settings): void {
+export function checkOverrides({ made, memory }: Saved, settings: Settings): void {
   const now = madeOf(settings)
   const say = (what: string, was: unknown, is: unknown) => {
     if (JSON.stringify(was) === JSON.stringify(is)) return
@@ -68,6 +71,8 @@ export function checkOverrides({ made }: Saved, settings: Settings): void {
   say('`kv`', made.kv, now.kv)
   say('methods that renumber rows', made.repack, now.repack)
   say('methods that skip the attention of layers', made.skipped, now.skipped)
+  // Its rows are as good as others; but they are not those that this session would have computed, for others to take.
+  if (made.fine !== now.fine) memory.prompted = 0
 }
 
 export async function writeSaved(
@@ -77,11 +82,12 @@ export async function writeSaved(
   { calls, conversation, ids, pictures, plan, prompted, waiting }: Memory,
   bytes: Uint8Array,
 ): Promise<void> {
-  const { contextLength, methods, shape, trace } = settings
+  const { arithmetic, contextLength, methods, shape, trace } = settings
   const header: Header = {
     ...madeOf(settings),
     fingerprint: native.fingerprint,
     contextLength,
+    arithmetic,
     trace,
     methods: methods.map((method) => packMethod(method, shape)),
     ids,
@@ -152,13 +158,15 @@ export async function readSaved(source: string | Readable, { config, native, vis
       'ERR_FILE_FORMAT',
       '[session] expected a session whose pictures were read with the vision tower that is loaded, but it was another one',
     )
-  const { calls, contextLength, conversation, ids, kv, methods, plan, repack, skipped, trace, waiting } = header
+  const { arithmetic = 'fast', calls, contextLength, conversation, fine, ids, kv, methods, plan } = header
+  const { repack, skipped, trace, waiting } = header
+  if (arithmetic !== 'fast' && arithmetic !== 'fine') throw damaged('a header of this version')
   const prompted = header.isa === native.isa ? header.prompted : 0
   const pictures = header.pictures ? guarded(() => unpackPictures(header.pictures, vision)) : []
   const talk = { conversation: Conversation.from(conversation) }
   const memory = { ids: [...ids], pictures, waiting, prompted, calls, plan, ...talk }
-  const made = { kv, repack, skipped }
-  return { options: { contextLength, kv, trace }, made, methods, memory, bytes: body.subarray(end) }
+  const made = { kv, repack, skipped, fine }
+  return { options: { contextLength, kv, trace, arithmetic }, made, methods, memory, bytes: body.subarray(end) }
 }
 
 function guarded<T>(read: () => T): T {

@@ -17,7 +17,7 @@ function sinkRoom(sinks: number): readonly [keys: number, values: number] {
 const QUANTIZED: readonly DType[] = ['q8_0', 'q4_0', 'kivi4', 'kivi2']
 
 export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvSettings, vision?: VisionShape): Shape {
-  const { layers, heads, kvHeads, headSize, hiddenSize, windows } = config
+  const { layers, heads, kvHeads, headSize, hiddenSize, normedKeys, windows } = config
   return Object.freeze({
     layers,
     heads,
@@ -25,6 +25,7 @@ export function shapeOf(model: NativeModel, config: ModelConfig, kv: KvSettings,
     headSize,
     hiddenSize,
     windows,
+    normedKeys,
     ...rowSizes(model, config, kv),
     ...(vision && { vision }),
   })

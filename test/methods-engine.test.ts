@@ -150,6 +150,33 @@ for (const [name, options] of Object.entries(kinds)) {
     }
   })
 
+  t.test(`${name}: skipped heads`, async (t) => {
+    const { model, tiny } = await loadTiny(t, options, { isa: 'reference' })
+    const group = tiny.config.heads / tiny.config.kvHeads
+    const listed: ['kv' | 'query', number[][]][] = [
+      [
+        'query',
+        [
+          [3, 0],
+          [1, 1],
+        ],
+      ],
+      ['kv', [[1, 0]]],
+    ]
+    for (const [what, heads] of listed) {
+      const session = model.session({ kv: 'f32', methods: [methods.skipHeads({ heads, what })] })
+      const all = (head: number) => range(head * group, (head + 1) * group)
+      const skipHeads =
+        what === 'query' ? heads : heads.flatMap(([layer = 0, head = 0]) => all(head).map((g) => [layer, g]))
+      await compare(t, session, new Reference(tiny, { skipHeads }), `${what} heads`)
+      t.ok(session.plan.every(({ action, what }) => action === 'skip' && what === 'heads'))
+      t.same(
+        session.plan.flatMap(({ heads, layer }) => heads?.map((head) => [layer, head])),
+        [...skipHeads].sort(([a = 0], [b = 0]) => a - b),
+      )
+    }
+  })
+
   t.test(`${name}: keep 1 is no method, bit for bit`, async (t) => {
     const { model } = await loadTiny(t, options)
     const result = async (own: readonly Method[], kv: SessionOptions['kv']) => {
@@ -198,7 +225,7 @@ for (const [name, options] of Object.entries(kinds)) {
     const more_ = {
       rolling: [methods.h2o({ keep: 0.4 })],
       window: [methods.streamingLlm({ keep: 0.4 })],
-      skip: [methods.llmDrop({ layers: [2] })],
+      skip: [methods.llmDrop({ layers: [2] }), methods.skipHeads({ heads: [[1, 0]] })],
     }
     for (const [said, own] of Object.entries({ ...cases, ...more_ })) {
       const made = await result({ methods: own })

@@ -1,8 +1,9 @@
 import { test } from 'tap'
 import { type Decision, makeSchedule, methodFromPlan, methods, type Seen } from '../lib/methods/index.js'
 import { checkDecision, entryOf, parsePlan } from '../lib/plan.js'
-import { knorm } from './methods/knorm.js'
 import { cacheSeen, layerSeen, randomCache, randomLayer, shape, span } from './methods/seen.js'
+
+const { knorm } = methods
 
 const layer = layerSeen({ layer: 3, rows: 8, droppable: Int32Array.of(2, 3, 5), sources: span(10, 18) })
 const cache = cacheSeen({

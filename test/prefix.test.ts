@@ -91,6 +91,12 @@ t.test('only rows that a prompt computed, with all before them, are taken', asyn
   t.equal(await cached((giver) => read(giver), { kv: 'f32' }, {}), 0, 'another type')
   t.equal(await cached(read, { methods: [methods.llmDrop({ layers: [1] })] }, {}), 0, 'a skipped sub-layer')
   t.equal(await cached(read, { methods: [methods.llmDrop({ layers: [1] })] }), 100)
+  t.equal(await cached(read, { arithmetic: 'fine' }, {}), 0, 'another arithmetic')
+  t.equal(await cached(read, { arithmetic: 'fine' }), 100)
+  const dormant = { methods: [methods.skipHeads({ heads: [[1, 0]] })] }
+  t.equal(await cached(read, dormant, {}), 0, 'skipped heads')
+  t.equal(await cached(read, dormant), 100)
+  t.equal(await cached(read, {}, { methods: [methods.knorm()] }), 0, 'norms are of keys as they come')
   t.equal(await cached(read, { methods: [methods.streamingLlm()] }, {}), 0, 'keys that are not rotated')
   t.equal(await cached(read, {}, { methods: [methods.snapkv({ keep: 0.5 })] }), 0, 'rows that went')
   const float = { kv: { keys: 'kivi4', values: 'q4_0', recent: 128 } } as const

@@ -51,6 +51,8 @@ export interface Run {
 export interface ReferenceOptions {
   readonly skipAttention?: readonly number[]
   readonly skipMlp?: readonly number[]
+  /** Query heads that give nothing, as [layer, head]. */
+  readonly skipHeads?: readonly (readonly number[])[]
   /** Rows of the cache are numbered by their place among those alive. */
   readonly repack?: boolean
   /** What is left of a key or value in the cache. */
@@ -175,6 +177,7 @@ export class Reference {
           const q = rotate(queries[i]?.[g] as Vector, place)
           const seen = this.#look(layer, q, source, cached, keys, heads / kvHeads)
           const out = outputs[i]?.subarray(g * headSize, (g + 1) * headSize) as Vector
+          if (this.#options.skipHeads?.some(([at, head]) => at === layer && head === g)) continue
           for (const [j, { value }] of cached.entries())
             if (seen[j] !== 0)
               for (let d = 0; d < headSize; d++)

@@ -28,6 +28,8 @@ const cases: Record<string, SessionOptions> = {
   'ragged heads': { methods: [methods.adaKv({ keep: 0.3 })], trace: true },
   skipped: { methods: [methods.llmDrop({ layers: [1] }), methods.every(3, methods.random({ keep: 0.4, recent: 4 }))] },
   'budgets by layer and head': { methods: [methods.perHead(methods.h2o(), (layer, head) => (layer + 1 + head) / 10)] },
+  fine: { arithmetic: 'fine' },
+  'skipped heads': { methods: [methods.skipHeads({ heads: [[1, 0]] }), methods.snapkv({ keep: 0.5, window: 8 })] },
   chained: {
     methods: [methods.chain(methods.snapkv({ keep: 0.8 }), methods.onLayers([0, 2], methods.h2o({ keep: 0.5 })))],
   },

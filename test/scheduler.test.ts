@@ -25,6 +25,8 @@ const sessions: [SessionOptions, number][] = [
   [{ kv: 'kivi4', methods: [methods.snapkv({ keep: 0.3, window: 4 })] }, 90],
   [{ methods: [methods.every(2, methods.random({ keep: 0.4, recent: 3 })), methods.fastv({ keep: 0.5 })] }, 25],
   [{ methods: [methods.llmDrop({ layers: [2], what: 'block' })], kv: 'bf16' }, 70],
+  [{ arithmetic: 'fine' }, 50],
+  [{ methods: [methods.skipHeads({ heads: [[0, 0]] }), methods.h2o({ keep: { tokens: 20 } })] }, 44],
 ]
 
 interface Outcome {

@@ -1,25 +1,5 @@
 // The methods that both sides have, set alike, and this side of the comparison.
-import { defineMethod, methods } from '../../dist/index.mjs'
-
-/** Rows whose keys have small norms stay: no method of the package (docs/STATE.md), but a user's own is four lines. */
-const knorm = defineMethod({
-  name: 'knorm',
-  acts: 'cache',
-  options: { tokens: 1 },
-  looks: (shape) => ({ at: 'prompt', layers: Array.from({ length: shape.layers }, (_, layer) => layer) }),
-  decide: (seen, { tokens }) => ({
-    action: 'evict',
-    layer: seen.layer,
-    keptPerHead: Array.from({ length: seen.shape.kvHeads }, (_, head) =>
-      smallest(seen.keyNorms(head), tokens).map((row) => seen.sources(head)[row]),
-    ),
-  }),
-})
-
-function smallest(norms, count) {
-  const order = [...norms.keys()].sort((a, b) => norms[a] - norms[b] || a - b)
-  return order.slice(0, count).sort((a, b) => a - b)
-}
+import { methods } from '../../dist/index.mjs'
 
 const snapkv = { window: 32, kernel: 7, pool: 'avg' }
 const of = methods.snapkv(snapkv)
@@ -28,7 +8,7 @@ const of = methods.snapkv(snapkv)
 export const METHODS = {
   snapkv: [true, (keep) => methods.snapkv({ ...snapkv, keep })],
   tova: [true, (keep) => methods.tova({ every: 0, keep })],
-  knorm: [true, ({ tokens }) => knorm({ tokens })],
+  knorm: [true, (keep) => methods.knorm({ keep })],
   keyDiff: [true, (keep) => methods.keyDiff({ sinks: 0, recent: 0, keep })],
   streamingLlm: [true, (keep) => methods.streamingLlm({ sinks: 4, every: 0, positions: 'keep', keep })],
   expectedAttention: [true, (keep) => methods.expectedAttention({ keep })],

@@ -14,6 +14,10 @@ export interface CacheDefinition<D extends Declared> {
   readonly options: D
   readonly acts?: Acts
   check?(options: Values<D>): void
+  /** Told of the model that the method is to work on: a chance to throw, or to warn. */
+  suits?(shape: Shape): void
+  /** Fewer tokens are left alone. */
+  least?(options: Values<D>): number
   needs?(options: Values<D>): CacheNeed[]
   /** [rows] of a head: higher stays. `budget` is the one that `protect` is asked with. */
   score(seen: CacheSeen, head: number, options: Values<D>, budget: number): ArrayLike<number>
@@ -81,11 +85,13 @@ export function cacheMethod<const D extends Declared>(
     ranking: (options) => rank(options as Values<D>),
     looks(shape, options, grant) {
       const own = options as Values<D>
+      spec.suits?.(shape)
       return cacheLooks(shape, grant, rank(own), { every: everyOf(options), ruled: spec.rule !== undefined })
     },
     decide(seen, options, grant) {
       const own = options as Values<D>
       if (seen.at === 'session') return spec.rule ? standing(seen.shape, grant, spec.rule(own)) : []
+      if ((seen as CacheSeen).tokens < (spec.least?.(own) ?? 0)) return null
       const { allocate } = spec
       const { fold, keys, match, sizes } = spec.folding ?? {}
       return evict(seen, grant, rank(own), {

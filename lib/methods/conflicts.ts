@@ -53,7 +53,8 @@ export function skippedAttention(parts: readonly Part[]): Map<number, string> {
   const skips = new Map<number, string>()
   for (const { method, standing } of parts) {
     for (const decision of standing)
-      if (decision.action === 'skip' && decision.what !== 'mlp') skips.set(decision.layer, method.label)
+      if (decision.action === 'skip' && (decision.what === 'attention' || decision.what === 'block'))
+        skips.set(decision.layer, method.label)
   }
   return skips
 }
@@ -74,6 +75,10 @@ function claims({ looks, standing }: Part): Set<string> {
   for (const decision of standing) {
     if (decision.action === 'rule') claimed.add(`the cache of layer ${decision.layer}`)
     if (decision.action !== 'skip') continue
+    if (decision.what === 'heads') {
+      for (const head of decision.heads) claimed.add(`head ${head} of layer ${decision.layer}`)
+      continue
+    }
     if (decision.what !== 'mlp') claimed.add(`the attention of layer ${decision.layer}`)
     if (decision.what !== 'attention') claimed.add(`the MLP of layer ${decision.layer}`)
   }

@@ -8,6 +8,7 @@ import { evenShare } from './cache/even-share.js'
 import { expectedAttention } from './cache/expected-attention.js'
 import { h2o } from './cache/h2o.js'
 import { keyDiff } from './cache/key-diff.js'
+import { knorm } from './cache/knorm.js'
 import { lagKv } from './cache/lag-kv.js'
 import { outputAware } from './cache/output-aware.js'
 import { pyramidKvOver } from './cache/pyramid-kv.js'
@@ -26,6 +27,7 @@ import { llavolta } from './layers/llavolta.js'
 import { llmDrop } from './layers/llm-drop.js'
 import { pMod } from './layers/p-mod.js'
 import { pyramidDrop } from './layers/pyramid-drop.js'
+import { skipHeads } from './layers/skip-heads.js'
 import { sparseVlm } from './layers/sparse-vlm.js'
 import { tome } from './layers/tome.js'
 import type { Method, MethodInfo } from './method.js'
@@ -92,6 +94,7 @@ const named = {
   llavolta,
   pMod,
   llmDrop,
+  skipHeads,
   streamingLlm,
   snapkv,
   h2o,
@@ -105,6 +108,7 @@ const named = {
   cam,
   razorAttention,
   keyDiff,
+  knorm,
   lagKv,
   contextualMemoryReweaving,
   zipVl,

@@ -19,6 +19,8 @@ export interface Shape {
   readonly hiddenSize: number
   /** Rows that a layer's attention sees at most, 0 for all. */
   readonly windows: readonly number[]
+  /** Keys are normed before they are cached, so that their lengths say little; default false. */
+  readonly normedKeys?: boolean
   /** Bytes of one cache row of one KV head, keys and values together, in the session's types: a mean over layers and heads. */
   readonly rowBytes: number
   /** Of quantized types: of a row that stays in float, and what all of those together take more in a head. Default: rowBytes, and 0. */
@@ -116,12 +118,14 @@ export interface Question {
 
 /**
  * attention: of the last `rows` rows of the call. columnSums: of all rows, added up over prompt and decode steps; not kept for the [layer, KV head] pairs in `except`. expected: what queries like those of the call would look at from
- * the next `ahead` positions, the session's first `skip` tokens left out. Keys, values and norms can always be read.
+ * the next `ahead` positions, the session's first `skip` tokens left out. keyNorms: of keys as they are computed; rows of earlier calls as they are stored, as all are without it.
+ * Small differences between norms decide: prompts of a session whose methods ask for them run in fine arithmetic. Keys, values and norms can always be read.
  */
 export type CacheNeed =
   | { what: 'attention'; rows: number }
   | { what: 'columnSums'; except?: readonly (readonly number[])[] }
   | { what: 'expected'; ahead: number; skip: number }
+  | { what: 'keyNorms' }
 
 /** What is seen while the pictures of a prompt are encoded. Rows are patches that are left, by source: crop × patches of a crop + row × columns + column. All may go. */
 export interface VisionSeen {
@@ -256,6 +260,8 @@ export interface Folding {
  */
 export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
+  // what these query heads attend to counts as zero
+  | { action: 'skip'; layer: number; what: 'heads'; heads: readonly number[] }
   | { action: 'drop'; layer: number; kept: ArrayLike<number>; positions: Positions; scores?: ArrayLike<number> }
   | { action: 'merge'; layer: number; into: ArrayLike<number>; positions: Positions }
   // rows that are not kept pass this one layer by: all of it, or its attention. They have no cache row there, and come back. weights, of all rows, of a whole layer: times what the MLP

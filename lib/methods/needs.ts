@@ -13,6 +13,8 @@ export interface Needs {
   readonly decode: ReadonlyMap<number, number>
   /** Layer -> how far its attention is foretold. */
   readonly expected: Readonly<Record<Call, ReadonlyMap<number, { readonly ahead: number; readonly skip: number }>>>
+  /** Layers whose key norms are noted. */
+  readonly norms: Readonly<Record<Call, ReadonlySet<number>>>
   /** Layers whose attention mass is added up from the first call on -> the KV heads whose mass nobody asks for. */
   readonly mass: ReadonlyMap<number, readonly number[]>
   /** Layer -> rows whose attention is probed before that layer runs, for a decision before the next one. */
@@ -40,6 +42,7 @@ export function gatherNeeds(parts: readonly Part[]): Needs {
     prompt,
     decode: rowsWatched(parts, 'decode'),
     expected,
+    norms: { prompt: normedLayers(parts, 'prompt'), decode: normedLayers(parts, 'decode') },
     mass: massLayers(parts),
     probes,
     vision: visionStops(parts),
@@ -110,6 +113,10 @@ function watched<W extends CacheNeed['what']>(parts: readonly Part[], at: Call, 
 
 function rowsWatched(parts: readonly Part[], at: Call): Map<number, number> {
   return new Map([...watched(parts, at, 'attention')].map(([layer, { rows }]) => [layer, rows]))
+}
+
+function normedLayers(parts: readonly Part[], at: Call): Set<number> {
+  return new Set(watched(parts, at, 'keyNorms').keys())
 }
 
 function massLayers(parts: readonly Part[]): Map<number, readonly number[]> {

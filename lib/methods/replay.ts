@@ -3,7 +3,7 @@ import { TokensieveError } from '../errors.js'
 import { type PlanEntry, parsePlan } from '../plan.js'
 import { makeMethod } from './define.js'
 import { patchesOf } from './gather.js'
-import type { Decision, Look, Method, Seen, Shape, VisionPart, VisionSeen } from './method.js'
+import type { CacheNeed, Decision, Look, Method, Seen, Shape, VisionPart, VisionSeen } from './method.js'
 import { patchDecisionOf } from './patch-decisions.js'
 import { after } from './seen.js'
 import { visionPlace } from './tower.js'
@@ -50,12 +50,17 @@ function looksOf(plan: readonly PlanEntry[], { layers: depth, vision }: Shape): 
   const looks: Look[] = layersOf(isCut).map((layer) => ({ at: 'layer', layer, needs: [] }))
   const prompt = layersOf((entry) => isEviction(entry) && entry.phase !== 'decode')
   const decode = layersOf((entry) => isEviction(entry) && entry.phase === 'decode')
-  if (prompt.length > 0) looks.push({ at: 'prompt', layers: prompt, needs: [] })
+  if (prompt.length > 0) looks.push({ at: 'prompt', layers: prompt, needs: needsOf(entries) })
   if (decode.length > 0) looks.push({ at: 'decode', every: 1, layers: decode, needs: [] })
   if (entries.some(isStanding)) looks.push({ at: 'session' })
   const stops = new Map(patches.map(({ layer, part }) => [visionPlace({ layer, part }), { layer, part }]))
   for (const stop of stops.values()) looks.push({ at: 'vision', ...stop, needs: [] })
   return looks
+}
+
+/** So that a prompt is read as it was for those who decided. */
+function needsOf(entries: readonly PlanEntry[]): CacheNeed[] {
+  return entries.some(({ arithmetic }) => arithmetic === 'fine') ? [{ what: 'keyNorms' }] : []
 }
 
 function isStanding({ action, rule }: PlanEntry): boolean {
@@ -133,6 +138,7 @@ function rowsBefore(seen: Seen): number {
 function decisionOf({
   action,
   folds,
+  heads = [],
   into,
   keys,
   kept,
@@ -147,6 +153,7 @@ function decisionOf({
   what,
 }: PlanEntry): Decision {
   if (rule) return { action: 'rule', layer, rule, method }
+  if (what === 'heads') return { action: 'skip', layer, what, heads, method }
   if (action === 'pass' && what !== 'mlp')
     return { action, layer, what: what ?? 'block', kept: kept ?? [], ...(weights && { weights }), method }
   if (what) return { action: 'skip', layer, what, method }

@@ -15,6 +15,7 @@ export interface Observation {
   columnSums?: boolean
   unsummed?: Int32Array
   expected?: { ahead: number; skip: number }
+  keyNorms?: boolean
 }
 
 /** A decision that was checked and changes something, and its entry in the plan. */
@@ -40,6 +41,8 @@ export interface Schedule {
   readonly embedded: boolean
   /** Whether somebody asks in the decoder for what the tower's class token looks at. */
   readonly asksClass: boolean
+  /** Whether somebody looks at the norms of a prompt's keys, whose small differences decide. */
+  readonly asksNorms: boolean
   /** What native is to observe in a call; `step`: calls before this one. */
   observations(at: 'prompt' | 'decode', step: number): Observation[]
   /** Layers whose caches are shown to the methods after a call, ascending; mostly none after a decode step. */
@@ -71,6 +74,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
     layerNeeds: (layer: number) => needs.layers.get(layer) ?? [],
     embedded: asks('embedded'),
     asksClass: asks('class'),
+    asksNorms: needs.norms.prompt.size > 0,
     observations(at: 'prompt' | 'decode', step: number) {
       const due = at === 'decode' ? new Set(cacheLayers(at, step)) : undefined
       return allLayers(shape).flatMap((layer) => {
@@ -83,6 +87,7 @@ export function makeSchedule(methods: readonly Method[], shape: Shape): Schedule
         if (unsummed !== undefined) observation.columnSums = true
         if (unsummed !== undefined && unsummed.length > 0) observation.unsummed = Int32Array.from(unsummed)
         if (ahead !== undefined) observation.expected = { ahead: ahead.ahead, skip: ahead.skip }
+        if (seen && needs.norms[at].has(layer)) observation.keyNorms = true
         return Object.keys(observation).length > 1 ? [observation] : []
       })
     },
@@ -96,6 +101,10 @@ function namesLayer(look: Look, layer: number): boolean {
   return (look.at === 'prompt' || look.at === 'decode') && look.layers.includes(layer)
 }
 
+function asksNorms(looks: readonly Look[]): boolean {
+  return looks.some((look) => look.at === 'prompt' && look.needs.some(({ what }) => what === 'keyNorms'))
+}
+
 /** Each decision is checked against what those before it leave. */
 function decideAll(parts: readonly Part[], seen: Seen, trace: boolean): Decided[] {
   const decided: Decided[] = []
@@ -104,7 +113,8 @@ function decideAll(parts: readonly Part[], seen: Seen, trace: boolean): Decided[
     if (!isDue(looks, current)) continue
     for (const decision of method.decide(current)) {
       checkDecision(decision, current, method.label)
-      const entry = entryOf(decision, current, method.label, { trace, repack: method.repack })
+      const fine = current.at === 'prompt' && asksNorms(looks)
+      const entry = entryOf(decision, current, method.label, { trace, repack: method.repack, fine })
       if (entry === null) continue
       decided.push({ decision, entry })
       current = after(current, decision)

@@ -219,7 +219,8 @@ function note(entry: PlanEntry, { notes }: Made): void {
 function* saidOf(entry: PlanEntry): Generator<string> {
   const { action, folds, heads, kv, rule, storedPerHead, what } = entry
   if (action === 'pass') yield `${entry.before - entry.after} rows pass ${what === 'block' ? 'it' : 'its attention'} by`
-  if (action === 'skip') yield `its ${what === 'block' ? 'whole block' : what} is skipped`
+  if (action === 'skip' && what === 'heads') yield `its heads ${heads?.join(', ')} are skipped`
+  else if (action === 'skip') yield `its ${what === 'block' ? 'whole block' : what} is skipped`
   if (action === 'sparse') yield 'its attention leaves some rows out'
   if (action === 'exit') yield 'layers from here on are left out'
   if (rule) yield 'rows are evicted at every decode step too'

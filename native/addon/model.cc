@@ -73,6 +73,8 @@ Napi::Value JsModel::config(const Napi::CallbackInfo& info) {
   Napi::Array windows = Napi::Array::New(info.Env(), m.layers.size());
   for (size_t l = 0; l < m.layers.size(); l++) windows.Set(static_cast<uint32_t>(l), m.layers[l].window);
   o.Set("windows", windows);
+  o.Set("normedKeys",
+        std::any_of(m.layers.begin(), m.layers.end(), [](const Layer& l) { return l.k_norm != nullptr; }));
   return o;
 }
 Napi::Value JsModel::bytes(const Napi::CallbackInfo& info) {

@@ -41,6 +41,7 @@ std::vector<Look> read_looks(const Napi::Value& v, int layers) {
     look.layer = need_int(o.Get("layer"), "layer", 0, layers - 1);
     look.column_sums = is_true(o.Get("columnSums"));
     if (!o.Get("unsummed").IsUndefined()) look.unsummed = copy_of<int32_t>(o.Get("unsummed"), "unsummed");
+    look.key_norms = is_true(o.Get("keyNorms"));
     if (o.Get("attention").IsObject())
       look.attention_rows = need_int(o.Get("attention").As<Napi::Object>().Get("rows"), "rows", 1, 1 << 30);
     if (o.Get("expected").IsObject()) {
@@ -73,6 +74,13 @@ HeadKv read_head_kv(const Napi::Value& v) {
   return kv;
 }
 
+SessionOptions::Fine read_fine(const Napi::Value& v) {
+  if (v.IsUndefined()) return SessionOptions::Fine::none;
+  const std::string where = need_string(v, "fine");
+  if (where != "prompts" && where != "all") wrong(v.Env(), "fine", "'prompts' or 'all'");
+  return where == "all" ? SessionOptions::Fine::all : SessionOptions::Fine::prompts;
+}
+
 // One for all heads, or one a head.
 std::vector<HeadKv> read_kv(const Napi::Object& o, const Config& config) {
   if (!o.Get("kv").IsArray()) wrong(o.Env(), "kv", "an array");
@@ -99,11 +107,17 @@ SessionOptions session_options(const Napi::Value& v, const Config& config) {
   options.context_length = need_int(o.Get("contextLength"), "contextLength", 1, 1 << 30);
   options.kv = read_kv(o, config);
   options.repack = is_true(o.Get("repack"));
+  options.fine = read_fine(o.Get("fine"));
   options.skip_attention.assign(static_cast<size_t>(config.layers), 0);
   options.skip_mlp = options.skip_attention;
   for (int32_t l : copy_of<int32_t>(o.Get("skipAttention"), "skipAttention"))
     options.skip_attention.at(static_cast<size_t>(l)) = 1;
   for (int32_t l : copy_of<int32_t>(o.Get("skipMlp"), "skipMlp")) options.skip_mlp.at(static_cast<size_t>(l)) = 1;
+  if (!o.Get("skipHeads").IsUndefined()) {
+    options.skip_heads.assign(static_cast<size_t>(config.layers * config.heads), 0);
+    for (int32_t h : copy_of<int32_t>(o.Get("skipHeads"), "skipHeads"))
+      options.skip_heads.at(static_cast<size_t>(h)) = 1;
+  }
   return options;
 }
 
@@ -256,15 +270,7 @@ Napi::Float32Array JsSession::cache_side(const Napi::CallbackInfo& info, kernels
 Napi::Value JsSession::cache_keys(const Napi::CallbackInfo& info) { return cache_side(info, kernels::Side::keys); }
 Napi::Value JsSession::cache_values(const Napi::CallbackInfo& info) { return cache_side(info, kernels::Side::values); }
 Napi::Value JsSession::cache_key_norms(const Napi::CallbackInfo& info) {
-  Napi::Float32Array keys = cache_side(info, kernels::Side::keys);
-  const size_t size = static_cast<size_t>(get(info.Env()).model().config.head_size);
-  Napi::Float32Array norms = Napi::Float32Array::New(info.Env(), keys.ElementLength() / size);
-  for (size_t i = 0; i < norms.ElementLength(); i++) {
-    double sum = 0;
-    for (size_t d = 0; d < size; d++) sum += static_cast<double>(keys.Data()[i * size + d]) * keys.Data()[i * size + d];
-    norms.Data()[i] = static_cast<float>(std::sqrt(sum));
-  }
-  return norms;
+  return copy_array(info.Env(), idle(info.Env()).key_norms(layer(info[0]), head(info[1])));
 }
 
 Napi::Value JsSession::stored_sources(const Napi::CallbackInfo& info) {

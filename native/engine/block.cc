@@ -59,8 +59,12 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     kernels::View& v = views[h];
     cache.view(layer, static_cast<int>(h), &v);
     first[h].resize(static_cast<size_t>(n)), end[h].resize(static_cast<size_t>(n));
-    see_rows(head.source, window, source, n, first[h].data(), end[h].data());
     v.first = first[h].data(), v.end = end[h].data();
+    if (s.hears(layer, static_cast<int>(h))) {
+      see_rows(head.source, window, source, n, first[h].data(), end[h].data());
+    } else {  // what it gives counts as zero: it sees nothing
+      std::fill(first[h].begin(), first[h].end(), 0), std::fill(end[h].begin(), end[h].end(), 0);
+    }
     if (!head.size.empty()) {
       s.model().wait();  // the layer before may still read what was here
       bias[h].resize(head.size.size());
@@ -74,6 +78,7 @@ Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entri
     : stage_(stage),
       model_(*stage.model_),
       device_(device),
+      arithmetic_(entries[0]->session->arithmetic()),
       backend_(*device.backend),
       entries_(entries),
       hidden_(hidden),
@@ -86,7 +91,7 @@ Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entri
   for (const StageEntry* e : entries) at_.push_back(row), row += e->end - e->begin;
   stage_.normed_.need(n * static_cast<size_t>(c.hidden) * sizeof(float));
   bool apart = false;
-  for (const Layer& l : model_.layers) apart = apart || !l.gate_up.gated;
+  for (const Layer& l : model_.layers) apart = apart || !l.gate_up.gated || arithmetic_ == Arithmetic::fine;
   stage_.qkv_.need(n * std::max(width_, static_cast<size_t>(apart ? 2 * c.feed_forward : 0)) * sizeof(float));
   stage_.attended_.need(n * static_cast<size_t>(std::max(c.heads * c.head_size, c.hidden)) * sizeof(float));
   stage_.gated_.need(n * static_cast<size_t>(c.feed_forward) * sizeof(float));
@@ -104,11 +109,11 @@ void Block::run(int layer) {
 void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm) {
   const size_t d = static_cast<size_t>(model_.config.hidden);
   if (post_norm == nullptr) {
-    stage_.apply(device_, linear, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
+    stage_.apply(device_, linear, arithmetic_, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
     return;
   }
   float* y = stage_.normed_.as<float>();
-  stage_.apply(device_, linear, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
+  stage_.apply(device_, linear, arithmetic_, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
   backend_.rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d, team_);
 }
 
@@ -116,10 +121,12 @@ void Block::attention(int layer) {
   if (entries_[0]->session->options().skip_attention[static_cast<size_t>(layer)]) return;
   project(layer);
   watch_queries(layer);
+  watch_keys(layer);
   rotate(layer);
   hadamard_in(layer);
   append(layer);
   attend(layer);
+  silence(layer);
   hadamard_out(layer);
   look_ahead(layer);
   const Config& c = model_.config;
@@ -135,12 +142,15 @@ void Block::feed_forward(int layer) {
   float* x = stage_.normed_.as<float>();
   float* gated = stage_.gated_.as<float>();
   backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
-  if (l.gate_up.gated) {
+  if (l.gate_up.gated && arithmetic_ == Arithmetic::fast) {
     apply_gated(backend_, l.gate_up, c.activation, x, d, rows_, c.hidden, gated, wide / 2, stage_.prepared_, team_);
   } else {
     float* gate_up = stage_.qkv_.as<float>();
-    stage_.apply(device_, l.gate_up, x, d, rows_, c.hidden, false, gate_up, wide, team_);
-    backend_.gate(c.activation, gate_up, wide, rows_, c.feed_forward, gated, wide / 2, team_);
+    stage_.apply(device_, l.gate_up, arithmetic_, x, d, rows_, c.hidden, false, gate_up, wide, team_);
+    // Where they take turns (kernels/matmul.h) each 16 gate columns and their 16 up columns are a row by themselves.
+    const int each = l.gate_up.gated ? 16 : c.feed_forward, rows = rows_ * (c.feed_forward / each);
+    const size_t ld = static_cast<size_t>(each);
+    backend_.gate(c.activation, gate_up, 2 * ld, rows, each, gated, ld, team_);
   }
   add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
 }
@@ -152,7 +162,7 @@ void Block::project(int layer) {
   float* x = stage_.normed_.as<float>();
   float* qkv = stage_.qkv_.as<float>();
   backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
-  stage_.apply(device_, l.qkv, x, d, rows_, c.hidden, false, qkv, width_, team_);
+  stage_.apply(device_, l.qkv, arithmetic_, x, d, rows_, c.hidden, false, qkv, width_, team_);
   float* k = qkv + c.heads * c.head_size;
   if (l.q_norm)
     backend_.rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);
@@ -243,6 +253,33 @@ void Block::hadamard_out(int layer) {
   const Config& c = model_.config;
   const size_t wide = static_cast<size_t>(c.heads * c.head_size);
   hadamard(&HeadKv::hadamard_values, layer, stage_.attended_.as<float>(), wide, c.heads / c.kv_heads);
+}
+
+void Block::watch_keys(int layer) {
+  const Config& c = model_.config;
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const StageEntry& e = *entries_[i];
+    const Look* look = e.session->look(layer);
+    if (look == nullptr || !look->key_norms) continue;
+    device_.wait();
+    const float* row = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;
+    e.session->watch_keys(layer, row + c.heads * c.head_size, width_, e.end - e.begin);
+  }
+}
+
+// What heads that a session skips have attended to counts as zero.
+void Block::silence(int layer) {
+  const Config& c = model_.config;
+  const size_t size = static_cast<size_t>(c.head_size), wide = static_cast<size_t>(c.heads) * size;
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const StageEntry& e = *entries_[i];
+    for (int h = 0; h < c.heads; h++) {
+      if (e.session->gives(layer, h)) continue;
+      device_.wait();
+      float* out = stage_.attended_.as<float>() + static_cast<size_t>(at_[i]) * wide + static_cast<size_t>(h) * size;
+      for (int row = e.begin; row < e.end; row++, out += wide) std::fill(out, out + size, 0.f);
+    }
+  }
 }
 
 void Block::append(int layer) {

@@ -38,6 +38,8 @@ class Block {
   bool all_ask(bool HeadKv::* asks, int layer) const;
   void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int each);
   void append(int layer);
+  void watch_keys(int layer);
+  void silence(int layer);
   void attend(int layer);
   // expected.cc
   void watch_queries(int layer);
@@ -51,6 +53,7 @@ class Block {
   Stage& stage_;
   const Model& model_;
   const Device& device_;
+  const Arithmetic arithmetic_;  // of all entries
   const kernels::Backend& backend_;  // the device's
   std::vector<StageEntry*>& entries_;
   float* hidden_;

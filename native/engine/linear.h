@@ -30,9 +30,13 @@ struct Linear {
   bool gated = false;  // one part, gate rows and up rows in turn as kernel matmul_gate takes them
 };
 
+// How finely activations are rounded where weights are not float (kernels/matmul.h): once, or what that leaves of them
+// a second time, so that about 15 bits of int8 and of bf16 take part, for twice the time.
+enum class Arithmetic : uint8_t { fast, fine };
+
 // out (+)= linear(x) for n rows of `cols` numbers. prepared: scratch.
-void apply_linear(const kernels::Backend& backend, const Linear& linear, const float* x, size_t ldx, int n, int cols,
-                  bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
+void apply_linear(const kernels::Backend& backend, const Linear& linear, Arithmetic arithmetic, const float* x,
+                  size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
 // act(gate(x)) * up(x) -> out [n][ldo], of a gated linear.
 void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act, const float* x,
                  size_t ldx, int n, int cols, float* out, size_t ldo, Buffer& prepared, Team& team);

@@ -8,13 +8,14 @@
 namespace tokensieve {
 
 // Some outputs of x W, q, k and v together: rows of the hidden size, which are normed in place as the layer norms them.
-void Stage::project_part(int layer, const Linear& part, float* x, int count, float* out, Team& team) {
+void Stage::project_part(int layer, const Linear& part, Arithmetic arithmetic, float* x, int count, float* out,
+                         Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
   const Device& device = model_->device(layer);
   device.backend->rms_norm(x, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
                            c.norm_eps, nullptr, x, d, team);
-  apply(device, part, x, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+  apply(device, part, arithmetic, x, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
   device.wait();  // x goes
 }
 
@@ -27,7 +28,8 @@ void Stage::project_keys(Session& s, int layer, int begin, int count, float* k, 
   const kernels::Backend& backend = *model_->device(layer).backend;
   Numbers<float> x = numbers(static_cast<size_t>(count) * d);
   std::memcpy(x.data(), s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, x.size() * sizeof(float));
-  project_part(layer, slice(backend, l.qkv, q_width, q_width + width, c.hidden), x.data(), count, k, team);
+  project_part(layer, slice(backend, l.qkv, q_width, q_width + width, c.hidden), s.arithmetic(), x.data(), count, k,
+               team);
   if (l.k_norm) backend.rms_norm(k, ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, ld, team);
 }
 
@@ -43,7 +45,7 @@ void Stage::project_queries(Session& s, int layer, const int32_t* places, int co
   for (int i = 0; i < count; i++)
     std::memcpy(x.data() + static_cast<size_t>(i) * d, s.rows().hidden.as<float>() + static_cast<size_t>(places[i]) * d,
                 d * sizeof(float));
-  project_part(layer, slice(backend, l.qkv, 0, width, c.hidden), x.data(), count, q, team);
+  project_part(layer, slice(backend, l.qkv, 0, width, c.hidden), s.arithmetic(), x.data(), count, q, team);
   if (l.q_norm) backend.rms_norm(q, ld, count, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
   std::vector<int32_t> position(static_cast<size_t>(count));
   for (int h = 0; h < c.kv_heads; h++) {

@@ -53,6 +53,15 @@ CacheShape Session::cache_shape() const {
   return shape;
 }
 
+Arithmetic Session::arithmetic() const {
+  const bool prompt = options_.fine == SessionOptions::Fine::prompts && call_tokens() > 1;
+  return prompt ? Arithmetic::fine : head_arithmetic();
+}
+
+Arithmetic Session::head_arithmetic() const {
+  return options_.fine == SessionOptions::Fine::all ? Arithmetic::fine : Arithmetic::fast;
+}
+
 namespace {
 
 void check_ids(const std::vector<int32_t>& ids, int vocabulary) {
@@ -107,7 +116,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   rows.extent = static_cast<int>(n);
   std::unique_ptr<KvCache> backup = n > 1 || peek ? cache_->clone() : nullptr;
   std::vector<Observed> observed;
-  for (const Look& look : looks) observed.push_back({look, 0, Numbers<float>(model_->memory()), {}, {}});
+  for (const Look& look : looks) observed.push_back({look, 0, Numbers<float>(model_->memory()), {}, {}, {}});
 
   backup_ = std::move(backup);
   backup_hidden_ = last_hidden_;
@@ -213,81 +222,6 @@ int Session::live_rows() const {
     for (int h = 0; h < model_->config.kv_heads; h++) most = std::max(most, cache_->rows(l, h));
   }
   return most;
-}
-
-bool Session::sums_attention(int layer) const {
-  const Look* asked = look(layer);
-  const Rule& standing = rule(layer);
-  return (asked != nullptr && asked->column_sums) || standing.kind == Rule::Kind::mass ||
-         (standing.kind == Rule::Kind::window && standing.max_dropped < 1);
-}
-
-bool Session::sums_attention(int layer, int kv_head) const {
-  const Look* asked = look(layer);
-  if (!sums_attention(layer)) return false;
-  if (asked == nullptr || rule(layer).kind != Rule::Kind::none) return true;
-  return std::find(asked->unsummed.begin(), asked->unsummed.end(), kv_head) == asked->unsummed.end();
-}
-
-const Look* Session::look(int layer) const {
-  for (const Observed& o : observed_) {
-    if (o.look.layer == layer) return &o.look;
-  }
-  return nullptr;
-}
-
-std::vector<QueryStats>& Session::query_stats(int layer) {
-  const Config& c = model_->config;
-  const auto asked =
-      std::find_if(observed_.begin(), observed_.end(), [&](const Observed& o) { return o.look.layer == layer; });
-  if (asked->queries.empty()) asked->queries.assign(static_cast<size_t>(c.heads), QueryStats(c.head_size));
-  return asked->queries;
-}
-
-void Session::expect(int layer, int kv_head, std::vector<float> rows) {
-  for (Observed& o : observed_) {
-    if (o.look.layer != layer) continue;
-    o.expected.resize(static_cast<size_t>(model_->config.kv_heads));
-    o.expected[static_cast<size_t>(kv_head)] = std::move(rows);
-  }
-}
-
-std::vector<float> Session::expected(int layer, int kv_head) const {
-  for (const Observed& o : observed_) {
-    if (o.look.layer == layer && !o.expected.empty()) return o.expected[static_cast<size_t>(kv_head)];
-  }
-  return {};
-}
-
-float* Session::look_buffer(int layer, size_t* stride) {
-  const Config& c = model_->config;
-  for (Observed& o : observed_) {
-    if (o.look.layer != layer) continue;
-    if (o.sums.empty()) {  // the call's rows are not in the cache yet: room for all of them
-      int most = 0;
-      for (int h = 0; h < c.kv_heads; h++) most = std::max(most, cache_->rows(layer, h));
-      o.stride = (static_cast<size_t>(most) + rows_.source.size() + 15) / 16 * 16;
-      o.sums.assign(o.stride * static_cast<size_t>(c.heads), 0.f);
-    }
-    *stride = o.stride;
-    return o.sums.data();
-  }
-  return nullptr;
-}
-
-std::vector<float> Session::attention(int layer, int kv_head) const {
-  const Config& c = model_->config;
-  const int group = c.heads / c.kv_heads;
-  for (const Observed& o : observed_) {
-    if (o.look.layer != layer || o.sums.empty()) continue;
-    std::vector<float> mean(static_cast<size_t>(cache_->rows(layer, kv_head)));
-    for (int g = 0; g < group; g++) {
-      const float* line = o.sums.data() + static_cast<size_t>(kv_head * group + g) * o.stride;
-      for (size_t j = 0; j < mean.size() && j < o.stride; j++) mean[j] += line[j] / static_cast<float>(group);
-    }
-    return mean;
-  }
-  return {};
 }
 
 void Session::apply_rule(int layer) {

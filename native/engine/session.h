@@ -28,9 +28,12 @@ inline bool operator==(const HeadKv& a, const HeadKv& b) noexcept {
 }
 
 struct SessionOptions {
+  // Where the model's products are fine (linear.h); prompts: in the layers, of calls of more than one token.
+  enum class Fine : uint8_t { none, prompts, all } fine = Fine::none;
   int context_length = 0;  // rows that may be live at once
   std::vector<HeadKv> kv;  // [layers][kv_heads], or one that all heads are like; empty: f16
   std::vector<uint8_t> skip_attention, skip_mlp;  // [layers]
+  std::vector<uint8_t> skip_heads;  // [layers][heads] or empty: query heads that give nothing
   bool repack = false;  // keys are stored un-rotated and rotated by their slot
 };
 
@@ -56,6 +59,7 @@ struct Look {
   std::vector<int32_t> unsummed;  // KV heads whose sums nobody asks for
   int ahead = 0;  // positions for which the attention of queries like the call's is expected; 0: nobody asks
   int skip = 0;  // the session's first so many tokens are no part of that
+  bool key_norms = false;  // of keys as they come, before they are stored
 };
 
 // Rows that stand where ids have none of their own: of patches, whose ids are below 0.
@@ -88,6 +92,19 @@ class Session {
   int tokens() const { return tokens_; }
   int live_rows() const;  // of the KV head that holds the most
   const HeadKv& kv(int layer, int head) const;
+  Arithmetic arithmetic() const;  // of the layers, for the call that runs
+  Arithmetic head_arithmetic() const;  // of what makes logits of a row
+  bool gives(int layer, int head) const {  // a query head
+    const size_t at = static_cast<size_t>(layer * model_->config.heads + head);
+    return options_.skip_heads.empty() || options_.skip_heads[at] == 0;
+  }
+  bool hears(int layer, int kv_head) const {  // one of the query heads that read a KV head gives something
+    const int group = model_->config.heads / model_->config.kv_heads;
+    for (int h = kv_head * group; h < (kv_head + 1) * group; h++) {
+      if (gives(layer, h)) return true;
+    }
+    return false;
+  }
   // Heads whose cache is made of it go through the Hadamard transform: n rows, KV head h has `each` heads from
   // rows + h * each * head_size on.
   void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int n, int each, Team& team) const;
@@ -133,6 +150,10 @@ class Session {
   std::vector<QueryStats>& query_stats(int layer);  // [heads], of a layer where somebody looks ahead
   void expect(int layer, int kv_head, std::vector<float> rows);
   std::vector<float> expected(int layer, int kv_head) const;  // [rows of that head] or empty
+  // Un-rotated keys of n more rows of the call, head h at k + h * head_size: their norms, where somebody looks.
+  void watch_keys(int layer, const float* k, size_t ldk, int n);
+  // [rows of that head]: of the call's rows as watched, of others, and where nobody looks, as stored.
+  std::vector<float> key_norms(int layer, int kv_head) const;
 
   // ---- positions
   int next_position(int layer) const { return next_position_[static_cast<size_t>(layer)]; }
@@ -184,6 +205,7 @@ class Session {
     Numbers<float> sums;  // [heads][stride]
     std::vector<QueryStats> queries;  // [heads] or empty
     std::vector<std::vector<float>> expected;  // [kv_heads][rows] or empty
+    std::vector<std::vector<float>> norms;  // [kv_heads][rows of the call that came to the layer] or empty
   };
   // The fate of a token: the first layer that it did not enter (layers where it ran through), and whether its position stayed taken.
   struct Fate {

@@ -29,7 +29,8 @@ void Session::take(const Session& from, int tokens) {
   const SessionOptions& theirs = from.options_;
   if (running_ || tokens_ != 0 || tokens < 0 || tokens > from.tokens_ || from.model_ != model_ ||
       !(theirs.kv == options_.kv) || theirs.repack != options_.repack ||
-      theirs.skip_attention != options_.skip_attention || theirs.skip_mlp != options_.skip_mlp) {
+      theirs.skip_attention != options_.skip_attention || theirs.skip_mlp != options_.skip_mlp ||
+      theirs.skip_heads != options_.skip_heads || theirs.fine != options_.fine) {
     throw Error(Code::internal, "[session] expected an empty session and one of its options with " +
                                     std::to_string(tokens) + " tokens");
   }

@@ -82,9 +82,9 @@ void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
   shape->cos = s.cos.data(), shape->sin = s.sin.data(), shape->rotated = r.rotated, shape->table_rows = s.rows;
 }
 
-void Stage::apply(const Device& device, const Linear& linear, const float* x, size_t ldx, int n, int cols,
-                  bool accumulate, float* out, size_t ldo, Team& team) {
-  apply_linear(*device.backend, linear, x, ldx, n, cols, accumulate, out, ldo, prepared_, team);
+void Stage::apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const float* x, size_t ldx, int n,
+                  int cols, bool accumulate, float* out, size_t ldo, Team& team) {
+  apply_linear(*device.backend, linear, arithmetic, x, ldx, n, cols, accumulate, out, ldo, prepared_, team);
 }
 
 namespace {
@@ -122,13 +122,15 @@ void Stage::advance(std::vector<StageEntry>& entries, int from, int to) {
     });
     if (!e.error) left.push_back(&e);
   }
-  // Sessions that skip different sub-layers cannot share a pass, nor a prompt, whose rows may pass layers, with others.
+  // Sessions that skip different sub-layers or multiply in another way cannot share a pass, nor a prompt, whose rows may
+  // pass layers, with others.
   while (!left.empty()) {
     const SessionOptions& o = left[0]->session->options();
     std::vector<StageEntry*> group, rest;
     for (StageEntry* e : left) {
       const SessionOptions& other = e->session->options();
-      const bool alike = other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp,
+      const bool alike = other.skip_attention == o.skip_attention && other.skip_mlp == o.skip_mlp &&
+                         e->session->arithmetic() == left[0]->session->arithmetic(),
                  steps = e->session->call_tokens() == 1 && left[0]->session->call_tokens() == 1;
       (e == left[0] || (alike && steps) ? group : rest).push_back(e);
     }
@@ -228,7 +230,7 @@ void Stage::copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool
   }
 }
 
-void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
+void Stage::head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
   const Device& device = model_->device(c.layers - 1);
@@ -237,7 +239,8 @@ void Stage::head_logits(const float* hidden, int n, float* logits, Team& team) {
                            team);
   Linear head;
   head.parts.push_back({model_->head, 0, nullptr});
-  apply(device, head, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary), team);
+  apply(device, head, arithmetic, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary),
+        team);
 }
 
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
@@ -254,7 +257,7 @@ void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team&
       logits_.need(std::min(kLogitRows, static_cast<size_t>(n)) * v * sizeof(float));
       for (size_t r = 0; r < static_cast<size_t>(n) && !team.stopped(); r += kLogitRows) {
         const size_t count = std::min(kLogitRows, static_cast<size_t>(n) - r);
-        head_logits(own + r * d, static_cast<int>(count), logits_.as<float>(), team);
+        head_logits(e->session->head_arithmetic(), own + r * d, static_cast<int>(count), logits_.as<float>(), team);
         model_->device(c.layers - 1).wait();
         std::memcpy(e->logits.data() + r * v, logits_.as<float>(), count * v * sizeof(float));
       }
@@ -290,7 +293,8 @@ void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
     last += newest.size();
   }
   logits_.need(wishes.size() * v * sizeof(float));
-  head_logits(last_.as<float>(), static_cast<int>(wishes.size()), logits_.as<float>(), team);
+  head_logits(wishes[0]->session->head_arithmetic(), last_.as<float>(), static_cast<int>(wishes.size()),
+              logits_.as<float>(), team);
   if (take_largest(wishes, device, team)) return;
   const float* logits = device.fetch(logits_.as<float>(), wishes.size() * v);
   device.wait();
@@ -350,7 +354,7 @@ void Stage::scores(StageEntry& e, const float* hidden, Team& team) {
       std::memcpy(x.data() + static_cast<size_t>(i) * d, from, d * sizeof(float));
     }
     float* logits = logits_.as<float>();
-    head_logits(x.data(), count, logits, team);
+    head_logits(e.session->head_arithmetic(), x.data(), count, logits, team);
     device.backend->softmax(logits, v, count, c.vocabulary, nullptr, v, lse.data(), team);
     device.wait();
     for (int i = 0; i < count; i++) {

@@ -92,12 +92,12 @@ class Stage {
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
   bool take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);
-  void head_logits(const float* hidden, int n, float* logits, Team& team);
+  void head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);
   void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
-  void apply(const Device& device, const Linear& linear, const float* x, size_t ldx, int n, int cols, bool accumulate,
-             float* out, size_t ldo, Team& team);
+  void apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const float* x, size_t ldx, int n,
+             int cols, bool accumulate, float* out, size_t ldo, Team& team);
   struct Sides {
     const float* const* rows;
     int count;
@@ -113,7 +113,7 @@ class Stage {
     Numbers<float> values;  // [rows or 1][heads][stride]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
-  void project_part(int layer, const Linear& part, float* x, int count, float* out, Team& team);
+  void project_part(int layer, const Linear& part, Arithmetic arithmetic, float* x, int count, float* out, Team& team);
   void project_keys(Session& s, int layer, int begin, int count, float* k, Team& team);
   void project_queries(Session& s, int layer, const int32_t* places, int count, float* q, Team& team);
   void append_keys(Session& s, int layer, KvCache& cache, Team& team);

@@ -46,6 +46,8 @@ struct Prepared {
   int8_t* q = nullptr;  // [n][cols], 64-byte aligned
   float* scale = nullptr;  // [n][cols / 32]
   int16_t* sum = nullptr;  // [n][cols / 16]: the sums of q over the halves of each block (q6_k scales by halves)
+  float* rest = nullptr;  // [n][cols]: what is left of x beside scale * q or, without q, beside bf16; itself prepared,
+      // its product added to the first one's, activations have about twice the bits
 };
 
 using PackedBytes = size_t (*)(DType type, int rows, int cols) noexcept;

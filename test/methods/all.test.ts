@@ -37,6 +37,7 @@ const cacheMethods = {
   razorAttention: (keep: number) => methods.razorAttention({ keep }),
   contextualMemoryReweaving: (keep: number) => methods.contextualMemoryReweaving({ keep }),
   keyDiff: (keep: number) => methods.keyDiff({ keep }),
+  knorm: (keep: number) => methods.knorm({ keep }),
   lagKv: (keep: number) => methods.lagKv({ keep, lag: 16 }),
   random: (keep: number) => methods.random({ keep }),
   recent: (keep: number) => methods.recent({ keep }),
@@ -84,7 +85,7 @@ const layersOfPictures = {
   zipVlSparse: (tau: number) => methods.zipVl({ tau }),
 }
 /** What has no budget. */
-const unbudgeted = ['llmDrop', 'outputAware', 'evenShare', 'zipVl']
+const unbudgeted = ['llmDrop', 'skipHeads', 'outputAware', 'evenShare', 'zipVl']
 const merging = ['tome', 'pitome', 'turbo', 'aim', 'vmtcCmai']
 
 /** Sources that go on as rows of their own. */
@@ -288,6 +289,7 @@ test('keep: 1 never does anything, whatever the method', async (t) => {
     methods.every(2, methods.snapkv({ keep: 1 })),
     methods.perLayer(methods.h2o(), () => 1),
     methods.llmDrop({ layers: [] }),
+    methods.skipHeads(),
   ]) {
     t.same(method.looks(shape), [], method.label)
   }
@@ -301,7 +303,7 @@ test('plans survive JSON, and given back decide the same', async (t) => {
   const makers = [cacheMethods, layerMethods, layersOfPictures, visionMethods, frames, grids, byThresholds].flatMap(
     (all) => Object.values(all),
   )
-  for (const make of [...makers, () => methods.llmDrop()]) {
+  for (const make of [...makers, () => methods.llmDrop(), () => methods.skipHeads({ heads: [[2, 1]] })]) {
     const method = make(0.5)
     const { vision } = makeSchedule([method], pictured)
     const seen: Seen[] = [

@@ -1,7 +1,8 @@
 import { test } from 'tap'
 import { type Method, makeSchedule, methods } from '../../lib/methods/index.js'
-import { knorm } from './knorm.js'
 import { randomCache, randomLayer, shape, span } from './seen.js'
+
+const { knorm } = methods
 
 const conflictOf = (...list: Method[]): string => {
   try {

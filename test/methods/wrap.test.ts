@@ -1,7 +1,8 @@
 import { test } from 'tap'
 import { type Decision, type Method, makeSchedule, methods, type Seen } from '../../lib/methods/index.js'
-import { knorm } from './knorm.js'
 import { cacheSeen, randomCache, randomLayer, shape, span } from './seen.js'
+
+const { knorm } = methods
 
 function rows(method: Method, seen: Seen): number[] | undefined {
   const decision = method.decide(seen).at(-1)

@@ -49,10 +49,30 @@ void round_row(const float* x, int cols, uint16_t* y) {
   for (int i = 0; i < (cols - k + 1) / 2 * 2; i++) y[k + i] = tail[i];
 }
 
+void leave_of_blocks(const float* x, const int8_t* q, const float* scale, size_t blocks, float* rest) {
+  for (size_t b = 0; b < blocks; b++, x += 32, q += 32, rest += 32) {
+    const F s = set1(scale[b]);
+    store(rest, fnma(load_i8(q), s, load(x)));
+    store(rest + 16, fnma(load_i8(q + 16), s, load(x + 16)));
+  }
+}
+
+void leave_of_bf16(const float* x, const uint16_t* y, int cols, float* rest) {
+  int k = 0;
+  for (; k + 16 <= cols; k += 16) store(rest + k, sub(load(x + k), load_bf16(y + k)));
+  for (; k < cols; k++) {
+    const uint32_t bits = static_cast<uint32_t>(y[k]) << 16;
+    float rounded;
+    __builtin_memcpy(&rounded, &bits, 4);
+    rest[k] = x[k] - rounded;
+  }
+}
+
 void prepare_row(const Prepared& p, int row) {
   const size_t t = static_cast<size_t>(row), cols = static_cast<size_t>(p.cols), blocks = cols / 32;
   const float* x = p.f32 + p.ld * t;
   if (p.bf16) round_row(x, p.cols, p.bf16 + (cols + 1) / 2 * 2 * t);
+  if (p.rest && !p.q) leave_of_bf16(x, p.bf16 + (cols + 1) / 2 * 2 * t, p.cols, p.rest + cols * t);
   if (!p.q) return;
   size_t b = 0;
 #if defined(TS_ISA_AVX512)
@@ -65,6 +85,7 @@ void prepare_row(const Prepared& p, int row) {
     const size_t at = blocks * t + b;
     quantize_block(x + 32 * b, p.q + cols * t + 32 * b, p.scale + at, p.sum + 2 * at);
   }
+  if (p.rest) leave_of_blocks(x, p.q + cols * t, p.scale + blocks * t, blocks, p.rest + cols * t);
 }
 
 struct Job {

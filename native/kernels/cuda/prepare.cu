@@ -13,6 +13,10 @@ __global__ void __launch_bounds__(256) prepare_bf16(Prepared p) {
     const float* x = p.f32 + p.ld * static_cast<size_t>(t) + k;
     const uint32_t pair = pack_bf16(x[0], k + 1 < p.cols ? x[1] : 0);
     *reinterpret_cast<uint32_t*>(p.bf16 + static_cast<size_t>(even) * static_cast<size_t>(t) + k) = pair;
+    if (!p.rest || p.q) continue;
+    float* rest = p.rest + static_cast<size_t>(p.cols) * static_cast<size_t>(t) + k;
+    rest[0] = x[0] - low_bf16(pair);
+    if (k + 1 < p.cols) rest[1] = x[1] - high_bf16(pair);
   }
 }
 
@@ -29,8 +33,10 @@ __global__ void __launch_bounds__(256) prepare_int8(Prepared p) {
     int sum = q;
     for (int away = 8; away > 0; away /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, away);
     const size_t at = static_cast<size_t>(blocks) * static_cast<size_t>(t) + block;
+    const float scale = zero ? 0 : largest / 127;
     p.q[at * 32 + lane] = static_cast<int8_t>(q);
-    if (lane == 0) p.scale[at] = zero ? 0 : largest / 127;
+    if (p.rest) p.rest[at * 32 + lane] = x - scale * static_cast<float>(q);
+    if (lane == 0) p.scale[at] = scale;
     if (lane % 16 == 0) p.sum[2 * at + lane / 16] = static_cast<int16_t>(sum);
   }
 }
