@@ -47,6 +47,47 @@ TEST("matmul equals a plain loop for every type and shape") {
   }
 }
 
+TEST("what one rounding leaves of activations, rounded too, makes products nearly exact") {
+  for (const Backend* backend : backends()) {
+    for (const DType type : kTypes) {
+      const Kind kind = backend->activation_kind(type);
+      if (kind == Kind::f32) continue;
+      for (const int n : {1, 7}) {
+        const Matrix m(*backend, type, 33, columns(type, 512), 31);
+        Input in(*backend, n, m.packed.cols, 32);
+        const size_t cols = static_cast<size_t>(in.cols), ldo = static_cast<size_t>(m.packed.rows) + 5;
+        std::vector<float> rest(static_cast<size_t>(n) * cols);
+        Prepared p = in.p;
+        if (kind == Kind::bf16) p.q = nullptr, p.scale = nullptr, p.sum = nullptr;
+        p.rest = rest.data();
+        backend->prepare(p, alone);
+        for (int t = 0; t < n; t++) {
+          for (int k = 0; k < in.cols; k++) {
+            const double x = in.value(Kind::f32, t, k), left = x - in.value(kind, t, k);
+            CHECK_NEAR(rest[static_cast<size_t>(t) * cols + static_cast<size_t>(k)], left, 1e-7 * std::fabs(x) + 1e-12);
+          }
+        }
+        std::vector<float> out = m.times(p, 1);
+        p.f32 = rest.data(), p.ld = cols, p.rest = nullptr;
+        backend->prepare(p, alone);
+        backend->matmul(m.packed, p, nullptr, true, out.data(), ldo, alone);
+        for (int t = 0; t < n; t++) {
+          for (int r = 0; r < m.packed.rows; r++) {
+            double exact = 0, size = 0;
+            for (int k = 0; k < in.cols; k++) {
+              const double w = m.plain[static_cast<size_t>(r) * cols + static_cast<size_t>(k)];
+              const double x = in.value(Kind::f32, t, k);
+              exact += w * x, size += std::fabs(w * x);
+              size += std::fabs(w) * 20 * (kind == Kind::int8);  // a block's largest is 20 times a normal number
+            }
+            CHECK_NEAR(out[ldo * static_cast<size_t>(t) + static_cast<size_t>(r)], exact, 4e-5 * size + 1e-9);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST("an output depends on its row and its token only, bit for bit") {
   for (const Backend* backend : backends()) {
     for (const DType type : kTypes) {
