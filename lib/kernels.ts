@@ -1,6 +1,7 @@
 // The kernels on typed arrays: synchronous, row-major, last axis contiguous. What the engine runs, one at a time, to test and to build on.
 import { fromNative, rangeError, typeError } from './errors.js'
-import { type NativeKernels, native } from './native.js'
+import { native } from './native.js'
+import type { NativeKernels } from './native-kernels.js'
 
 /** Where a kernel runs: the exact plain loops, or the best instruction set of this machine (also by its name, such as 'avx2'). */
 export interface KernelOptions {

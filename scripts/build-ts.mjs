@@ -13,7 +13,8 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const lib = join(root, 'lib')
 const dist = join(root, 'dist')
 const inside = (folder) => (id) => id.startsWith(folder + sep)
-const commandLine = inside(join(lib, 'cli'))
+// main.ts runs the command line when it is loaded, so it stays a file of its own.
+const commandLine = (id) => inside(join(lib, 'cli'))(id) && id !== join(lib, 'cli', 'main.ts')
 
 const sources = readdirSync(lib, { recursive: true })
   .filter((name) => name.endsWith('.ts'))
@@ -48,7 +49,7 @@ async function bundle() {
     chunkFileNames: '[name].js',
     codeSplitting: {
       groups: [
-        { name: 'tokensieve', test: (id) => inside(lib)(id) && !commandLine(id) },
+        { name: 'tokensieve', test: (id) => inside(lib)(id) && !inside(join(lib, 'cli'))(id) },
         { name: 'cli/cli', test: commandLine },
       ],
     },
