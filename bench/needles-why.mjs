@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module'
 import { parseArgs } from 'node:util'
 import { defineMethod, load, methods, retrievalHeads } from '../dist/index.mjs'
+import { CACHE } from './needles-methods.mjs'
 
 const require = createRequire(import.meta.url)
 const { judge } = require('../dist/lab/judge.js')
@@ -96,20 +97,7 @@ const share = (value) => `${Math.round(100 * value)} %`
 
 /** Rows of the needle that stay, and answers with them given back. */
 async function rowsOf(query, cases) {
-  const names = [
-    'random',
-    'recent',
-    'snapkv',
-    'h2o',
-    'tova',
-    'pyramidKv',
-    'adaKv',
-    'chunkKv',
-    'expectedAttention',
-    'ems',
-    'keyDiff',
-    'lagKv',
-  ]
+  const names = ['random', 'recent', ...CACHE.filter((name) => name !== 'streamingLlm')] // which is `recent` here
   for (const name of names) {
     const seen = []
     for (const at of cases) {

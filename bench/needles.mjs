@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { compare, load, methods, retrievalHeads } from '../dist/index.mjs'
+import { CACHE } from './needles-methods.mjs'
 import { writePages } from './needles-page.mjs'
 
 const { values } = parseArgs({
@@ -18,20 +19,6 @@ const { values } = parseArgs({
   },
 })
 
-/** Methods that take a budget of cache rows. `cam` and `contextualMemoryReweaving` are not here: what they add comes after the answer (docs/needles.md). */
-const CACHE = [
-  'snapkv',
-  'h2o',
-  'tova',
-  'streamingLlm',
-  'pyramidKv',
-  'adaKv',
-  'chunkKv',
-  'expectedAttention',
-  'ems',
-  'keyDiff',
-  'lagKv',
-]
 const LAYERS = ['fastv', 'tome']
 const strides = [2, 4, 8, 16]
 
