@@ -16,18 +16,18 @@ namespace tokensieve {
 
 namespace {
 
-constexpr size_t kHuge = size_t{2} << 20;
 constexpr size_t kMapped = size_t{1} << 20;  // from here on memory comes from and returns to the system directly
 
-size_t mapped_size(size_t bytes) { return (bytes + kHuge - 1) / kHuge * kHuge; }
+size_t mapped_size(size_t bytes) { return (bytes + kHugePage - 1) / kHugePage * kHugePage; }
 
 // A range aligned to huge pages: more is mapped, the ends are given back.
 uint8_t* map(size_t size) {
-  void* raw = mmap(nullptr, size + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* raw =
+      mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(raw), aligned = (begin + kHuge - 1) / kHuge * kHuge;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(raw), aligned = (begin + kHugePage - 1) / kHugePage * kHugePage;
   if (aligned > begin) munmap(raw, aligned - begin);
-  const size_t rest = begin + size + kHuge - (aligned + size);
+  const size_t rest = begin + size + kHugePage - (aligned + size);
   if (rest > 0) munmap(reinterpret_cast<void*>(aligned + size), rest);
 #ifdef MADV_HUGEPAGE
   madvise(reinterpret_cast<void*>(aligned), size, MADV_HUGEPAGE);
@@ -69,6 +69,11 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
+}
+
+void touch(uint8_t* begin, uint8_t* end, Team& team) noexcept {
+  team.each(static_cast<int>((end - begin + kHugePage - 1) / kHugePage),
+            [&](int page, int) { *const_cast<volatile uint8_t*>(begin + static_cast<size_t>(page) * kHugePage) = 0; });
 }
 
 void trim_heap() noexcept {

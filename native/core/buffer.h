@@ -5,8 +5,11 @@
 #include <cstdint>
 
 #include "core/memory.h"
+#include "core/pool.h"
 
 namespace tokensieve {
+
+constexpr size_t kHugePage = size_t{2} << 20;
 
 class Buffer {
  public:
@@ -34,6 +37,10 @@ class Buffer {
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;
 };
+
+// Huge pages of a fresh large buffer, all that begin in [begin, end), come to be by all threads, one each: where two touch
+// the same one first, both clear a page and one is thrown away.
+void touch(uint8_t* begin, uint8_t* end, Team& team) noexcept;
 
 // What the C library keeps for later goes back to the system: after a model is closed.
 void trim_heap() noexcept;

@@ -10,6 +10,7 @@ namespace tokensieve {
 namespace {
 constexpr int kStep = 1 << 15;      // elements that a thread takes at once: a matrix of 192 rows is work for two
 constexpr int kReleaseSteps = 64;   // 1 to 8 MB
+constexpr size_t kAhead = size_t{32} << 20;
 constexpr size_t kDevicePart = size_t{64} << 20;  // which layers of a card go there is not known in one number
 }  // namespace
 
@@ -38,12 +39,22 @@ uint8_t* Packer::room(size_t bytes) {
     const size_t rest = static_cast<size_t>(total_ - std::min(done_, total_));
     left_ = device_.memory() ? std::max(bytes, kDevicePart) : std::max(bytes, rest + rest / 16);
     store_.buffers.emplace_back(left_, true, device_.memory());
-    next_ = store_.buffers.back().data();
+    touched_ = next_ = store_.buffers.back().data();
   }
   uint8_t* const place = next_;
   next_ += bytes, left_ -= bytes;
   store_.weight_bytes += bytes;
+  if (next_ > touched_ && !device_.memory()) touch_ahead();
   return place;
+}
+
+// What packing fills next, but no more than the rest of the tensors will take.
+void Packer::touch_ahead() {
+  const size_t rest = std::min({kAhead, left_, static_cast<size_t>(total_ - std::min(done_, total_))});
+  Team team(store_.threads, control_.stop);
+  uint8_t* const end = std::max(next_, touched_ + rest / kHugePage * kHugePage);
+  touch(touched_, end, team);
+  touched_ += (static_cast<size_t>(end - touched_) + kHugePage - 1) / kHugePage * kHugePage;
 }
 
 const float* Packer::keep(const std::vector<float>& values) {

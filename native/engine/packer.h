@@ -44,6 +44,7 @@ class Packer {
   kernels::PackedMatrix pack(const std::vector<const Tensor*>& tensors,
                              const std::vector<const std::vector<int32_t>*>& maps);
   uint8_t* room(size_t bytes);
+  void touch_ahead();
   const float* keep(const std::vector<float>& values);
   std::vector<float> read(const Tensor& tensor);
   std::vector<float> bias(const Source& source);
@@ -57,6 +58,7 @@ class Packer {
   uint64_t done_ = 0, total_ = 0;  // bytes of tensors
   Device device_;
   uint8_t* next_ = nullptr;  // what is left of the newest buffer
+  uint8_t* touched_ = nullptr;  // where its fresh pages begin
   size_t left_ = 0;
 };
 
