@@ -187,9 +187,10 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Mod
   signal?.throwIfAborted()
   try {
     const folder = await isFolder(path)
+    const found = vision === undefined ? findTower(path, folder) : vision || undefined
     const made = await withFile(path, (file) => loadText(path, folder, file, settings))
     try {
-      const tower = await loadTower(path, folder, made, vision, settings)
+      const tower = await loadTower(path, folder, made, await found, settings)
       return modelOf(made, tower, performance.now() - start)
     } catch (error) {
       made.native.close()
@@ -232,7 +233,7 @@ async function loadText(path: string, folder: boolean, file: NativeFile, setting
       const { model, cancel } = native().load(file, options, tell)
       return { made: model, cancel }
     }),
-    tokenizerOf(path, folder, file),
+    tokenizerOf(path, folder, file).then(warmed),
   ])
   if (model.status === 'rejected') throw model.reason
   if (tokenizer.status === 'fulfilled') return { native: model.value, tokenizer: tokenizer.value, file: file.bytes }
@@ -240,15 +241,20 @@ async function loadText(path: string, folder: boolean, file: NativeFile, setting
   throw tokenizer.reason
 }
 
-/** The tower that was asked for, or that lies where towers of models lie; undefined where there is none. */
+/** Makes the encoder's tables: this thread has nothing else to do while weights are packed, and the first text would wait for them. */
+function warmed(tokenizer: Tokenizer): Tokenizer {
+  tokenizer.encode('a b')
+  return tokenizer
+}
+
+/** found: the tower that was asked for, or that lies where towers of models lie. */
 async function loadTower(
   path: string,
   folder: boolean,
   { native: made, tokenizer }: Text,
-  asked: string | false | undefined,
+  found: string | undefined,
   settings: Loading,
 ): Promise<Tower | undefined> {
-  const found = asked === false ? undefined : (asked ?? (await findTower(path, folder)))
   if (found === undefined) return undefined
   return withFile(found, async (file) => {
     const tower = await packed('vision', settings, (options, tell) => {

@@ -72,7 +72,7 @@ function defer(file) {
   const lazy = Object.fromEntries(Object.entries(paths).map(([name, path]) => [name.slice(2), path]))
   if (other || Object.keys(lazy).length < Object.keys(paths).length)
     throw new Error(`tokensieve.js cannot require later what it uses as ${other?.[0] ?? words}`)
-  const short = rest.replaceAll(new RegExp(`\\b(?:${words})(?=\\.)`, 'g'), (name) => `$.${name.slice(2)}`)
+  const short = ascii(rest).replaceAll(new RegExp(`\\b(?:${words})(?=\\.)`, 'g'), (name) => `$.${name.slice(2)}`)
   const head = `const $ = (${lazily})(${JSON.stringify(lazy)}, require)\n`
   const lines = head.split('\n').length // as many empty ones are left where modules were required: none is added
   if (!short.includes('\n'.repeat(lines))) throw new Error('tokensieve.js has no room for what requires later')
@@ -80,6 +80,11 @@ function defer(file) {
     file,
     short.replace('\n'.repeat(lines), () => `\n${head}`),
   )
+}
+
+// V8 keeps a source of other characters in two bytes each. They stand in strings, templates and patterns only.
+function ascii(code) {
+  return code.replaceAll(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 // Goes into the bundle as it is.

@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync
 import { basename, join } from 'node:path'
 import t from 'tap'
 import { load, methods } from '../lib/index.js'
+import { native } from '../lib/native.js'
 import { apart, loadWith, raised, same } from './engine.js'
 import { scratch, type TinyOptions, tinyModel, VOCABULARY, writeFolder, writeGguf } from './model-fixture.js'
 import { randomIds } from './numbers.js'
@@ -78,6 +79,24 @@ t.test('what a loaded model says of itself', async (t) => {
   t.equal(session.stats.kv.fullBytes, (4 * 12 + 2 * 30) * 32 * 2 * 2, 'f16, within windows')
   t.ok(session.stats.time.load > 0)
   t.equal(session.contextLength, 4096)
+  await model.close()
+})
+
+t.test('loading leaves no table of the tokenizer to the first text', async (t) => {
+  const addon = native()
+  const { byteTable } = addon
+  let made = 0
+  addon.byteTable = (...all) => {
+    made++
+    return byteTable(...all)
+  }
+  t.teardown(() => {
+    addon.byteTable = byteTable
+  })
+  const model = await load(writeGguf(join(scratch(t), 'm.gguf'), tinyModel()))
+  const loaded = made
+  t.ok(loaded > 0)
+  t.same([...model.tokenizer.encode('hello world')].length > 0 && made, loaded)
   await model.close()
 })
 

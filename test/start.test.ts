@@ -33,6 +33,14 @@ test('a module is the same object by its own path and in the bundle', async (t) 
   t.equal(out, 'true true\n')
 })
 
+test('the bundle holds one-byte characters only, and says the others', async (t) => {
+  t.notMatch(readFileSync(`${root}dist/tokensieve.js`, 'latin1'), /[\x80-\xff]/)
+  const out = run(`
+    import { methods } from './dist/index.mjs'
+    try { methods.snapkv({ window: 'a'.repeat(99) }) } catch (error) { console.log(error.message) }`)
+  t.match(out, /a…/)
+})
+
 test('source maps lead from the bundle to the line', async (t) => {
   const program = `
     import { load, methods } from './dist/index.mjs'

@@ -1,5 +1,5 @@
 // A tokenizer from its recipe. Everything is made when it is first needed: a program that only reads ids back never
-// pays for the tables of the encoder, and loading a model pays for none of it.
+// pays for the tables of the encoder, unless load has it make them while it waits for the weights.
 import { TokensieveError, typeError } from '../errors.js'
 import { count } from './bytes.js'
 import { type ChatMessage, ChatTemplate } from './chat.js'

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <set>
 
@@ -18,6 +19,7 @@ struct Running {
 struct AddonData {
   Napi::FunctionReference file_class, session_class, model_class, sampler_class, vision_class, glance_class;
   std::shared_ptr<Running> running = std::make_shared<Running>();
+  int64_t untold = 0;  // bytes of models that V8 has not heard of
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

@@ -87,7 +87,10 @@ PlacementPlan need_placement(const Napi::Value& v) {
 
 }  // namespace
 
+// V8 collects everything when it hears of that much memory at once. It hears of a model when the next one is loaded: that
+// is when a forgotten one matters, and not between a model and its first token.
 Napi::Value load(const Napi::CallbackInfo& info) {
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), std::exchange(AddonData::of(info.Env()).untold, 0));
   const PlacementPlan plan = need_placement(need_object(info[1], "options").Get("placement"));
   return load_as<Model>(
       info, "model",

@@ -1,5 +1,6 @@
 #include "addon/model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "addon/addon_data.h"
@@ -41,8 +42,8 @@ JsModel::JsModel(const Napi::CallbackInfo& info)
     throw Napi::TypeError::New(info.Env(), "Expected a model to be made by load");
   model_ = *info[0].As<Napi::External<std::shared_ptr<const Model>>>().Data();
   stage_ = std::make_shared<Stage>(model_);
-  reported_ = static_cast<int64_t>(model_->weight_bytes);
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
+  bytes_ = static_cast<int64_t>(model_->weight_bytes);
+  AddonData::of(info.Env()).untold += bytes_;
 }
 
 JsModel::~JsModel() = default;
@@ -130,8 +131,11 @@ void JsModel::close(const Napi::CallbackInfo& info) {
   model_.reset();
   stage_.reset();
   trim_heap();
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -reported_);
-  reported_ = 0;
+  int64_t& untold = AddonData::of(info.Env()).untold;
+  const int64_t quiet = std::min(untold, bytes_);
+  untold -= quiet;
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), quiet - bytes_);
+  bytes_ = 0;
 }
 
 Napi::Function JsSampler::define(Napi::Env env) {

@@ -53,7 +53,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Stage> stage_;
   std::shared_ptr<std::atomic<bool>> busy_;
-  int64_t reported_ = 0;
+  int64_t bytes_ = 0;  // of an open model
 };
 
 class JsSampler : public Napi::ObjectWrap<JsSampler> {

@@ -1,5 +1,6 @@
 #include "engine/mapped_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -118,6 +119,7 @@ MappedFile::~MappedFile() {
 
 void MappedFile::release(const uint8_t* begin, size_t size) const noexcept {
   const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage;
+  size = std::min(size, static_cast<size_t>(bytes_.data + bytes_.size - begin));
   const uintptr_t end = reinterpret_cast<uintptr_t>(begin + size) / kPage * kPage;
   if (end > first) forget(reinterpret_cast<void*>(first), end - first);
 }

@@ -24,7 +24,8 @@ class MappedFile {
   const std::string& path() const noexcept { return path_; }
   Bytes bytes() const noexcept { return bytes_; }
   bool holds(const uint8_t* p) const noexcept { return p >= bytes_.data && p < bytes_.data + bytes_.size; }
-  void release(const uint8_t* begin, size_t size) const noexcept;  // whole pages of this range leave our memory
+  // begin: in the file. Whole pages of this range leave our memory; what lies behind the file's end does not.
+  void release(const uint8_t* begin, size_t size) const noexcept;
 
  private:
   std::string path_;

@@ -10,7 +10,9 @@ namespace tokensieve {
 namespace {
 constexpr int kStep = 1 << 15;      // elements that a thread takes at once: a matrix of 192 rows is work for two
 constexpr int kReleaseSteps = 64;   // 1 to 8 MB
-constexpr size_t kAhead = size_t{32} << 20;
+constexpr size_t kReleaseBytes = size_t{8} << 20;
+constexpr ptrdiff_t kGap = 4096;
+constexpr size_t kAhead = size_t{16} << 20;
 constexpr size_t kDevicePart = size_t{64} << 20;  // which layers of a card go there is not known in one number
 }  // namespace
 
@@ -27,9 +29,24 @@ void Packer::place(const Device& device) {
 
 // Bytes [from, to) of a tensor have been read and are not needed any more.
 void Packer::advance(const Tensor& t, size_t from, size_t to) {
-  const_cast<Weights&>(weights_).release(t.data + from, to - from);
+  read_[t.data + from] = to - from;
+  unreleased_ += to - from;
+  if (unreleased_ >= kReleaseBytes) release_read();
   done_ += to - from;
   if (control_.progress) control_.progress(std::min(done_, total_), total_);
+}
+
+// In few and long ranges: a call for each tensor would stop the other threads each time.
+void Packer::release_read() {
+  for (auto first = read_.begin(); first != read_.end();) {
+    const uint8_t* end = first->first;
+    auto next = first;
+    for (; next != read_.end() && next->first - end < kGap; ++next) end = next->first + next->second;
+    const_cast<Weights&>(weights_).release(first->first, static_cast<size_t>(end - first->first));
+    first = next;
+  }
+  read_.clear();
+  unreleased_ = 0;
 }
 
 // Zeroed. As few mappings as can be, in huge pages: decoding reads all of them for every token.

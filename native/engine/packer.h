@@ -1,6 +1,7 @@
 // Tensors into packed and checked matrices and vectors, which a WeightStore owns.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -51,11 +52,14 @@ class Packer {
   // spread: 16 rows are followed by room for 16 others.
   void pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team);
   void advance(const Tensor& t, size_t from, size_t to);
+  void release_read();
 
   const Weights& weights_;
   WeightStore& store_;
   const LoadControl& control_;
   uint64_t done_ = 0, total_ = 0;  // bytes of tensors
+  std::map<const uint8_t*, size_t> read_;  // bytes from there on that are not needed any more, but still mapped
+  size_t unreleased_ = 0;
   Device device_;
   uint8_t* next_ = nullptr;  // what is left of the newest buffer
   uint8_t* touched_ = nullptr;  // where its fresh pages begin
