@@ -37,6 +37,12 @@ struct Memory {
   // Null, or what went wrong since the last wait: a sentence of the driver's.
   const char* (*wait)(Queue* queue) noexcept;
   size_t (*free_bytes)(int device) noexcept;
+  // Memory that only the device reaches, zeroed and aligned as above: the host reads and writes it in the order of a
+  // queue's work. What read brings is there after the next wait; the host's bytes that write takes may change at once.
+  uint8_t* (*allocate_own)(int device, size_t bytes) noexcept;
+  void (*read)(Queue* queue, void* to_host, const uint8_t* from, size_t bytes) noexcept;
+  void (*write)(Queue* queue, uint8_t* to, const void* from_host, size_t bytes) noexcept;
+  void (*clear)(Queue* queue, uint8_t* data, size_t bytes) noexcept;  // to 0
 };
 
 // For vectors of numbers that kernels read or write: in a device's memory where one is given.

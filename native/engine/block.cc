@@ -312,9 +312,11 @@ void Block::attend(int layer) {
     kernels::AttentionJob& job = jobs_[i];
     job.n = e.end - e.begin;
     views_[i].build(*e.session, e.session->cache(), layer, e.session->rows().source.data() + e.begin, job.n);
+    KvCache& cache = e.session->cache();
     for (int h = 0; h < c.kv_heads; h++) {
       if (e.session->sums_attention(layer, h))
-        views_[i].views[static_cast<size_t>(h)].mass = e.session->cache().mass(layer, h);
+        views_[i].views[static_cast<size_t>(h)].mass =
+            stage_.mass_ ? stage_.mass_->add(cache, layer, h) : cache.mass(layer, h);
     }
     job.views = views_[i].views.data();
     job.q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[i]) * width_;

@@ -140,7 +140,7 @@ Fold located(Fold fold, const std::vector<int32_t>& rows, const std::vector<int3
 }  // namespace
 
 // Where a decode step takes a row or two away, they go as standing rules let them go: the others stay where they lie.
-bool Session::remove_few(int layer, int head, const std::vector<int32_t>& kept) {
+bool Session::remove_few(int layer, int head, const std::vector<int32_t>& kept, PageWork& batch) {
   constexpr int kFew = 4;
   const int rows = cache_->rows(layer, head), gone = rows - static_cast<int>(kept.size());
   if (ids_.size() > 1 || gone > kFew) return false;
@@ -148,11 +148,23 @@ bool Session::remove_few(int layer, int head, const std::vector<int32_t>& kept) 
     if (k >= 0 && kept[static_cast<size_t>(k)] == row) {
       k--;
     } else {
-      if (!cache_->remove_row(layer, head, row))
+      if (!cache_->remove_row(layer, head, row, &batch))
         throw Error(Code::out_of_memory, "[kv_cache] expected memory for the rows that stay, the system gave none");
     }
   }
   return true;
+}
+
+void Session::evict_head(const Eviction& e, int head, const std::vector<int32_t>& rows, const Fold& fold,
+                         PageWork& batch) {
+  const size_t h = static_cast<size_t>(head);
+  if (e.stored.empty() && static_cast<int>(rows.size()) == cache_->rows(e.layer, head)) return;
+  cache_->fold(e.layer, head, fold, e.folds.keys, e.folds.sizes, &batch);
+  if (!e.stored.empty()) {
+    cache_->exchange(e.layer, head, e.kept[h], e.stored[h], &batch);
+  } else if (!remove_few(e.layer, head, rows, batch)) {
+    cache_->keep_rows(e.layer, head, rows.data(), static_cast<int>(rows.size()), &batch);
+  }
 }
 
 void Session::evict(const std::vector<Eviction>& layers) {
@@ -178,19 +190,16 @@ void Session::evict(const std::vector<Eviction>& layers) {
   std::atomic<bool> failed{false};
   std::exception_ptr first;
   Team team(model_->threads);
-  team.each(static_cast<int>(index.size()), [&](int i, int) {
-    const std::vector<int32_t>& rows = index[static_cast<size_t>(i)];
+  const size_t stages = model_->stages.size();
+  std::vector<std::unique_ptr<PageWork>> batches(static_cast<size_t>(team.size()) * stages);  // of a thread for a stage
+  team.each(static_cast<int>(index.size()), [&](int i, int worker) {
     const Eviction& e = layers[static_cast<size_t>(i) / heads];
-    const int h = i % static_cast<int>(heads);
-    const size_t head = static_cast<size_t>(h);
-    if (e.stored.empty() && static_cast<int>(rows.size()) == cache_->rows(e.layer, h)) return;
+    size_t stage = 0;
+    while (stage + 1 < stages && e.layer >= model_->stages[stage].to) stage++;
     try {
-      cache_->fold(e.layer, h, folds[static_cast<size_t>(i)], e.folds.keys, e.folds.sizes);
-      if (!e.stored.empty()) {
-        cache_->exchange(e.layer, h, e.kept[head], e.stored[head]);
-      } else if (!remove_few(e.layer, h, rows)) {
-        cache_->keep_rows(e.layer, h, rows.data(), static_cast<int>(rows.size()));
-      }
+      std::unique_ptr<PageWork>& batch = batches[static_cast<size_t>(worker) * stages + stage];
+      if (!batch) batch = std::make_unique<PageWork>(model_->stages[stage].device, model_->config.head_size);
+      evict_head(e, i % static_cast<int>(heads), index[static_cast<size_t>(i)], folds[static_cast<size_t>(i)], *batch);
     } catch (...) {
       if (!failed.exchange(true)) first = std::current_exception();
     }

@@ -79,11 +79,12 @@ void check(const FloatRows& floats) {
 
 }  // namespace
 
-KvCache::KvCache(const CacheShape& shape, const kernels::Backend& host, const Memory* memory)
-    : shape_(shape), memory_(memory) {
+KvCache::KvCache(const CacheShape& shape, const kernels::Backend& host, const std::vector<Placement>* stages)
+    : shape_(shape) {
   try {
+    stages_ = stages ? *stages : std::vector<Placement>{{0, shape.layers, {&host, nullptr}}};
     make_heads(host);
-    pages_ = PageAllocator::open(memory);
+    for (const Placement& stage : stages_) pages_.push_back(PageAllocator::open(stage.device.memory()));
     counts_ = std::make_unique<Counts[]>(heads_.size());
   } catch (const std::bad_alloc&) {
     no_memory("the tables of a cache");
@@ -107,7 +108,7 @@ void KvCache::make_heads(const kernels::Backend& host) {
     formats->values.push_back(side_format(Side::values, kind.values, shape_.head_size, kind.in_float, host));
   }
   heads_.reserve(count);
-  for (size_t kind : kind_of) heads_.emplace_back(formats->keys[kind], formats->values[kind], memory_);
+  for (size_t kind : kind_of) heads_.emplace_back(formats->keys[kind], formats->values[kind]);
   formats_ = std::move(formats);
 }
 
@@ -124,23 +125,24 @@ void KvCache::publish(size_t head) noexcept {
 
 // ---- growing ----------------------------------------------------------------------------------------------------
 
-void KvCache::reserve_head(Head& head, int n, bool sized, size_t runs) {
+void KvCache::reserve_head(Head& head, int n, bool sized, size_t runs, PageWork& work) {
   const size_t need = head.table.source.size() + static_cast<size_t>(n);
   head.table.source.reserve(std::min(runs, static_cast<size_t>(n)));
   if (sized || !head.table.size.empty()) grow(head.table.size, need);
   if (!head.table.mass.empty()) grow(head.table.mass, need);
-  head.keys.reserve(n, *pages_);
-  head.values.reserve(n, *pages_);
+  head.keys.reserve(n, work);
+  head.values.reserve(n, work);
 }
 
 void KvCache::reserve(int layer, int n, bool sized, size_t runs) {
   if (n <= 0 || !holds(layer)) return;
   const size_t first = at(layer, 0), end = at(layer + 1, 0);
+  Work work(*this, layer);
   auto give_up = [&] {
     for (size_t i = first; i < end; i++) heads_[i].keys.drop_spares(), heads_[i].values.drop_spares(), publish(i);
   };
   try {
-    for (size_t i = first; i < end; i++) reserve_head(heads_[i], n, sized, runs), publish(i);
+    for (size_t i = first; i < end; i++) reserve_head(heads_[i], n, sized, runs, *work), publish(i);
   } catch (const std::bad_alloc&) {
     give_up();
     no_memory("the rows of a cache");
@@ -169,13 +171,15 @@ void KvCache::append(const kernels::Backend& backend, int layer, const float* k,
                      int n, const int32_t* source, const float* size, Team& team) noexcept {
   if (n <= 0 || !holds(layer)) return;
   const size_t first = at(layer, 0);
+  Work work(*this, layer);
   for (int h = 0; h < shape_.kv_heads; h++) {
     Head& head = heads_[first + static_cast<size_t>(h)];
     append_table(head.table, n, source, size);
-    head.keys.extend(n);
-    head.values.extend(n);
+    head.keys.extend(n, *work);
+    head.values.extend(n, *work);
     publish(first + static_cast<size_t>(h));
   }
+  (*work).flush();
   kernels::StoreJob jobs[kStoreJobs];
   int count = 0;
   const auto store = [&] { backend.store_rows(shape_.head_size, jobs, count, team), count = 0; };
@@ -192,15 +196,14 @@ void KvCache::append(const kernels::Backend& backend, int layer, const float* k,
   store();
 }
 
-void KvCache::settle(int layer) noexcept {
+void KvCache::settle(int layer, PageWork* batch) noexcept {
+  Work work(*this, layer, batch);
   try {
-    std::vector<float> scratch;
     for (size_t i = at(layer, 0); i < at(layer + 1, 0); i++) {
       for (KvSide* side : {&heads_[i].keys, &heads_[i].values}) {
         if (!side->due()) continue;
-        scratch.resize(static_cast<size_t>(kPageRows * shape_.head_size));
-        side->reserve(0, *pages_);
-        side->settle(scratch.data());
+        side->reserve(0, *work);
+        side->settle(*work);
         publish(i);
       }
     }
@@ -210,7 +213,7 @@ void KvCache::settle(int layer) noexcept {
 
 // ---- shrinking ----------------------------------------------------------------------------------------------------
 
-void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
+void KvCache::keep_rows(int layer, int head, const int32_t* index, int n, PageWork* batch) {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
   const int rows = h.keys.rows();
@@ -221,16 +224,17 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
     }
   }
   if (n == rows) return;
+  Work work(*this, layer, batch);
   try {
     HeadRows table;
-    table.mass = Numbers<float>(memory_);
     table.source.assign(h.table.source.some(index, n));
     gather(h.table.size, index, n, &table.size);
     gather(h.table.mass, index, n, &table.mass);
     table.dropped = h.table.dropped + mass_beside(h.table, index, n);
-    KvSide keys = h.keys.kept(index, n, *pages_), values = h.values.kept(index, n, *pages_);
+    KvSide keys = h.keys.kept(index, n, *work), values = h.values.kept(index, n, *work);
     h.keys.swap(keys);
     h.values.swap(values);
+    keys.clear(*work), values.clear(*work);
     std::swap(h.table, table);
   } catch (const std::bad_alloc&) {
     no_memory("the rows that stay after an eviction");
@@ -238,20 +242,21 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n) {
   publish(i);
 }
 
-bool KvCache::remove_row(int layer, int head, int index) noexcept {
+bool KvCache::remove_row(int layer, int head, int index, PageWork* batch) noexcept {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
   if (index < 0 || index >= h.keys.rows() || !h.table.source.remove(index)) return false;
   if (!h.table.mass.empty()) h.table.dropped += static_cast<double>(h.table.mass[static_cast<size_t>(index)]);
   erase(h.table.size, index, 1);
   erase(h.table.mass, index, 1);
-  h.keys.remove(index, *pages_);
-  h.values.remove(index, *pages_);
+  Work work(*this, layer, batch);
+  h.keys.remove(index, *work);
+  h.values.remove(index, *work);
   publish(i);
   return true;
 }
 
-void KvCache::remove_first(int layer, int head, int n) noexcept {
+void KvCache::remove_first(int layer, int head, int n, PageWork* batch) noexcept {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
   n = std::min(n, h.keys.rows());
@@ -259,8 +264,9 @@ void KvCache::remove_first(int layer, int head, int n) noexcept {
   h.table.source.remove_first(n);
   erase(h.table.size, 0, n);
   erase(h.table.mass, 0, n);
-  h.keys.remove_first(n, *pages_);
-  h.values.remove_first(n, *pages_);
+  Work work(*this, layer, batch);
+  h.keys.remove_first(n, *work);
+  h.values.remove_first(n, *work);
   publish(i);
 }
 
@@ -293,7 +299,7 @@ void KvCache::give_back() noexcept {
     }
     publish(i);
   }
-  pages_->give_back();
+  for (const PageAllocator::Handle& pages : pages_) pages->give_back();
 }
 
 // ---- reading ----------------------------------------------------------------------------------------------------
@@ -312,8 +318,9 @@ void KvCache::view(int layer, int head, kernels::View* out) const noexcept {
   out->rows = heads_[at(layer, head)].keys.rows();
 }
 
-void KvCache::read(Side side, int layer, int head, float* out) const noexcept {
-  heads_[at(layer, head)].side(side).read(out);
+void KvCache::read(Side side, int layer, int head, float* out) const {
+  Work work(*this, layer);
+  heads_[at(layer, head)].side(side).read(out, *work);
 }
 
 int KvCache::packed_rows(Side side, int layer, int head) const noexcept {
@@ -341,7 +348,7 @@ float* KvCache::mass(int layer, int head) {
 
 std::unique_ptr<KvCache> KvCache::clone() const {
   try {
-    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.front().backend, memory_);
+    auto twin = std::make_unique<KvCache>(shape_, *formats_->keys.front().backend, &stages_);
     {
       std::vector<Head> heads(heads_), stored(stored_);
       twin->heads_.swap(heads);

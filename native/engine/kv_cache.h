@@ -16,7 +16,7 @@
 #include "core/dtype.h"
 #include "core/pool.h"
 #include "engine/kv_side.h"
-#include "engine/page_allocator.h"
+#include "engine/page_work.h"
 #include "engine/row_sources.h"
 #include "kernels/backend.h"
 
@@ -43,7 +43,7 @@ struct CacheShape : HeadFormat {
 struct HeadRows {
   RowSources source;  // index into the session's ids, strictly ascending
   std::vector<float> size;  // merged tokens a row stands for; empty: all 1
-  Numbers<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
+  std::vector<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
   double dropped = 0;  // the mass of rows that were evicted
 };
 
@@ -63,13 +63,16 @@ class KvCache {
  public:
   // Throws Error(unsupported) where a page would be too big, Error(internal) for float rows below 0 or a residual that
   // is no multiple of kPageRows.
-  // host: the processor's backend, which keeps pages in order; memory: what the pages lie in, where a device reads them.
-  KvCache(const CacheShape& shape, const kernels::Backend& host, const Memory* memory = nullptr);
+  // stages: on which device the pages of which layers lie, of all layers in order; null: on the processor, whose backend
+  // is `host`. What follows is a device's work, in the order of its queue, where one has the layer: nobody waits for it.
+  // Several changes may share a batch (page_work.h), of one device; without one each is handed over when it returns.
+  KvCache(const CacheShape& shape, const kernels::Backend& host, const std::vector<Placement>* stages = nullptr);
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
   ~KvCache();
 
   const CacheShape& shape() const noexcept { return shape_; }
+  const Device& device(int layer) const noexcept { return stages_[stage_of(layer)].device; }
   bool holds(int layer) const noexcept { return shape_.holds.empty() || shape_.holds[static_cast<size_t>(layer)] != 0; }
   int rows(int layer, int head) const noexcept { return counts_[at(layer, head)].rows.load(std::memory_order_relaxed); }
   const HeadRows& head(int layer, int head) const noexcept { return heads_[at(layer, head)].table; }
@@ -87,33 +90,34 @@ class KvCache {
               const int32_t* source, const float* size, Team& team) noexcept;
   // Quantizes what is neither sink nor recent: in a prompt of T rows attention sees all its rows in float; quantization
   // happens when the prompt is done, after evictions. Called after each call (prompt or step).
-  void settle(int layer) noexcept;
+  void settle(int layer, PageWork* batch = nullptr) noexcept;
 
   // Keeps only the rows with these indices (ascending, into the head's present rows); survivors move to fresh full
   // pages, old pages are freed. kivi keys: groups that keep more than kSparseRows rows stay as they are; sparser ones
   // are read back and quantized again together: values move by half a step of the new group at most. Throws only
   // out_of_memory, before anything changed.
-  void keep_rows(int layer, int head, const int32_t* index, int n);
+  void keep_rows(int layer, int head, const int32_t* index, int n, PageWork* batch = nullptr);
   // Rows fold into others, which are written back in the cache's type: row into[i] of a head gets weight[i] times row
   // from[i] added, in double; of itself it keeps 1, or what an entry with from == into says. Values always, keys where
   // asked (throws Error(unsupported) where a kivi group would have to change). sizes: it becomes the mean instead,
   // weighted by weights times sizes, and stands for the rows that it holds too.
-  void fold(int layer, int head, const Fold& fold, bool keys, bool sizes);
+  void fold(int layer, int head, const Fold& fold, bool keys, bool sizes, PageWork* batch = nullptr);
   // Rows that are set aside leave what attention reads and can come back bit for bit. After it the head holds exactly the
   // rows `kept` and has set aside exactly `stored`: sources, ascending, apart, each of a row that is here or there. All
   // other rows are gone. Throws Error(plan) for a source that is in neither, Error(unsupported) where rows of two types
   // stand side by side (quantized ones and float ones), out_of_memory; nothing has changed then.
   void open_store();  // before the first exchange, which different heads may do at once; throws out_of_memory
-  void exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored);
+  void exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored,
+                PageWork* batch = nullptr);
   const RowSources& stored(int layer, int head) const noexcept;  // sources of what is set aside
-  void read_stored(kernels::Side side, int layer, int head, float* out) const noexcept;  // f32 [rows][head_size]
+  void read_stored(kernels::Side side, int layer, int head, float* out) const;  // f32 [rows][head_size]
   size_t stored_bytes() const noexcept;  // of bytes()
   // Removes one row: standing rules at decode. The first row of a page (a ring's oldest) costs nothing; else up to 31
   // rows move within the page. Neighbouring pages that fit together become one. Without memory for the copy of a shared
   // page the row still goes, only the page stays; false, and nothing changed, where its run of sources cannot be split.
-  bool remove_row(int layer, int head, int index) noexcept;
+  bool remove_row(int layer, int head, int index, PageWork* batch = nullptr) noexcept;
   // Removes the first n rows of a head: windows after a long prompt.
-  void remove_first(int layer, int head, int n) noexcept;
+  void remove_first(int layer, int head, int n, PageWork* batch = nullptr) noexcept;
   // Forgets rows at the end: keeps rows whose source < tokens.
   void truncate(int tokens) noexcept;
 
@@ -122,7 +126,7 @@ class KvCache {
   // Sets keys, values, key_pieces, value_pieces and rows; the rest is left as it is.
   void view(int layer, int head, kernels::View* out) const noexcept;
   // Dequantized rows of one head -> f32 [rows][head_size].
-  void read(kernels::Side side, int layer, int head, float* out) const noexcept;
+  void read(kernels::Side side, int layer, int head, float* out) const;
   // Rows that are quantized while others are in f16: those behind the first sink_rows. 0 where all rows have one type.
   int packed_rows(kernels::Side side, int layer, int head) const noexcept;
   int sink_rows(kernels::Side side, int layer, int head) const noexcept;
@@ -141,14 +145,30 @@ class KvCache {
   // Sources must be below `tokens`. Throws Error(file_format) for anything that save does not write,
   // Error(out_of_memory).
   static std::unique_ptr<KvCache> load(const uint8_t* data, size_t bytes, const CacheShape& shape,
-                                       const kernels::Backend& host, const Memory* memory = nullptr,
+                                       const kernels::Backend& host, const std::vector<Placement>* stages = nullptr,
                                        int tokens = std::numeric_limits<int>::max());
 
  private:
-  struct Head {
-    Head(const SideFormat& k, const SideFormat& v, const Memory* memory) noexcept : keys(k), values(v) {
-      table.mass = Numbers<float>(memory);
+  size_t stage_of(int layer) const noexcept {
+    size_t stage = 0;
+    while (stage + 1 < stages_.size() && layer >= stages_[stage].to) stage++;
+    return stage;
+  }
+  // The batch that a caller gave, or one of this call's own.
+  class Work {
+   public:
+    Work(const KvCache& cache, int layer, PageWork* given = nullptr) noexcept
+        : own_(cache.device(layer), cache.shape_.head_size), used_(given ? given : &own_) {
+      used_->draw_from(*cache.pages_[cache.stage_of(layer)]);
     }
+    PageWork& operator*() const noexcept { return *used_; }
+
+   private:
+    PageWork own_;
+    PageWork* used_;
+  };
+  struct Head {
+    Head(const SideFormat& k, const SideFormat& v) noexcept : keys(k), values(v) {}
     KvSide keys, values;
     HeadRows table;
     KvSide& side(kernels::Side s) noexcept { return s == kernels::Side::keys ? keys : values; }
@@ -166,18 +186,18 @@ class KvCache {
   }
   void make_heads(const kernels::Backend& host);
   void publish(size_t head) noexcept;
-  void reserve_head(Head& head, int n, bool sized, size_t runs);
+  void reserve_head(Head& head, int n, bool sized, size_t runs, PageWork& work);
   static void cut_head(Head& head, int tokens) noexcept;
   static void append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept;
   class Reader;
   class Writer;
-  static void write_head(Writer& out, const Head& head);
-  void read_head(Reader& in, Head& head, int tokens);
+  static void write_head(Writer& out, const Head& head, const Device& device);
+  void read_head(Reader& in, Head& head, int tokens, PageWork& work);
 
   CacheShape shape_;
   std::shared_ptr<const Formats> formats_;  // its address is in every side: forks share it
-  const Memory* memory_;
-  PageAllocator::Handle pages_;
+  std::vector<Placement> stages_;
+  std::vector<PageAllocator::Handle> pages_;  // of each stage: a page never changes its queue
   std::vector<Head> heads_;  // [layers][kv_heads]
   std::vector<Head> stored_;  // the same, or empty where nothing was ever set aside
   std::unique_ptr<Counts[]> counts_;  // the same; stays where it is when contents are swapped

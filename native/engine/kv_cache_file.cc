@@ -46,6 +46,40 @@ std::vector<uint32_t> described(const CacheShape& shape) {
 
 }  // namespace
 
+namespace {
+
+// The pages of a side where the host reads them: as they are, or brought from a device at once.
+class HostPages {
+ public:
+  HostPages(const KvSide& side, const Device& device) : side_(side), brought_(device.queue != nullptr) {
+    if (!brought_) return;
+    const Memory& memory = *device.memory();
+    size_t bytes = 0;
+    for (const Part part : kParts) bytes += (side.end(part) - side.begin(part)) * side.format().page(part).bytes;
+    lines_.resize((bytes + sizeof(Line) - 1) / sizeof(Line));
+    uint8_t* to = lines_.empty() ? nullptr : lines_.data()->bytes;
+    for (const Part part : kParts) {
+      for (size_t i = side.begin(part); i < side.end(part); i++, to += side.format().page(part).bytes) {
+        at_.push_back(to);
+        memory.read(device.queue.get(), to, side.pieces()[i].page, side.format().page(part).bytes);
+      }
+    }
+    device.wait();
+  }
+  const uint8_t* at(size_t piece) const { return brought_ ? at_[piece] : side_.pieces()[piece].page; }
+
+ private:
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  const KvSide& side_;
+  bool brought_;
+  std::vector<Line> lines_;
+  std::vector<const uint8_t*> at_;
+};
+
+}  // namespace
+
 class KvCache::Writer {
  public:
   explicit Writer(std::string* out) : out_(out) {}
@@ -60,20 +94,21 @@ class KvCache::Writer {
     bytes(values.data(), values.size() * sizeof(typename T::value_type));
   }
 
-  void side(const KvSide& side) {
+  void side(const KvSide& side, const Device& device) {
+    const HostPages pages(side, device);
     u32(static_cast<size_t>(side.rows(Part::sinks)));
     u32(static_cast<size_t>(side.rows(Part::packed)));
     for (Part p : kParts) {
       if (p == Part::packed && side.format().groups()) {
-        groups(side);
+        groups(side, pages);
       } else {
-        part(side, p);
+        part(side, p, pages);
       }
     }
   }
 
  private:
-  void groups(const KvSide& side) {
+  void groups(const KvSide& side, const HostPages& pages) {
     const size_t begin = side.begin(Part::packed), end = side.end(Part::packed);
     u32(end - begin);
     for (size_t i = begin; i < end; i++) {
@@ -82,10 +117,10 @@ class KvCache::Writer {
       u8(static_cast<size_t>(piece.first));
       u8(static_cast<size_t>(piece.count));
       u8(same);
-      if (!same) bytes(piece.page, side.format().page(Part::packed).bytes);
+      if (!same) bytes(pages.at(i), side.format().page(Part::packed).bytes);
     }
   }
-  void part(const KvSide& side, Part part) {
+  void part(const KvSide& side, Part part, const HostPages& pages) {
     const SideFormat& format = side.format();
     const SideFormat::Page& form = format.page(part);
     std::vector<uint64_t> page(form.bytes / sizeof(uint64_t));
@@ -101,7 +136,7 @@ class KvCache::Writer {
     for (size_t i = side.begin(part); i < side.end(part); i++) {
       const Piece& piece = side.pieces()[i];
       for (int row = 0; row < piece.count; row++) {
-        format.backend->copy_row(format.side, form.type, format.head_size, piece.page, piece.first + row,
+        format.backend->copy_row(format.side, form.type, format.head_size, pages.at(i), piece.first + row,
                                  reinterpret_cast<uint8_t*>(page.data()), filled, alone);
         if (++filled == form.rows) flush();
       }
@@ -139,23 +174,28 @@ class KvCache::Reader {
     if (n > 0) std::memcpy(out->data(), bytes(n * size), n * size);
   }
 
-  void side(KvSide& side, int rows, PageAllocator& pages) {
+  void side(KvSide& side, int rows, PageWork& work) {
     const SideFormat& format = side.format();
     const uint32_t sinks = u32(), packed = u32(), all = static_cast<uint32_t>(rows);
     if (sinks > static_cast<uint32_t>(format.sinks) || sinks > all || packed > all - sinks ||
         (packed > 0 && !format.packs()))
       bad("numbers of float and quantized rows that the type and the rows allow");
-    part(side, Part::sinks, static_cast<int>(sinks), pages);
+    part(side, Part::sinks, static_cast<int>(sinks), work);
     if (format.groups()) {
-      groups(side, static_cast<int>(packed), pages);
+      groups(side, static_cast<int>(packed), work);
     } else {
-      part(side, Part::packed, static_cast<int>(packed), pages);
+      part(side, Part::packed, static_cast<int>(packed), work);
     }
-    part(side, Part::open, static_cast<int>(all - sinks - packed), pages);
+    part(side, Part::open, static_cast<int>(all - sinks - packed), work);
   }
 
  private:
-  void groups(KvSide& side, int rows, PageAllocator& pages) {
+  static void put(uint8_t* to, const uint8_t* from, size_t size, const PageWork& work) {
+    const Device& device = work.device();
+    if (device.queue) return device.memory()->write(device.queue.get(), to, from, size);
+    std::memcpy(to, from, size);
+  }
+  void groups(KvSide& side, int rows, PageWork& work) {
     const uint32_t pieces = u32();
     int end = 0;
     for (uint32_t i = 0; i < pieces; i++) {
@@ -170,11 +210,11 @@ class KvCache::Reader {
       }
       const size_t size = side.format().page(Part::packed).bytes;
       const uint8_t* page = bytes(size);
-      std::memcpy(side.add_page(Part::packed, first, count, pages), page, size);
+      put(side.add_page(Part::packed, first, count, work), page, size, work);
     }
     if (rows != 0) bad("pieces for all quantized rows");
   }
-  void part(KvSide& side, Part part, int rows, PageAllocator& pages) {
+  void part(KvSide& side, Part part, int rows, PageWork& work) {
     const SideFormat::Page& form = side.format().page(part);
     if (rows == 0) return;
     int first = u8();
@@ -182,7 +222,7 @@ class KvCache::Reader {
     for (; rows > 0; first = 0) {
       const int count = std::min(rows, form.rows - first);
       const uint8_t* page = bytes(form.bytes);
-      std::memcpy(side.add_page(part, first, count, pages), page, form.bytes);
+      put(side.add_page(part, first, count, work), page, form.bytes, work);
       rows -= count;
     }
   }
@@ -191,7 +231,7 @@ class KvCache::Reader {
   size_t left_;
 };
 
-void KvCache::write_head(Writer& out, const Head& head) {
+void KvCache::write_head(Writer& out, const Head& head, const Device& device) {
   const HeadRows& table = head.table;
   out.u32(table.source.size());
   out.u8((table.size.empty() ? 0 : kSized) | (table.mass.empty() ? 0 : kMassed));
@@ -199,8 +239,8 @@ void KvCache::write_head(Writer& out, const Head& head) {
   out.numbers(table.size);
   out.numbers(table.mass);
   if (!table.mass.empty()) out.bytes(&table.dropped, sizeof table.dropped);
-  out.side(head.keys);
-  out.side(head.values);
+  out.side(head.keys, device);
+  out.side(head.values, device);
 }
 
 void KvCache::save(std::string* out) const {
@@ -209,14 +249,14 @@ void KvCache::save(std::string* out) const {
   for (uint32_t value : described(shape_)) writer.u32(value);
   for (int l = 0; l < shape_.layers; l++) writer.u8(holds(l));
   for (int l = 0; l < shape_.layers; l++) {
-    for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i]);
+    for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i], device(l));
   }
   for (int l = 0; l < shape_.layers; l++) {
-    for (size_t i = at(l, 0); !stored_.empty() && holds(l) && i < at(l + 1, 0); i++) write_head(writer, stored_[i]);
+    for (size_t i = at(l, 0); !stored_.empty() && holds(l) && i < at(l + 1, 0); i++) write_head(writer, stored_[i], device(l));
   }
 }
 
-void KvCache::read_head(Reader& in, Head& head, int tokens) {
+void KvCache::read_head(Reader& in, Head& head, int tokens, PageWork& work) {
   HeadRows& table = head.table;
   const uint32_t rows = in.u32();
   const uint8_t flags = in.u8();
@@ -241,13 +281,13 @@ void KvCache::read_head(Reader& in, Head& head, int tokens) {
   for (float mass : table.mass) {
     if (!std::isfinite(mass) || mass < 0) bad("attention mass of 0 or more");
   }
-  in.side(head.keys, static_cast<int>(rows), *pages_);
-  in.side(head.values, static_cast<int>(rows), *pages_);
+  in.side(head.keys, static_cast<int>(rows), work);
+  in.side(head.values, static_cast<int>(rows), work);
 }
 
 std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape,
-                                       const kernels::Backend& host, const Memory* memory, int tokens) {
-  auto cache = std::make_unique<KvCache>(shape, host, memory);
+                                       const kernels::Backend& host, const std::vector<Placement>* stages, int tokens) {
+  auto cache = std::make_unique<KvCache>(shape, host, stages);
   Reader in(data, bytes);
   if (in.u32() != kMagic) bad("a saved cache");
   for (uint32_t value : described(shape)) {
@@ -258,15 +298,17 @@ std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const 
       if (in.u8() != cache->holds(l)) bad("rows in the layers that this session holds");
     }
     for (int l = 0; l < shape.layers; l++) {
+      Work work(*cache, l);
       for (size_t i = cache->at(l, 0); cache->holds(l) && i < cache->at(l + 1, 0); i++) {
-        cache->read_head(in, cache->heads_[i], tokens);
+        cache->read_head(in, cache->heads_[i], tokens, *work);
         cache->publish(i);
       }
     }
     if (!in.done()) cache->open_store();
     for (int l = 0; l < shape.layers && !in.done(); l++) {
+      Work work(*cache, l);
       for (size_t i = cache->at(l, 0); cache->holds(l) && i < cache->at(l + 1, 0); i++) {
-        cache->read_head(in, cache->stored_[i], tokens);
+        cache->read_head(in, cache->stored_[i], tokens, *work);
         cache->publish(i);
       }
     }

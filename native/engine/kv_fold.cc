@@ -42,25 +42,47 @@ size_t place(const std::vector<int32_t>& among, int32_t row) {
   return static_cast<size_t>(std::lower_bound(among.begin(), among.end(), row) - among.begin());
 }
 
-// Rows `targets` after the fold: [targets][width]. rows: those of `held`, all that the fold names.
-std::vector<float> folded(const std::vector<float>& rows, const std::vector<int32_t>& held, size_t width,
-                          const Fold& fold, const std::vector<int32_t>& targets) {
-  std::vector<double> sums(targets.size() * width), own(targets.size(), 1.0);
+// What folds into each target, in the order given: entries [begin[t], begin[t + 1]) of `order`.
+struct Parts {
+  std::vector<size_t> begin, order;
+};
+
+Parts by_target(const Fold& fold, const std::vector<int32_t>& targets) {
+  Parts parts;
+  parts.begin.resize(targets.size() + 1);
+  std::vector<size_t> target(fold.from.size());
   for (size_t i = 0; i < fold.from.size(); i++) {
-    const size_t at = place(targets, fold.into[i]);
-    if (fold.from[i] == fold.into[i]) {
-      own[at] = static_cast<double>(fold.weight[i]);
-      continue;
-    }
-    const float* from = rows.data() + place(held, fold.from[i]) * width;
-    for (size_t d = 0; d < width; d++) sums[at * width + d] += static_cast<double>(fold.weight[i]) * from[d];
+    target[i] = place(targets, fold.into[i]);
+    parts.begin[target[i] + 1]++;
   }
-  std::vector<float> out(sums.size());
+  for (size_t t = 0; t < targets.size(); t++) parts.begin[t + 1] += parts.begin[t];
+  std::vector<size_t> next(parts.begin);
+  parts.order.resize(fold.from.size());
+  for (size_t i = 0; i < fold.from.size(); i++) parts.order[next[target[i]]++] = i;
+  return parts;
+}
+
+// Rows `targets` of a side after the fold -> out [targets][width]. at: where the rows `held` are, all that the fold names.
+void mix_rows(kernels::Side side, const std::vector<PageWork::Place>& at, const std::vector<int32_t>& held,
+              const Fold& fold, const std::vector<int32_t>& targets, const Parts& parts, size_t width, float* out,
+              PageWork& work) {
+  PageWork::Mark mark;
   for (size_t t = 0; t < targets.size(); t++) {
-    const float* row = rows.data() + place(held, targets[t]) * width;
-    for (size_t d = 0; d < width; d++) out[t * width + d] = static_cast<float>(own[t] * row[d] + sums[t * width + d]);
+    float own = 1;
+    work.apart(&mark);
+    work.hold(static_cast<int>(parts.begin[t + 1] - parts.begin[t]) + 2);
+    for (size_t i = parts.begin[t]; i < parts.begin[t + 1]; i++) {
+      const size_t entry = parts.order[i];
+      if (fold.from[entry] == fold.into[entry]) {
+        own = fold.weight[entry];
+      } else {
+        work.add(side, at[place(held, fold.from[entry])], fold.weight[entry]);
+      }
+    }
+    work.mix(side, at[place(held, targets[t])], own, 0);
+    work.give(0, 1, out + t * width);
   }
-  return out;
+  work.flush();  // all of it is read before the first of it is written
 }
 
 void add_sizes(const Fold& fold, const std::vector<float>& before, HeadRows* table) {
@@ -73,10 +95,11 @@ void add_sizes(const Fold& fold, const std::vector<float>& before, HeadRows* tab
 
 }  // namespace
 
-void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes) {
+void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes, PageWork* batch) {
   if (given.from.empty()) return;
   const size_t i = at(layer, head), width = static_cast<size_t>(shape_.head_size);
   Head& h = heads_[i];
+  Work work(*this, layer, batch);
   try {
     Fold fold = given;
     std::vector<float> before = h.table.size;
@@ -86,47 +109,20 @@ void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes
     std::vector<int32_t> held = fold.from;
     held.insert(held.end(), targets.begin(), targets.end());
     held = ascending(std::move(held));
-    std::vector<float> rows(held.size() * width);
+    const Parts parts = by_target(fold, targets);
+    std::vector<PageWork::Place> at(held.size());
     for (KvSide* side : {&h.values, &h.keys}) {
       if (side == &h.keys && !keys) continue;
-      side->read_some(held.data(), static_cast<int>(held.size()), rows.data());
-      const std::vector<float> merged = folded(rows, held, width, fold, targets);
-      for (size_t t = 0; t < targets.size(); t++) side->write(targets[t], merged.data() + t * width, *pages_);
+      float* const merged = (*work).numbers(targets.size() * width);
+      side->places(held.data(), static_cast<int>(held.size()), at.data());
+      mix_rows(side->format().side, at, held, fold, targets, parts, width, merged, *work);
+      side->write(targets.data(), static_cast<int>(targets.size()), merged, *work);
     }
     if (sizes) add_sizes(fold, before, &h.table);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that fold, the system gave none");
   }
   publish(i);
-}
-
-void KvSide::read_some(const int32_t* index, int n, float* out) const noexcept {
-  const size_t width = static_cast<size_t>(format_->head_size);
-  size_t at = 0;
-  int begin = 0;  // of the piece
-  Team alone(1);
-  for (int i = 0; i < n; i++, out += width) {
-    for (; index[i] >= begin + pieces_[at].count; at++) begin += pieces_[at].count;
-    kernels::Piece row = pieces_[at];
-    row.first = static_cast<int16_t>(row.first + index[i] - begin), row.count = 1;
-    format_->backend->load_rows(format_->side, format_->head_size, row, out, width, alone);
-  }
-}
-
-void KvSide::write(int row, const float* x, PageAllocator& pages) {
-  size_t at = 0;
-  for (; row >= pieces_[at].count; at++) row -= pieces_[at].count;
-  if (grouped(at)) {
-    throw Error(Code::unsupported,
-                "[kv_cache] expected keys of a type that can be written row by row for keys that fold, got kivi");
-  }
-  own_page(at, pages);
-  const kernels::Piece& piece = pieces_[at];
-  const kernels::StoreJob job{
-      format_->side,    piece.type, x, static_cast<size_t>(format_->head_size), 1, const_cast<uint8_t*>(piece.page),
-      piece.first + row};
-  Team alone(1);
-  format_->backend->store_rows(format_->head_size, &job, 1, alone);
 }
 
 }  // namespace tokensieve

@@ -16,9 +16,6 @@ using kernels::Piece;
 
 namespace {
 
-uint8_t* writable(const Piece& piece) {
-  return const_cast<uint8_t*>(piece.page);
-}  // pieces are const for the kernels, their pages are ours
 Piece part(const Piece& of, int offset, int count) {
   return {of.page, static_cast<int16_t>(of.first + offset), static_cast<int16_t>(count), of.type};
 }
@@ -61,7 +58,11 @@ SideFormat side_format(kernels::Side side, DType type, int head_size, const Floa
 }
 
 KvSide::KvSide(const KvSide& other)
-    : format_(other.format_), pieces_(other.pieces_), ends_(other.ends_), rows_(other.rows_) {
+    : format_(other.format_),
+      pieces_(other.pieces_),
+      ends_(other.ends_),
+      rows_(other.rows_),
+      mark_(other.mark_) {
   for (size_t i = 0; i < pieces_.size(); i++) {
     retain_page(pieces_[i].page);
     if (i == 0 || pieces_[i - 1].page != pieces_[i].page) page_bytes_ += bytes_of(i);
@@ -87,6 +88,7 @@ void KvSide::swap(KvSide& other) noexcept {
   std::swap(page_bytes_, other.page_bytes_);
   std::swap(ends_, other.ends_);
   std::swap(rows_, other.rows_);
+  std::swap(mark_, other.mark_);
 }
 
 void KvSide::drop_spares() noexcept {
@@ -124,13 +126,14 @@ int KvSide::tail_room(Part part) const noexcept {
   return format_->page(part).rows - pieces_[end(part) - 1].first - pieces_[end(part) - 1].count;
 }
 
-void KvSide::own_tail(Part part, PageAllocator& pages) {
+void KvSide::own_tail(Part part, PageWork& work) {
   if (begin(part) == end(part)) return;
   const Piece& last = pieces_[end(part) - 1];
-  if (last.first + last.count < format_->page(part).rows && page_is_shared(last.page)) own_page(end(part) - 1, pages);
+  if (last.first + last.count < format_->page(part).rows && page_is_shared(last.page)) own_page(end(part) - 1, work);
 }
 
-void KvSide::reserve(int n, PageAllocator& pages) {
+void KvSide::reserve(int n, PageWork& work) {
+  work.follow(&mark_);
   const int sinks = sinks_of(n), open = n - sinks, due = n == 0 ? due_rows(rows(Part::open)) : 0;
   const int more[] = {sinks, due, open};
   size_t wanted[3] = {}, sum = 2;
@@ -138,7 +141,7 @@ void KvSide::reserve(int n, PageAllocator& pages) {
     const size_t p = static_cast<size_t>(part);
     if (more[p] == 0) continue;
     const bool fills = part != Part::packed || !format_->groups();  // goes on in the page that was begun
-    if (fills) own_tail(part, pages);
+    if (fills) own_tail(part, work);
     const bool first = part == Part::packed || (part == Part::open && rows(part) == 0);
     const int page_rows = format_->page(part).rows, skipped = first ? lead(sinks) : 0;
     const int fresh = std::max(0, skipped + more[p] - (fills ? tail_room(part) : 0));
@@ -151,22 +154,23 @@ void KvSide::reserve(int n, PageAllocator& pages) {
     const size_t count = wanted[static_cast<size_t>(part)];
     if (spares.size() >= count) continue;
     spares.reserve(count);
-    while (spares.size() < count) spares.push_back(new_page(format_->page(part).bytes, pages));
+    while (spares.size() < count) spares.push_back(new_page(format_->page(part).bytes, work));
     std::sort(spares.begin(), spares.end(), std::greater<>());  // taken from the back: rows lie in ascending order
   }
 }
 
-void KvSide::extend(int n) noexcept {
+void KvSide::extend(int n, PageWork& work) noexcept {
   const int sinks = sinks_of(n);
-  extend(Part::sinks, sinks);
-  extend(Part::open, n - sinks);
+  work.follow(&mark_);
+  extend(Part::sinks, sinks, work);
+  extend(Part::open, n - sinks, work);
 }
 
-void KvSide::extend(Part part, int n) noexcept {
+void KvSide::extend(Part part, int n, PageWork& work) noexcept {
   while (n > 0) {
     int room = tail_room(part);
     // A full page at the end is looked at once more: its first rows may have gone while it was filled.
-    if (room == 0 && end(part) >= begin(part) + 2 && merge(end(part) - 2)) room = tail_room(part);
+    if (room == 0 && end(part) >= begin(part) + 2 && merge(end(part) - 2, work)) room = tail_room(part);
     if (room == 0) {
       const int first = part == Part::open && rows(part) == 0 ? lead() : 0;
       insert_spare(part);
@@ -183,35 +187,30 @@ void KvSide::extend(Part part, int n) noexcept {
 
 bool KvSide::due() const noexcept { return due_rows(rows(Part::open)) > 0; }
 
-void KvSide::settle(float* scratch) noexcept {
+void KvSide::settle(PageWork& work) noexcept {
+  work.follow(&mark_);
   for (int n = due_rows(rows(Part::open)); n > 0;) {
     const bool needs_page = format_->groups() || tail_room(Part::packed) == 0;
     if (needs_page && spares_[static_cast<size_t>(Part::packed)].empty()) return;  // float until a later reserve
-    if (format_->groups()) {
-      n -= pack_group(scratch);
-    } else {
-      n -= pack_rows(n, scratch);
-    }
+    n -= format_->groups() ? pack_group(work) : pack_rows(n, work);
   }
 }
 
-int KvSide::pack_group(float* scratch) noexcept {
-  const size_t width = static_cast<size_t>(format_->head_size);
+// Places before the first row of all are as that row: neither minimum nor maximum changes.
+int KvSide::pack_group(PageWork& work) noexcept {
   const int first = lead(), n = kPageRows - first;
-  float* rows = scratch + static_cast<size_t>(first) * width;
-  gather(begin(Part::open), n, rows);
-  for (int row = 0; row < first; row++) std::copy_n(rows, width, scratch + static_cast<size_t>(row) * width);
+  gather(begin(Part::open), n, first, work);
   insert_spare(Part::packed);
   Piece& to = pieces_[end(Part::packed) - 1];
   to.first = static_cast<int16_t>(first);
   to.count = static_cast<int16_t>(n);
-  store_group(scratch, kPageRows, writable(to));
+  work.group(first, n, {to.page, to.type, 0});
   count(Part::packed) += n;
-  pop_open(n);
+  pop_open(n, work);
   return n;
 }
 
-int KvSide::pack_rows(int n, float* scratch) noexcept {
+int KvSide::pack_rows(int n, PageWork& work) noexcept {
   if (tail_room(Part::packed) == 0) {
     const int first = lead();
     insert_spare(Part::packed);
@@ -219,25 +218,22 @@ int KvSide::pack_rows(int n, float* scratch) noexcept {
   }
   Piece& to = pieces_[end(Part::packed) - 1];
   const int take = std::min({n, tail_room(Part::packed), static_cast<int>(pieces_[begin(Part::open)].count)});
-  gather(begin(Part::open), take, scratch);
-  const size_t width = static_cast<size_t>(format_->head_size);
-  const kernels::StoreJob job{format_->side, to.type, scratch, width, take, writable(to), to.first + to.count};
-  Team alone(1);
-  format_->backend->store_rows(format_->head_size, &job, 1, alone);
+  gather(begin(Part::open), take, 0, work);
+  work.store(format_->side, 0, {to.page, to.type, to.first + to.count}, take);
   to.count = static_cast<int16_t>(to.count + take);
   count(Part::packed) += take;
-  pop_open(take);
+  pop_open(take, work);
   return take;
 }
 
-void KvSide::pop_open(int n) noexcept {
+void KvSide::pop_open(int n, PageWork& work) noexcept {
   count(Part::open) -= n;
   while (n > 0) {
     Piece& front = pieces_[begin(Part::open)];
     const int take = std::min<int>(n, front.count);
     front = part(front, take, front.count - take);
     n -= take;
-    if (front.count == 0) drop(begin(Part::open));
+    if (front.count == 0) drop(begin(Part::open), work);
   }
 }
 
@@ -249,52 +245,54 @@ void KvSide::truncate(int rows) noexcept {
     const int cut = std::min<int>(last.count, this->rows() - rows);
     count(part_of(pieces_.size() - 1)) -= cut;
     last.count = static_cast<int16_t>(last.count - cut);
-    if (last.count == 0) drop(pieces_.size() - 1);
+    if (last.count == 0) release_page(unlink(pieces_.size() - 1));
   }
 }
 
-void KvSide::remove(int index, PageAllocator& pages) noexcept {
+void KvSide::remove(int index, PageWork& work) noexcept {
+  work.follow(&mark_);
   size_t at = 0;
   for (; index >= pieces_[at].count; at++) index -= pieces_[at].count;
   Piece& piece = pieces_[at];
   const Part of = part_of(at);
   count(of)--;
   if (piece.count == 1) {
-    drop(at);
+    drop(at, work);
   } else if (index == 0) {
     piece = part(piece, 1, piece.count - 1);
   } else if (index == piece.count - 1) {
     piece.count--;
   } else {
-    remove_inside(at, index, pages);
+    remove_inside(at, index, work);
   }
-  if (rows(of) > 0) merge_around(std::min(at, end(of) - 1), pages);
+  if (rows(of) > 0) merge_around(std::min(at, end(of) - 1), work);
 }
 
-void KvSide::remove_first(int n, PageAllocator& pages) noexcept {
+void KvSide::remove_first(int n, PageWork& work) noexcept {
+  work.follow(&mark_);
   while (n > 0) {
     Piece& front = pieces_.front();
     const int take = std::min<int>(n, front.count);
     count(part_of(0)) -= take;
     front = part(front, take, front.count - take);
     n -= take;
-    if (front.count == 0) drop(0);
+    if (front.count == 0) drop(0, work);
   }
-  if (!pieces_.empty()) merge_around(0, pages);
+  if (!pieces_.empty()) merge_around(0, work);
 }
 
 // A row between others of its page. The shorter side closes the gap, except at the end of the chain, where the room
 // behind is needed. Where the page may not be written (a group of kivi keys has scales for its rows' places; a shared
 // page that cannot be copied now) the piece is split instead.
-void KvSide::remove_inside(size_t at, int offset, PageAllocator& pages) noexcept {
-  if (!grouped(at) && try_own_page(at, pages)) {
+void KvSide::remove_inside(size_t at, int offset, PageWork& work) noexcept {
+  if (!grouped(at) && try_own_page(at, work)) {
     Piece& piece = pieces_[at];
     const int behind = piece.count - 1 - offset;
     if (offset < behind && at + 1 < pieces_.size()) {
-      move_rows(piece, 0, piece, 1, offset);
+      move_rows(piece, 0, piece, 1, offset, work);
       piece = part(piece, 1, piece.count - 1);
     } else {
-      move_rows(piece, offset + 1, piece, offset, behind);
+      move_rows(piece, offset + 1, piece, offset, behind, work);
       piece.count--;
     }
     return;
@@ -305,17 +303,17 @@ void KvSide::remove_inside(size_t at, int offset, PageAllocator& pages) noexcept
   insert(at + 1, part_of(at), part(whole, offset + 1, whole.count - offset - 1));
 }
 
-void KvSide::merge_around(size_t at, PageAllocator& pages) noexcept {
+void KvSide::merge_around(size_t at, PageWork& work) noexcept {
   if (grouped(at)) {
-    regroup(at, pages);
-  } else if (at == 0 || !merge(at - 1)) {
-    merge(at);
+    regroup(at, work);
+  } else if (at == 0 || !merge(at - 1, work)) {
+    merge(at, work);
   }
 }
 
 // Moves the rows of one of two neighbours into the other's page if all fit. The last page of a part is left alone until
 // it could hold no more than half: it is being filled.
-bool KvSide::merge(size_t at) noexcept {
+bool KvSide::merge(size_t at, PageWork& work) noexcept {
   if (at >= pieces_.size()) return false;
   const size_t end = this->end(part_of(at));
   if (at + 1 >= end || grouped(at)) return false;
@@ -329,27 +327,27 @@ bool KvSide::merge(size_t at) noexcept {
   if (b_shared || (!a_shared && a.count >= b.count)) {
     if (a.first + total > page_rows) {
       const Piece slid{a.page, 0, a.count, a.type};
-      move_rows(a, 0, slid, 0, a.count);
+      move_rows(a, 0, slid, 0, a.count, work);
       a = slid;
     }
-    move_rows(b, 0, a, a.count, b.count);
+    move_rows(b, 0, a, a.count, b.count, work);
     a.count = static_cast<int16_t>(total);
-    drop(at + 1);
+    drop(at + 1, work);
   } else {
     if (b.first < a.count) {
       const Piece slid{b.page, a.count, b.count, b.type};
-      move_rows(b, 0, slid, 0, b.count);
+      move_rows(b, 0, slid, 0, b.count, work);
       b = slid;
     }
     b = part(b, -a.count, total);
-    move_rows(a, 0, b, 0, a.count);
-    drop(at);
+    move_rows(a, 0, b, 0, a.count, work);
+    drop(at, work);
   }
   return true;
 }
 
 // Two neighbouring groups of kivi keys that together fill three quarters of a page at most are quantized again as one.
-bool KvSide::regroup(size_t at, PageAllocator& pages) noexcept {
+bool KvSide::regroup(size_t at, PageWork& work) noexcept {
   const uint8_t* page = pieces_[at].page;
   const size_t first = this->begin(Part::packed), last = this->end(Part::packed);
   auto extent = [&](size_t from, int* live) {
@@ -370,22 +368,24 @@ bool KvSide::regroup(size_t at, PageAllocator& pages) noexcept {
     if (after == end || live + other > kSparseRows) return false;
     end = after;
   }
-  std::unique_ptr<float[]> scratch(new (std::nothrow) float[static_cast<size_t>(kPageRows * format_->head_size)]);
-  if (!scratch) return false;
   uint8_t* fresh;
   try {
     make_room(1);
-    fresh = new_page(format_->page(Part::packed).bytes, pages);
+    fresh = new_page(format_->page(Part::packed).bytes, work);
   } catch (const std::exception&) {
     return false;
   }
-  gather(begin, live + other, scratch.get());
-  store_group(scratch.get(), live + other, fresh);
-  for (size_t i = begin; i < end; i++) drop(begin);
+  gather(begin, live + other, 0, work);
+  work.group(0, live + other, {fresh, format_->page(Part::packed).type, 0});
+  for (size_t i = begin; i < end; i++) drop(begin, work);
   insert(begin, Part::packed, {fresh, 0, static_cast<int16_t>(live + other), format_->page(Part::packed).type});
   return true;
 }
 
-void KvSide::read(float* out) const noexcept { gather(0, rows(), out); }
+void KvSide::clear(PageWork& work) noexcept {
+  drop_spares();
+  while (!pieces_.empty()) drop(pieces_.size() - 1, work);
+  rows_ = {};
+}
 
 }  // namespace tokensieve

@@ -16,7 +16,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/page_allocator.h"
+#include "engine/page_work.h"
 #include "kernels/backend.h"
 
 namespace tokensieve {
@@ -81,10 +81,10 @@ class KvSide {
 
   // Takes what extend(n) needs; 0: what settle does, not before, since a prompt in f16 is large enough. Throws
   // Error(out_of_memory) or bad_alloc; the rows are the same then.
-  void reserve(int n, PageAllocator& pages);
+  void reserve(int n, PageWork& work);
   void drop_spares() noexcept;
   void shrink();
-  void extend(int n) noexcept;  // n more rows, of undefined content
+  void extend(int n, PageWork& work) noexcept;  // n more rows, of undefined content
   // Tells `job` how the last n rows, just extended, are written: from rows of x, page by page from the newest.
   template <class Job>
   void fill(const float* x, size_t ldx, int n, Job&& job) const noexcept {
@@ -97,26 +97,28 @@ class KvSide {
     }
   }
   bool due() const noexcept;  // settle has something to do
-  void settle(float* scratch) noexcept;  // scratch [kPageRows][head_size]
-  void remove(int index, PageAllocator& pages) noexcept;
-  void remove_first(int n, PageAllocator& pages) noexcept;
-  KvSide kept(const int32_t* index, int n,
-              PageAllocator& pages) const;  // a chain of these rows only; throws as reserve
+  void settle(PageWork& work) noexcept;
+  void remove(int index, PageWork& work) noexcept;
+  void remove_first(int n, PageWork& work) noexcept;
+  KvSide kept(const int32_t* index, int n, PageWork& work) const;  // a chain of these rows only; throws as reserve
   // A chain of rows of this side and of another one of its format, both without a packed part; of each side ascending.
   // Throws as reserve.
   struct Pick {
     bool other;
     int32_t row;
   };
-  KvSide picked(const KvSide& other, const std::vector<Pick>& picks, PageAllocator& pages) const;
+  KvSide picked(const KvSide& other, const std::vector<Pick>& picks, PageWork& work) const;
   void truncate(int rows) noexcept;
-  void read(float* out) const noexcept;  // [rows][head_size]
-  void read_some(const int32_t* index, int n, float* out) const noexcept;  // of these rows, ascending: [n][head_size]
-  // One row anew: throws Error(unsupported) within a group of kivi keys, which share their scales; out_of_memory.
-  void write(int row, const float* x, PageAllocator& pages);
+  void clear(PageWork& work) noexcept;  // no rows, once what reads them is done
+  void read(float* out, PageWork& work) const;  // [rows][head_size]; waits for a device, throws as it does
+  // Where these rows are, ascending.
+  void places(const int32_t* index, int n, PageWork::Place* out) const noexcept;
+  // Rows anew, ascending, from x [n][head_size], which stays until the work is handed over: throws Error(unsupported)
+  // within a group of kivi keys, which share their scales; out_of_memory.
+  void write(const int32_t* index, int n, const float* x, PageWork& work);
 
   // For loading: one more piece on a page of its own, which the caller fills, or on the page of the last piece.
-  uint8_t* add_page(Part part, int first, int count, PageAllocator& pages);
+  uint8_t* add_page(Part part, int first, int count, PageWork& work);
   void add_piece(int first, int count);
 
  private:
@@ -134,38 +136,38 @@ class KvSide {
   int lead(int sinks = 0) const noexcept;
   int due_rows(int open) const noexcept;  // rows that settle packs when the open part has so many
   int tail_room(Part part) const noexcept;  // rows that fit behind the last piece of a part, in its page
-  void own_tail(Part part, PageAllocator& pages);
-  void extend(Part part, int n) noexcept;
+  void own_tail(Part part, PageWork& work);
+  void extend(Part part, int n, PageWork& work) noexcept;
   bool page_used_beside(size_t at) const noexcept;  // by the piece before or after
 
   // Changes of the chain. Where memory may be missing the page is taken first, then nothing fails.
   void make_room(size_t more);
-  uint8_t* new_page(size_t bytes, PageAllocator& pages);
+  uint8_t* new_page(size_t bytes, PageWork& work);
   void insert(size_t at, Part part, const Piece& piece) noexcept;
   void insert_spare(Part part) noexcept;  // at its end, without rows
-  void drop(size_t at) noexcept;
+  const uint8_t* unlink(size_t at) noexcept;  // gives the page that has to be released
+  void drop(size_t at, PageWork& work) noexcept;
   void share(Part part, const Piece& piece);
-  void own_page(size_t at, PageAllocator& pages);
-  bool try_own_page(size_t at, PageAllocator& pages) noexcept;
+  void own_page(size_t at, PageWork& work);
+  bool try_own_page(size_t at, PageWork& work) noexcept;
 
   // Rows within pages.
-  void move_rows(const Piece& from, int row, const Piece& to, int to_row, int n) const noexcept;
-  void gather(size_t at, int n, float* out) const noexcept;
-  void store_group(float* scratch, int n, uint8_t* page) const noexcept;
-  void pop_open(int n) noexcept;
-  int pack_group(float* scratch) noexcept;
-  int pack_rows(int n, float* scratch) noexcept;
-  void remove_inside(size_t at, int offset, PageAllocator& pages) noexcept;
-  void merge_around(size_t at, PageAllocator& pages) noexcept;
-  bool merge(size_t at) noexcept;
-  bool regroup(size_t at, PageAllocator& pages) noexcept;
+  void move_rows(const Piece& from, int row, const Piece& to, int to_row, int n, PageWork& work) const noexcept;
+  void gather(size_t at, int n, int to_row, PageWork& work) const noexcept;  // to the scratch of the work
+  void pop_open(int n, PageWork& work) noexcept;
+  int pack_group(PageWork& work) noexcept;
+  int pack_rows(int n, PageWork& work) noexcept;
+  void remove_inside(size_t at, int offset, PageWork& work) noexcept;
+  void merge_around(size_t at, PageWork& work) noexcept;
+  bool merge(size_t at, PageWork& work) noexcept;
+  bool regroup(size_t at, PageWork& work) noexcept;
 
   // kept (kv_side_keep.cc): a part of the chain, by what becomes of its pages.
   struct Group;
-  void keep_part(Part part, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const;
-  void keep_groups(int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const;
+  void keep_part(Part part, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
+  void keep_groups(int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
   void keep_group(const Group& group, const int32_t* index, KvSide* next) const;
-  void merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages, KvSide* next) const;
+  void merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work, KvSide* next) const;
 
   const SideFormat* format_;
   std::vector<Piece> pieces_;
@@ -173,6 +175,7 @@ class KvSide {
   size_t page_bytes_ = 0;  // of pages in pieces and spares, each once
   std::array<size_t, 3> ends_{};  // of the pieces of each part
   std::array<int, 3> rows_{};
+  PageWork::Mark mark_;  // of what was done to its pages and is not handed over
 };
 
 }  // namespace tokensieve

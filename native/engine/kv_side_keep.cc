@@ -16,27 +16,30 @@ struct KvSide::Group {
   int kept() const { return end - begin; }
 };
 
-KvSide KvSide::kept(const int32_t* index, int n, PageAllocator& pages) const {
+KvSide KvSide::kept(const int32_t* index, int n, PageWork& work) const {
   KvSide next(*format_);
+  work.before_reading(mark_);
+  PageWork::Making making{work};
   next.make_room(static_cast<size_t>(n / kPageRows) + 2);
   int row = 0, from = 0;
   for (Part part : kParts) {
     const int to = static_cast<int>(std::lower_bound(index, index + n, row + rows(part)) - index);
     if (part == Part::packed && format_->groups()) {
-      keep_groups(row, index + from, to - from, pages, &next);
+      keep_groups(row, index + from, to - from, work, &next);
     } else {
-      keep_part(part, row, index + from, to - from, pages, &next);
+      keep_part(part, row, index + from, to - from, work, &next);
     }
     next.close(part);
     next.count(part) = to - from;
     row += rows(part);
     from = to;
   }
+  making.made = true;
   return next;
 }
 
 // Full pages at the front of which every row stays are shared with the old chain; all other rows go to full new pages.
-void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const {
   const SideFormat::Page& page = format_->page(part);
   size_t from = begin(part);
   int k = 0;
@@ -56,11 +59,12 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageAllo
     if (room == 0) {
       next->make_room(1);
       const int first = part == Part::open && next->begin(part) == next->pieces_.size() ? next->lead() : 0;
-      next->pieces_.push_back({next->new_page(page.bytes, pages), static_cast<int16_t>(first), 0, page.type});
+      next->pieces_.push_back({next->new_page(page.bytes, work), static_cast<int16_t>(first), 0, page.type});
+      work.apart(&next->mark_);
       room = page.rows - first;
     }
     Piece& open = next->pieces_.back();
-    move_rows(pieces_[from], index[k] - row, open, open.count, 1);
+    move_rows(pieces_[from], index[k] - row, open, open.count, 1, work);
     open.count++;
   }
 }
@@ -68,7 +72,7 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageAllo
 // Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser
 // ones are read back and quantized again as full groups where that saves a page. A value so moves by half a step of its
 // new group at most, beside what its first quantization did.
-void KvSide::keep_groups(int row, const int32_t* index, int n, PageAllocator& pages, KvSide* next) const {
+void KvSide::keep_groups(int row, const int32_t* index, int n, PageWork& work, KvSide* next) const {
   std::vector<Group> groups;
   int k = 0;
   for (size_t from = begin(Part::packed); from < end(Part::packed);) {
@@ -86,7 +90,7 @@ void KvSide::keep_groups(int row, const int32_t* index, int n, PageAllocator& pa
     int rows = 0;
     for (; stop < groups.size() && groups[stop].kept() <= kSparseRows; stop++) rows += groups[stop].kept();
     if (static_cast<size_t>((rows + kPageRows - 1) / kPageRows) < stop - i) {
-      merge_groups(groups.data() + i, stop - i, index, pages, next);
+      merge_groups(groups.data() + i, stop - i, index, work, next);
     } else {
       stop = std::max(stop, i + 1);
       for (size_t j = i; j < stop; j++) keep_group(groups[j], index, next);
@@ -109,25 +113,25 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
   }
 }
 
-void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageAllocator& pages,
+void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work,
                           KvSide* next) const {
-  const size_t width = static_cast<size_t>(format_->head_size);
-  std::vector<float> old(kPageRows * width), scratch(kPageRows * width);
   int filled = 0;
-  auto flush = [&] {
-    uint8_t* page = next->add_page(Part::packed, 0, filled, pages);
-    store_group(scratch.data(), filled, page);
-    filled = 0;
-  };
   for (const Group* group = groups; group < groups + n; group++) {
-    gather(group->from, group->rows, old.data());
+    size_t at = group->from;
+    int row = group->row;
     for (int k = group->begin; k < group->end; k++) {
-      std::copy_n(old.data() + static_cast<size_t>(index[k] - group->row) * width, width,
-                  scratch.data() + static_cast<size_t>(filled) * width);
-      if (++filled == kPageRows) flush();
+      for (; index[k] >= row + pieces_[at].count; at++) row += pieces_[at].count;
+      if (filled == 0) {
+        work.apart(&next->mark_);
+        work.hold(kPageRows + 1);
+      }
+      work.load(format_->side, {pieces_[at].page, pieces_[at].type, pieces_[at].first + index[k] - row}, filled++, 1);
+      if (filled < kPageRows && (k + 1 < group->end || group + 1 < groups + n)) continue;
+      uint8_t* page = next->add_page(Part::packed, 0, filled, work);
+      work.group(0, filled, {page, format_->page(Part::packed).type, 0});
+      filled = 0;
     }
   }
-  if (filled > 0) flush();
 }
 
 }  // namespace tokensieve

@@ -1,6 +1,5 @@
 // The chain of a side: its pieces and their pages, and rows within pages.
 #include <algorithm>
-#include <cstring>
 
 #include "core/error.h"
 #include "engine/kv_side.h"
@@ -9,10 +8,6 @@ namespace tokensieve {
 
 using kernels::kPageRows;
 using kernels::Piece;
-
-namespace {
-uint8_t* writable(const Piece& piece) { return const_cast<uint8_t*>(piece.page); }
-}  // namespace
 
 bool KvSide::page_used_beside(size_t at) const noexcept {
   const uint8_t* page = pieces_[at].page;
@@ -24,8 +19,8 @@ void KvSide::make_room(size_t more) {
   if (need > pieces_.capacity()) pieces_.reserve(std::max(need, pieces_.size() + pieces_.size() / 8));
 }
 
-uint8_t* KvSide::new_page(size_t bytes, PageAllocator& pages) {
-  uint8_t* page = pages.allocate(bytes);
+uint8_t* KvSide::new_page(size_t bytes, PageWork& work) {
+  uint8_t* page = work.allocate(bytes);
   page_bytes_ += bytes;
   return page;
 }
@@ -45,13 +40,15 @@ void KvSide::close(Part part) noexcept {
   for (size_t p = static_cast<size_t>(part); p < ends_.size(); p++) ends_[p] = pieces_.size();
 }
 
-void KvSide::drop(size_t at) noexcept {
+const uint8_t* KvSide::unlink(size_t at) noexcept {
   const Piece piece = pieces_[at];
   if (!page_used_beside(at)) page_bytes_ -= bytes_of(at);
   pieces_.erase(pieces_.begin() + static_cast<ptrdiff_t>(at));
   for (size_t& end : ends_) end -= at < end;
-  release_page(piece.page);
+  return piece.page;
 }
+
+void KvSide::drop(size_t at, PageWork& work) noexcept { work.release(unlink(at)); }
 
 void KvSide::share(Part part, const Piece& piece) {
   make_room(1);
@@ -61,28 +58,28 @@ void KvSide::share(Part part, const Piece& piece) {
   close(part);
 }
 
-void KvSide::own_page(size_t at, PageAllocator& pages) {
+void KvSide::own_page(size_t at, PageWork& work) {
   if (!page_is_shared(pieces_[at].page)) return;
   const size_t bytes = bytes_of(at);
-  uint8_t* copy = new_page(bytes, pages);
-  std::memcpy(copy, pieces_[at].page, bytes);
+  uint8_t* copy = new_page(bytes, work);
+  work.copy(pieces_[at].page, copy, bytes);
   if (!page_used_beside(at)) page_bytes_ -= bytes;
-  release_page(pieces_[at].page);
+  work.release(pieces_[at].page);
   pieces_[at].page = copy;
 }
 
-bool KvSide::try_own_page(size_t at, PageAllocator& pages) noexcept {
+bool KvSide::try_own_page(size_t at, PageWork& work) noexcept {
   try {
-    own_page(at, pages);
+    own_page(at, work);
     return true;
   } catch (const Error&) {
     return false;
   }
 }
 
-uint8_t* KvSide::add_page(Part part, int first, int count, PageAllocator& pages) {
+uint8_t* KvSide::add_page(Part part, int first, int count, PageWork& work) {
   make_room(1);
-  uint8_t* page = new_page(format_->page(part).bytes, pages);
+  uint8_t* page = new_page(format_->page(part).bytes, work);
   pieces_.push_back({page, static_cast<int16_t>(first), static_cast<int16_t>(count), format_->page(part).type});
   close(part);
   this->count(part) += count;
@@ -96,40 +93,68 @@ void KvSide::add_piece(int first, int count) {
   this->count(part) += count;
 }
 
-// Rows of one page may overlap with where they go: the order of the copies is such that none is overwritten before it
-// has moved.
-void KvSide::move_rows(const Piece& from, int row, const Piece& to, int to_row, int n) const noexcept {
-  Team alone(1);
-  const bool up = from.page == to.page && to.first + to_row > from.first + row;
-  for (int i = 0; i < n; i++) {
-    const int k = up ? n - 1 - i : i;
-    format_->backend->copy_row(format_->side, to.type, format_->head_size, from.page, from.first + row + k,
-                               writable(to), to.first + to_row + k, alone);
-  }
+void KvSide::move_rows(const Piece& from, int row, const Piece& to, int to_row, int n, PageWork& work) const noexcept {
+  work.move(format_->side, {from.page, from.type, from.first + row}, {to.page, to.type, to.first + to_row}, n);
 }
 
-// n rows from the first of piece `at` on -> f32 [n][head_size].
-void KvSide::gather(size_t at, int n, float* out) const noexcept {
-  Team alone(1);
-  const size_t width = static_cast<size_t>(format_->head_size);
+// n rows from the first of piece `at` on. They and what is made of them are one.
+void KvSide::gather(size_t at, int n, int to_row, PageWork& work) const noexcept {
+  work.hold(kPageRows + 1);
   for (; n > 0; at++) {
-    Piece piece = pieces_[at];
-    piece.count = static_cast<int16_t>(std::min<int>(piece.count, n));
-    format_->backend->load_rows(format_->side, format_->head_size, piece, out, width, alone);
-    out += static_cast<size_t>(piece.count) * width;
-    n -= piece.count;
+    const Piece& piece = pieces_[at];
+    const int count = std::min<int>(piece.count, n);
+    work.load(format_->side, {piece.page, piece.type, piece.first}, to_row, count);
+    to_row += count;
+    n -= count;
   }
 }
 
-// Quantizes n <= kPageRows rows of scratch as one group of keys; the last one is repeated behind them, which changes
-// neither minimum nor maximum.
-void KvSide::store_group(float* scratch, int n, uint8_t* page) const noexcept {
+void KvSide::read(float* out, PageWork& work) const {
+  const size_t width = static_cast<size_t>(format_->head_size), all = static_cast<size_t>(rows()) * width;
+  float* const numbers = work.device().queue ? work.numbers(all) : out;
+  float* to = numbers;
+  PageWork::Mark apart;
+  for (const Piece& piece : pieces_) {
+    work.apart(&apart);
+    work.hold(2);
+    work.load(format_->side, {piece.page, piece.type, piece.first}, 0, piece.count);
+    work.give(0, piece.count, to);
+    to += static_cast<size_t>(piece.count) * width;
+  }
+  work.bring(numbers, all, out);
+}
+
+void KvSide::places(const int32_t* index, int n, PageWork::Place* out) const noexcept {
+  size_t at = 0;
+  int begin = 0;  // of the piece
+  for (int i = 0; i < n; i++) {
+    for (; index[i] >= begin + pieces_[at].count; at++) begin += pieces_[at].count;
+    out[i] = {pieces_[at].page, pieces_[at].type, pieces_[at].first + index[i] - begin};
+  }
+}
+
+void KvSide::write(const int32_t* index, int n, const float* x, PageWork& work) {
   const size_t width = static_cast<size_t>(format_->head_size);
-  for (int row = n; row < kPageRows; row++)
-    std::memcpy(scratch + static_cast<size_t>(row) * width, scratch + static_cast<size_t>(n - 1) * width,
-                width * sizeof(float));
-  Team alone(1);
-  format_->backend->store_kivi_keys(format_->page(Part::packed).type, format_->head_size, scratch, width, page, alone);
+  work.before_reading(mark_);
+  const uint8_t* page = nullptr;
+  int begin = 0, i = 0;  // of the piece; of the rows
+  for (size_t at = 0; i < n; begin += pieces_[at++].count) {
+    if (index[i] >= begin + pieces_[at].count) continue;
+    if (grouped(at)) {
+      throw Error(Code::unsupported,
+                  "[kv_cache] expected keys of a type that can be written row by row for keys that fold, got kivi");
+    }
+    // Two pieces may share a page: what is done to it is one program.
+    if (pieces_[at].page != page) work.apart(&mark_);
+    page = pieces_[at].page;
+    own_page(at, work);
+    const Piece& piece = pieces_[at];
+    for (; i < n && index[i] < begin + piece.count; i++) {
+      work.hold(2);
+      work.take(x + static_cast<size_t>(i) * width, 0, 1);
+      work.store(format_->side, 0, {piece.page, piece.type, piece.first + index[i] - begin}, 1);
+    }
+  }
 }
 
 }  // namespace tokensieve

@@ -10,8 +10,11 @@ namespace tokensieve {
 using kernels::Piece;
 using kernels::Side;
 
-KvSide KvSide::picked(const KvSide& other, const std::vector<Pick>& picks, PageAllocator& pages) const {
+KvSide KvSide::picked(const KvSide& other, const std::vector<Pick>& picks, PageWork& work) const {
   KvSide next(*format_);
+  work.before_reading(mark_);
+  work.before_reading(other.mark_);
+  PageWork::Making making{work};
   const SideFormat::Page& page = format_->page(Part::open);
   const KvSide* const from[] = {this, &other};
   size_t at[] = {0, 0};
@@ -23,16 +26,18 @@ KvSide KvSide::picked(const KvSide& other, const std::vector<Pick>& picks, PageA
     for (; pick.row >= begin[s] + pieces[at[s]].count; at[s]++) begin[s] += pieces[at[s]].count;
     if (room == 0) {
       next.make_room(1);
-      next.pieces_.push_back({next.new_page(page.bytes, pages), 0, 0, page.type});
+      next.pieces_.push_back({next.new_page(page.bytes, work), 0, 0, page.type});
+      work.apart(&next.mark_);
       room = page.rows;
     }
     Piece& open = next.pieces_.back();
-    move_rows(pieces[at[s]], pick.row - begin[s], open, open.count, 1);
+    move_rows(pieces[at[s]], pick.row - begin[s], open, open.count, 1, work);
     open.count++;
     room--;
   }
   next.close(Part::open);
   next.count(Part::open) = static_cast<int>(picks.size());
+  making.made = true;
   return next;
 }
 
@@ -80,7 +85,8 @@ HeadRows take(const std::vector<int32_t>& sources, const Picks& picks, const Hea
 
 }  // namespace
 
-void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored) {
+void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, const std::vector<int32_t>& stored,
+                       PageWork* batch) {
   const size_t i = at(layer, head);
   const SideFormat &keys = heads_[i].keys.format(), &values = heads_[i].values.format();
   if (keys.packs() || values.packs()) {
@@ -88,19 +94,21 @@ void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, co
                 "[kv_cache] expected a cache whose rows all have one type for rows that are set aside, got one that "
                 "keeps some in float");
   }
+  Work work(*this, layer, batch);
   try {
     Head &here = heads_[i], &there = stored_[i];
-    Head next(keys, values, memory_), aside(keys, values, memory_);
+    Head next(keys, values), aside(keys, values);
     for (Head* made : {&next, &aside}) {
       const std::vector<int32_t>& sources = made == &next ? kept : stored;
       const Picks picks = located(sources, here.table, there.table);
       made->table = take(sources, picks, here.table, there.table);
       made->table.dropped = (made == &next ? here : there).table.dropped;
-      made->keys = here.keys.picked(there.keys, picks, *pages_);
-      made->values = here.values.picked(there.values, picks, *pages_);
+      made->keys = here.keys.picked(there.keys, picks, *work);
+      made->values = here.values.picked(there.values, picks, *work);
     }
     std::swap(here, next);
     std::swap(there, aside);
+    for (Head* gone : {&next, &aside}) gone->keys.clear(*work), gone->values.clear(*work);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that are set aside, the system gave none");
   }
@@ -112,7 +120,7 @@ void KvCache::open_store() {
   try {
     std::vector<Head> stored;
     stored.reserve(heads_.size());
-    for (const Head& head : heads_) stored.emplace_back(head.keys.format(), head.values.format(), memory_);
+    for (const Head& head : heads_) stored.emplace_back(head.keys.format(), head.values.format());
     stored_.swap(stored);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that are set aside, the system gave none");
@@ -124,8 +132,10 @@ const RowSources& KvCache::stored(int layer, int head) const noexcept {
   return stored_.empty() ? none : stored_[at(layer, head)].table.source;
 }
 
-void KvCache::read_stored(Side side, int layer, int head, float* out) const noexcept {
-  if (!stored_.empty()) stored_[at(layer, head)].side(side).read(out);
+void KvCache::read_stored(Side side, int layer, int head, float* out) const {
+  if (stored_.empty()) return;
+  Work work(*this, layer);
+  stored_[at(layer, head)].side(side).read(out, *work);
 }
 
 size_t KvCache::stored_bytes() const noexcept {

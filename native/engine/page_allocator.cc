@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <new>
 #include <string>
 
 #include "core/error.h"
+#include "engine/slab_heads.h"
 
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
@@ -113,10 +115,12 @@ size_t granule() {
 
 }  // namespace
 
-// The head of a slab, in its first bytes. Behind it: refs [pages], taken [pages] bits, and from `start` on the pages.
+// The head of a slab, in its first bytes, or beside it where they are a device's own. Behind it: refs [pages], taken
+// [pages] bits, and in the first case from `start` on the pages.
 struct Slab {
   PageAllocator* owner;
   const Memory* memory;  // null: the process's own
+  uint8_t* base;  // the slab's first byte
   size_t page_bytes, pages, used;
   size_t first_free;  // no page below it is free
   size_t position;  // among the slabs of its size
@@ -126,9 +130,9 @@ struct Slab {
   std::atomic<uint32_t>* refs;
   uint64_t* taken;
 
-  uint8_t* page(size_t index) { return reinterpret_cast<uint8_t*>(this) + start + index * page_bytes; }
+  uint8_t* page(size_t index) { return base + start + index * page_bytes; }
   size_t index(const uint8_t* of) const {
-    return (static_cast<size_t>(of - reinterpret_cast<const uint8_t*>(this)) - start) / page_bytes;
+    return (static_cast<size_t>(of - base) - start) / page_bytes;
   }
   void touch(size_t index);
   void give_back() noexcept;
@@ -138,30 +142,57 @@ struct Slab {
 namespace {
 
 Slab* slab_of(const uint8_t* page) {
-  return reinterpret_cast<Slab*>(reinterpret_cast<uintptr_t>(page) & ~static_cast<uintptr_t>(kSlabBytes - 1));
+  const uint8_t* const base =
+      reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(page) & ~static_cast<uintptr_t>(kSlabBytes - 1));
+  void* const beside = head_beside(base);
+  return static_cast<Slab*>(beside ? beside : const_cast<uint8_t*>(base));
 }
 
 size_t refs_offset() { return round_up(sizeof(Slab), 64); }
 size_t taken_offset(size_t pages) { return round_up(refs_offset() + pages * sizeof(std::atomic<uint32_t>), 8); }
 size_t start_offset(size_t pages) { return round_up(taken_offset(pages) + (pages + 63) / 64 * 8, granule()); }
 
-Slab* make_slab(PageAllocator* owner, const Memory* of, size_t page_bytes, size_t position) noexcept {
-  void* memory = of ? of->allocate(of->device, kSlabBytes) : map_slab();
-  if (!memory) return nullptr;
-  size_t pages = kSlabBytes / page_bytes;
-  while (start_offset(pages) + pages * page_bytes > kSlabBytes) pages--;
-  uint8_t* bytes = static_cast<uint8_t*>(memory);
-  Slab* slab = new (memory) Slab();
+Slab* place_head(void* at, uint8_t* base, PageAllocator* owner, const Memory* of, size_t page_bytes, size_t pages) {
+  Slab* slab = new (at) Slab();
+  uint8_t* const bytes = static_cast<uint8_t*>(at);
   slab->owner = owner;
   slab->memory = of;
+  slab->base = base;
   slab->page_bytes = page_bytes;
   slab->pages = pages;
-  slab->position = position;
-  slab->start = start_offset(pages);
+  slab->start = of ? 0 : start_offset(pages);
   slab->refs = reinterpret_cast<std::atomic<uint32_t>*>(bytes + refs_offset());
   for (size_t i = 0; i < pages; i++) new (slab->refs + i) std::atomic<uint32_t>(0);
   slab->taken = reinterpret_cast<uint64_t*>(bytes + taken_offset(pages));  // zero: fresh memory
-  ASAN_POISON_MEMORY_REGION(bytes + slab->start, kSlabBytes - slab->start);
+  return slab;
+}
+
+Slab* make_beside(PageAllocator* owner, const Memory* of, size_t page_bytes) noexcept {
+  const size_t pages = kSlabBytes / page_bytes;
+  void* const head = std::calloc(1, start_offset(pages));
+  uint8_t* const base = head ? of->allocate_own(of->device, kSlabBytes) : nullptr;
+  if (!base || !put_head_beside(base, head)) {
+    if (base) of->release(of->device, base);
+    std::free(head);
+    return nullptr;
+  }
+  return place_head(head, base, owner, of, page_bytes, pages);
+}
+
+Slab* make_slab(PageAllocator* owner, const Memory* of, size_t page_bytes, size_t position) noexcept {
+  Slab* slab;
+  if (of) {
+    slab = make_beside(owner, of, page_bytes);
+    if (!slab) return nullptr;
+  } else {
+    void* const memory = map_slab();
+    if (!memory) return nullptr;
+    size_t pages = kSlabBytes / page_bytes;
+    while (start_offset(pages) + pages * page_bytes > kSlabBytes) pages--;
+    slab = place_head(memory, static_cast<uint8_t*>(memory), owner, nullptr, page_bytes, pages);
+  }
+  slab->position = position;
+  ASAN_POISON_MEMORY_REGION(slab->base + slab->start, kSlabBytes - slab->start);
   mapped_bytes += kSlabBytes;
   held_bytes += slab->start;
   return slab;
@@ -172,9 +203,13 @@ void destroy_slab(Slab* slab) noexcept {
   for (size_t g = 0; g < kSlabBytes / granule(); g++) held += get_bit(slab->touched, g) ? granule() : 0;
   held_bytes -= held;
   mapped_bytes -= kSlabBytes;
-  ASAN_UNPOISON_MEMORY_REGION(slab, kSlabBytes);
-  if (const Memory* const of = slab->memory) return of->release(of->device, reinterpret_cast<uint8_t*>(slab));
-  unmap_slab(slab);
+  uint8_t* const base = slab->base;
+  ASAN_UNPOISON_MEMORY_REGION(base, kSlabBytes);
+  const Memory* const of = slab->memory;
+  if (of == nullptr) return unmap_slab(base);
+  drop_head_beside(base);
+  std::free(slab);
+  of->release(of->device, base);
 }
 
 }  // namespace
@@ -204,7 +239,7 @@ void Slab::give_back() noexcept {
   for (size_t g = start / granule(); g < end;) {
     size_t stop = g;
     while (stop < end && get_bit(touched, stop) && unused(stop)) stop++;
-    if (stop > g && drop_memory(reinterpret_cast<uint8_t*>(this) + g * granule(), (stop - g) * granule())) {
+    if (stop > g && drop_memory(base + g * granule(), (stop - g) * granule())) {
       for (size_t i = g; i < stop; i++) clear_bit(touched, i);
       held_bytes -= (stop - g) * granule();
     }

@@ -39,7 +39,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
   options_.skip_mlp.resize(layers, 0);
   rules_.resize(layers);
   next_position_.assign(layers, 0);
-  cache_ = std::make_unique<KvCache>(cache_shape(), *model_->backend, model_->memory());
+  cache_ = std::make_unique<KvCache>(cache_shape(), *model_->backend, &model_->stages);
 }
 
 CacheShape Session::cache_shape() const {
@@ -177,10 +177,15 @@ void Session::ran(int layer) {
 }
 
 void Session::settle() {
-  for (int l = 0; l < model_->config.layers; l++) {
-    cache_->settle(l);
-    trim_window(l);
+  for (const Placement& stage : model_->stages) {
+    PageWork batch(stage.device, model_->config.head_size);
+    for (int l = stage.from; l < stage.to; l++) settle(l, batch);
   }
+}
+
+void Session::settle(int layer, PageWork& batch) {
+  cache_->settle(layer, &batch);
+  trim_window(layer, batch);
 }
 
 void Session::commit() {
@@ -224,7 +229,7 @@ int Session::live_rows() const {
   return most;
 }
 
-void Session::apply_rule(int layer) {
+void Session::apply_rule(int layer, PageWork& batch) {
   const Rule& rule = rules_[static_cast<size_t>(layer)];
   if (rule.kind == Rule::Kind::none || !cache_->holds(layer)) return;
   const int tokens = tokens_ + static_cast<int>(ids_.size()),
@@ -241,7 +246,7 @@ void Session::apply_rule(int layer) {
           index = mass[j] <= mass[index] ? j : index;  // of equals the lower stays
       }
       if (!may_go(rule, layer, h, index)) break;
-      if (!cache_->remove_row(layer, h, index)) break;
+      if (!cache_->remove_row(layer, h, index, &batch)) break;
     }
   }
 }
@@ -255,21 +260,21 @@ bool Session::may_go(const Rule& rule, int layer, int head, int index) {
   return table.dropped + static_cast<double>(mass[index]) <= rule.max_dropped * all;
 }
 
-void Session::trim_window(int layer) {
+void Session::trim_window(int layer, PageWork& batch) {
   const int window = model_->layers[static_cast<size_t>(layer)].window;
   if (window == 0 || !cache_->holds(layer)) return;
   const int end = tokens_ + static_cast<int>(ids_.size());
   for (int h = 0; h < cache_->shape().kv_heads;
        h++) {  // the next query stands at `end` and sees sources above end - window
     const int gone = cache_->head(layer, h).source.up_to(end - window);
-    cache_->remove_first(layer, h, gone);
+    cache_->remove_first(layer, h, gone, &batch);
     evicted_ = evicted_ || (ids_.size() > 1 && gone > 0);
   }
 }
 
 void Session::reset() {
   rollback();
-  auto cache = std::make_unique<KvCache>(cache_shape(), *model_->backend, model_->memory());
+  auto cache = std::make_unique<KvCache>(cache_shape(), *model_->backend, &model_->stages);
   cache_ = std::move(cache);
   std::fill(next_position_.begin(), next_position_.end(), 0);
   fates_.clear();

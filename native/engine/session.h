@@ -176,9 +176,12 @@ class Session {
   bool may_go(const Rule& rule, int layer, int head, int index);
   bool sums_attention(int layer) const;  // mass is added to the cache's rows
   bool sums_attention(int layer, int kv_head) const;  // to this head's
-  void apply_rule(int layer);  // after a decode step
+  // After a decode step, and what a call's end does to a layer: on a device all of it is one launch where layers share a
+  // batch, and what a rule decides by (mass) has come to the host with the step.
+  void apply_rule(int layer, PageWork& batch);
+  void settle(int layer, PageWork& batch);
   void drop_rows() noexcept;
-  void trim_window(int layer);  // sliding layers: rows that no query will see again
+  void trim_window(int layer, PageWork& batch);  // sliding layers: rows that no query will see again
 
   void truncate(int tokens);
   void reset();
@@ -213,7 +216,9 @@ class Session {
     bool keeps_position;
   };
   void plain(kernels::Side side, int layer, int head, int rows, float* out) const;
-  bool remove_few(int layer, int head, const std::vector<int32_t>& kept);
+  bool remove_few(int layer, int head, const std::vector<int32_t>& kept, PageWork& batch);
+  void evict_head(const Eviction& eviction, int head, const std::vector<int32_t>& rows, const Fold& fold,
+                  PageWork& batch);
   void need_all_here() const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]

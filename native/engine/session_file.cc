@@ -66,7 +66,7 @@ std::unique_ptr<Session> Session::restore(std::shared_ptr<const Model> model, co
   session->last_hidden_.resize(hidden);
   r.take(session->last_hidden_.data(), hidden * sizeof(float));
   session->cache_ = KvCache::load(r.at, r.left, session->cache_shape(), *session->model_->backend,
-                                  session->model_->memory(), static_cast<int>(tokens));
+                                  &session->model_->stages, static_cast<int>(tokens));
   session->tokens_ = static_cast<int>(tokens);
   if (session->live_rows() > options.context_length) {
     throw Error(Code::context_full, "[session] expected a context of at least " + std::to_string(session->live_rows()) +

@@ -32,6 +32,7 @@ Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
   for (Buffer* buffer :
        {&hidden_, &normed_, &qkv_, &attended_, &gated_, &prepared_, &scratch_, &logits_, &tokens_, &last_, &packed_})
     *buffer = Buffer(model_->memory());
+  for (size_t i = 0; i < model_->stages.size(); i++) card_mass_.push_back(std::make_unique<CardMass>());
 }
 
 const Stage::Angles& Stage::angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length) {
@@ -184,34 +185,39 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
     model_->device(0).wait();
   }
   const bool step = group[0]->session->call_tokens() == 1;  // as the others then are
-  for (const Placement& stage : model_->stages) {
-    const int first = std::max(from, stage.from), end = std::min(to, stage.to);
-    if (first >= end) continue;
+  for (size_t i = 0; i < model_->stages.size(); i++) {
+    const Placement& stage = model_->stages[i];
+    const Placement layers{std::max(from, stage.from), std::min(to, stage.to), stage.device};
+    if (layers.from >= layers.to) continue;
+    mass_ = stage.device.queue ? card_mass_[i].get() : nullptr;
+    prepare_mass(group, layers);
     const HeldBack held(stage.device, step);
     Team team(model_->threads, stop, stage.device.queue.get());
     for (const StageEntry* e : group) {
-      if (first == 0) embed(*e, team);
+      if (layers.from == 0) embed(*e, team);
     }
-    if (!alone && first == from) copy_rows(group, hidden, true, stage.device, team);
-    Block block(*this, stage.device, group, hidden, rows, team);
-    for (int l = first; l < end; l++) {
-      if (alone && group[0]->session->passing(l)) {
-        run_passing(*group[0], l, hidden, stage.device, team);
-      } else {
-        block.run(l);
-      }
-    }
-    if (!alone && end == to) copy_rows(group, hidden, false, stage.device, team);
+    if (!alone && layers.from == from) copy_rows(group, hidden, true, stage.device, team);
+    run_layers(group, layers, hidden, rows, team);
+    if (!alone && layers.to == to) copy_rows(group, hidden, false, stage.device, team);
+    if (mass_) mass_->fetch();
     stage.device.wait();
+    if (mass_) mass_->finish();
   }
   if (to < c.layers) return;
   Team team(model_->threads, stop, model_->device(c.layers - 1).queue.get());
   run_head(group, hidden, team);
   if (team.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
-  for (StageEntry* e : group) {
-    if (e->session->call_tokens() > 1) continue;
-    for (int l = 0; l < c.layers; l++) e->session->apply_rule(l);
-    e->session->settle();
+  end_steps(group);
+}
+
+void Stage::run_layers(std::vector<StageEntry*>& group, const Placement& layers, float* hidden, int rows, Team& team) {
+  Block block(*this, layers.device, group, hidden, rows, team);
+  for (int l = layers.from; l < layers.to; l++) {
+    if (group.size() == 1 && group[0]->session->passing(l)) {
+      run_passing(*group[0], l, hidden, layers.device, team);
+    } else {
+      block.run(l);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "engine/card_mass.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
@@ -89,6 +90,9 @@ class Stage {
   void embed(const StageEntry& entry, Team& team);
   void copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool together, const Device& device, Team& team);
   void run_group(std::vector<StageEntry*>& group, int from, int to);
+  void run_layers(std::vector<StageEntry*>& group, const Placement& layers, float* hidden, int rows, Team& team);
+  void prepare_mass(const std::vector<StageEntry*>& group, const Placement& layers);
+  void end_steps(const std::vector<StageEntry*>& group);
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
   bool take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);
@@ -128,6 +132,8 @@ class Stage {
   std::vector<Angles> angles_;
   std::vector<float> angle_;  // on the host
   std::vector<Slots> slots_;
+  std::vector<std::unique_ptr<CardMass>> card_mass_;  // of each of the model's stages
+  CardMass* mass_ = nullptr;  // of the one that runs, where it is a card's
   Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, tokens_, last_, packed_;
 };
 

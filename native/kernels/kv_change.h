@@ -24,16 +24,16 @@ namespace tokensieve::kernels {
 
 struct PageOp {
   enum class Kind : uint8_t { copy, move, load, take, give, store, group, add, mix };
-  const uint8_t* from = nullptr;  // a page, of take f32 rows
+  const uint8_t* from;  // a page, of take f32 rows
   union {
-    uint8_t* to = nullptr;  // a page, of give f32 rows
+    uint8_t* to;  // a page, of give f32 rows
     float weight;  // of add and mix
   };
-  Kind kind = Kind::copy;
-  Side side = Side::keys;  // of the page; the same of its type
-  DType type = DType::f16;
-  uint8_t from_row = 0, to_row = 0, count = 1;
-  uint16_t lines = 0;
+  Kind kind;
+  Side side;  // of the page; the same of its type
+  DType type;
+  uint8_t from_row, to_row, count;
+  uint16_t lines;
 };
 
 // Program p is ops [ends[p - 1], ends[p]). head_size up to 256.

@@ -48,7 +48,7 @@ std::vector<float> loaded(Side side, DType type, int d, const Page& page, int fi
 bool same(const Page& a, const Page& b) { return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size()); }
 
 PageOp op_of(Op kind, Side side, DType type, int from_row, int to_row, int count) {
-  PageOp op;
+  PageOp op{};
   op.kind = kind, op.side = side, op.type = type;
   op.from_row = static_cast<uint8_t>(from_row), op.to_row = static_cast<uint8_t>(to_row);
   op.count = static_cast<uint8_t>(count);

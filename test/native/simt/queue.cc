@@ -1,11 +1,14 @@
 // Queues and memory of the emulated devices (two of them). Launches wait until somebody waits for the queue: what is read
 // too early is not there yet, and what was lent too briefly is gone.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,6 +25,36 @@ using kernels::cuda::kMostArguments;
 using kernels::cuda::kStepBlock;
 using kernels::cuda::Launch;
 using kernels::cuda::Launches;
+
+namespace {
+
+// Memory of the device's own may be touched while a queue's work runs, and at no other time: a host that reads or writes
+// a page itself ends there.
+struct Own {
+  std::mutex mutex;
+  std::map<uint8_t*, size_t> blocks;
+  int running = 0;
+
+  void protect(int how) noexcept {
+    for (const auto& [data, bytes] : blocks) mprotect(data, bytes, how);
+  }
+};
+Own& own() noexcept {
+  static Own all;
+  return all;
+}
+struct Running {
+  Running() noexcept {
+    const std::lock_guard<std::mutex> lock(own().mutex);
+    if (own().running++ == 0) own().protect(PROT_READ | PROT_WRITE);
+  }
+  ~Running() {
+    const std::lock_guard<std::mutex> lock(own().mutex);
+    if (--own().running == 0) own().protect(PROT_NONE);
+  }
+};
+
+}  // namespace
 
 struct Queue final : Driver {
   int device = 0;
@@ -44,6 +77,8 @@ struct Queue final : Driver {
     run_all();
   }
   void run_all() noexcept {
+    if (work.empty()) return;
+    const Running running;
     try {
       for (const std::function<void()>& one : work) one();
     } catch (const std::exception& e) {
@@ -118,6 +153,14 @@ uint8_t* allocate(int, size_t bytes) noexcept {
   if (data) std::memset(data, 0, size);
   return data;
 }
+void forget_own(uint8_t* data) noexcept {
+  Own& all = own();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  const auto found = all.blocks.find(data);
+  if (found == all.blocks.end()) return;
+  mprotect(data, found->second, PROT_READ | PROT_WRITE);
+  all.blocks.erase(found);
+}
 void release(int device, uint8_t* data) noexcept {
   {
     const std::lock_guard<std::mutex> lock(open().mutex);
@@ -126,9 +169,23 @@ void release(int device, uint8_t* data) noexcept {
       if (queue->device == device) queue->drain();
     }
   }
+  forget_own(data);
   std::free(data);
 }
 void prefetch(Queue*, const uint8_t*, size_t) noexcept {}
+
+uint8_t* allocate_own(int, size_t bytes) noexcept {
+  constexpr size_t kLarge = size_t{2} << 20;
+  const size_t size = (bytes + kLarge - 1) / kLarge * kLarge;
+  void* const data = std::aligned_alloc(kLarge, size);
+  if (!data) return nullptr;
+  std::memset(data, 0, size);
+  Own& all = own();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  all.blocks[static_cast<uint8_t*>(data)] = size;
+  if (all.running == 0) mprotect(data, size, PROT_NONE);
+  return static_cast<uint8_t*>(data);
+}
 Queue* open_queue(int device) noexcept {
   Queue* const queue = new (std::nothrow) Queue;
   if (!queue) return nullptr;
@@ -165,6 +222,23 @@ void close_queue(Queue* queue) noexcept {
   }
   delete queue;
 }
+void read(Queue* queue, void* to_host, const uint8_t* from, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  queue->recorder.flush();
+  queue->work.emplace_back([=] { std::memcpy(to_host, from, bytes); });
+}
+void write(Queue* queue, uint8_t* to, const void* from_host, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  queue->recorder.flush();
+  const auto copy = std::make_shared<std::vector<uint8_t>>(static_cast<const uint8_t*>(from_host),
+                                                           static_cast<const uint8_t*>(from_host) + bytes);
+  queue->work.emplace_back([=] { std::memcpy(to, copy->data(), copy->size()); });
+}
+void clear(Queue* queue, uint8_t* data, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(queue->mutex);
+  queue->recorder.flush();
+  queue->work.emplace_back([=] { std::memset(data, 0, bytes); });
+}
 size_t free_bytes(int) noexcept { return size_t{1} << 30; }
 
 }  // namespace
@@ -174,8 +248,8 @@ Device device_info(int device) noexcept { return {device, "emulated", size_t{1} 
 
 const Memory* device_memory(int device) noexcept {
   static const Memory all[2] = {
-      {0, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes},
-      {1, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes},
+      {0, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own, read, write, clear},
+      {1, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own, read, write, clear},
   };
   return &all[device];
 }
