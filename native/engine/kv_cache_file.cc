@@ -252,7 +252,8 @@ void KvCache::save(std::string* out) const {
     for (size_t i = at(l, 0); holds(l) && i < at(l + 1, 0); i++) write_head(writer, heads_[i], device(l));
   }
   for (int l = 0; l < shape_.layers; l++) {
-    for (size_t i = at(l, 0); !stored_.empty() && holds(l) && i < at(l + 1, 0); i++) write_head(writer, stored_[i], device(l));
+    for (size_t i = at(l, 0); !stored_.empty() && holds(l) && i < at(l + 1, 0); i++)
+      write_head(writer, stored_[i], device(l));
   }
 }
 

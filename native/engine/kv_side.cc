@@ -58,11 +58,7 @@ SideFormat side_format(kernels::Side side, DType type, int head_size, const Floa
 }
 
 KvSide::KvSide(const KvSide& other)
-    : format_(other.format_),
-      pieces_(other.pieces_),
-      ends_(other.ends_),
-      rows_(other.rows_),
-      mark_(other.mark_) {
+    : format_(other.format_), pieces_(other.pieces_), ends_(other.ends_), rows_(other.rows_), mark_(other.mark_) {
   for (size_t i = 0; i < pieces_.size(); i++) {
     retain_page(pieces_[i].page);
     if (i == 0 || pieces_[i - 1].page != pieces_[i].page) page_bytes_ += bytes_of(i);

@@ -113,8 +113,7 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
   }
 }
 
-void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work,
-                          KvSide* next) const {
+void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work, KvSide* next) const {
   int filled = 0;
   for (const Group* group = groups; group < groups + n; group++) {
     size_t at = group->from;

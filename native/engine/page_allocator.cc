@@ -131,9 +131,7 @@ struct Slab {
   uint64_t* taken;
 
   uint8_t* page(size_t index) { return base + start + index * page_bytes; }
-  size_t index(const uint8_t* of) const {
-    return (static_cast<size_t>(of - base) - start) / page_bytes;
-  }
+  size_t index(const uint8_t* of) const { return (static_cast<size_t>(of - base) - start) / page_bytes; }
   void touch(size_t index);
   void give_back() noexcept;
   bool unused(size_t g) const;

@@ -204,7 +204,8 @@ void PageWork::hand_over_list() noexcept {
     ends[p] = begin;
     begin += ops;
   }
-  for (size_t i = 0; i < count_; i++) list.sorted[static_cast<size_t>(ends[static_cast<size_t>(list.program[i])]++)] = list.ops[i];
+  for (size_t i = 0; i < count_; i++)
+    list.sorted[static_cast<size_t>(ends[static_cast<size_t>(list.program[i])]++)] = list.ops[i];
   Team team(1, nullptr, device_.queue.get());
   device_.backend->change_pages(head_size_, list.sorted.data(), ends.data(), programs_, team);
 }

@@ -17,6 +17,7 @@
 #include "device.h"
 #include "kernels/cuda/cross.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/cuda/open_queues.h"
 
 namespace tokensieve {
 
@@ -136,16 +137,6 @@ Queue& own_queue() noexcept {
   return queue;
 }
 
-// Queues with work of which a device's memory may be part.
-struct Open {
-  std::mutex mutex;
-  std::vector<Queue*> queues;
-};
-Open& open() noexcept {
-  static Open all;
-  return all;
-}
-
 uint8_t* allocate(int, size_t bytes) noexcept {
   constexpr size_t kLarge = size_t{2} << 20;
   const size_t align = bytes >= kLarge ? kLarge : 64, size = (std::max(bytes, align) + align - 1) / align * align;
@@ -162,13 +153,10 @@ void forget_own(uint8_t* data) noexcept {
   all.blocks.erase(found);
 }
 void release(int device, uint8_t* data) noexcept {
-  {
-    const std::lock_guard<std::mutex> lock(open().mutex);
-    for (Queue* queue : open().queues) {
-      const std::lock_guard<std::mutex> own(queue->mutex);
-      if (queue->device == device) queue->drain();
-    }
-  }
+  open_queues().each([device](Queue& queue) {
+    const std::lock_guard<std::mutex> lock(queue.mutex);
+    if (queue.device == device) queue.drain();
+  });
   forget_own(data);
   std::free(data);
 }
@@ -190,9 +178,9 @@ Queue* open_queue(int device) noexcept {
   Queue* const queue = new (std::nothrow) Queue;
   if (!queue) return nullptr;
   queue->device = device;
-  const std::lock_guard<std::mutex> lock(open().mutex);
-  open().queues.push_back(queue);
-  return queue;
+  if (open_queues().add(queue)) return queue;
+  delete queue;
+  return nullptr;
 }
 void begin(Queue* queue) noexcept {
   const std::lock_guard<std::mutex> lock(queue->mutex);
@@ -215,11 +203,7 @@ const char* wait(Queue* queue) noexcept {
 }
 void close_queue(Queue* queue) noexcept {
   wait(queue);
-  {
-    const std::lock_guard<std::mutex> lock(open().mutex);
-    std::vector<Queue*>& all = open().queues;
-    all.erase(std::remove(all.begin(), all.end(), queue), all.end());
-  }
+  open_queues().remove(queue);
   delete queue;
 }
 void read(Queue* queue, void* to_host, const uint8_t* from, size_t bytes) noexcept {
@@ -248,8 +232,10 @@ Device device_info(int device) noexcept { return {device, "emulated", size_t{1} 
 
 const Memory* device_memory(int device) noexcept {
   static const Memory all[2] = {
-      {0, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own, read, write, clear},
-      {1, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own, read, write, clear},
+      {0, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own,
+       read, write, clear},
+      {1, allocate, release, prefetch, open_queue, close_queue, begin, end, send, fetch, wait, free_bytes, allocate_own,
+       read, write, clear},
   };
   return &all[device];
 }

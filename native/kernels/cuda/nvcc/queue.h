@@ -1,4 +1,4 @@
-// The queue of a card: queue.cu and graph.cu share it.
+// The queue of a card: queue.cu, graph.cu and memory.cu share it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,7 +31,8 @@ struct Queue final : kernels::cuda::Driver {
   std::mutex mutex;
   int part = 0;
   size_t at = 0;  // in it
-  void* large[64] = {};  // bigger uploads, until the next wait
+  static constexpr int kLarge = 64;
+  void* large[kLarge] = {};  // bigger uploads, until the next wait: the oldest first
   int large_count = 0;
   uint8_t* fetched = nullptr;  // pinned [kFetched], made when first asked for
   size_t fetched_at = 0;
@@ -53,4 +54,14 @@ struct Queue final : kernels::cuda::Driver {
   void drop_graph(void* graph) noexcept override;
 };
 
+namespace kernels::cuda {
+
+// As Memory says (core/memory.h).
+Queue* open_queue(int device) noexcept;
+void close_queue(Queue* queue) noexcept;
+void begin(Queue* queue) noexcept;
+void end(Queue* queue) noexcept;
+const char* wait(Queue* queue) noexcept;
+
+}  // namespace kernels::cuda
 }  // namespace tokensieve
