@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -158,13 +159,13 @@ class KvCache {
   class Work {
    public:
     Work(const KvCache& cache, int layer, PageWork* given = nullptr) noexcept
-        : own_(cache.device(layer), cache.shape_.head_size), used_(given ? given : &own_) {
+        : used_(given ? given : &own_.emplace(cache.device(layer), cache.shape_.head_size)) {
       used_->draw_from(*cache.pages_[cache.stage_of(layer)]);
     }
     PageWork& operator*() const noexcept { return *used_; }
 
    private:
-    PageWork own_;
+    std::optional<PageWork> own_;
     PageWork* used_;
   };
   struct Head {

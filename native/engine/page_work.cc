@@ -106,8 +106,21 @@ void PageWork::copy(const uint8_t* from, uint8_t* to, size_t bytes) noexcept {
   push(op);
 }
 
+// The order is such that no row is overwritten before it has moved.
+void PageWork::move_now(Side side, const Place& from, const Place& to, int count) noexcept {
+  flush();
+  Team alone(1);
+  const bool up = from.page == to.page && to.row > from.row;
+  for (int i = 0; i < count; i++) {
+    const int k = up ? count - 1 - i : i;
+    device_.backend->copy_row(side, to.type, head_size_, from.page, from.row + k, const_cast<uint8_t*>(to.page),
+                              to.row + k, alone);
+  }
+}
+
 void PageWork::move(Side side, const Place& from, const Place& to, int count) noexcept {
   if (count == 0) return;
+  if (!device_.queue) return move_now(side, from, to, count);
   PageOp op = op_of(Kind::move, side, to.type);
   from_place(&op, from, count);
   to_place(&op, to, count);
@@ -211,9 +224,10 @@ void PageWork::hand_over_list() noexcept {
 }
 
 void PageWork::flush() noexcept {
-  if (count_ > 0 && list_) {
+  if (count_ == 0) return;  // nor do pages wait, or chains know of this batch
+  if (list_) {
     hand_over_list();
-  } else if (count_ > 0) {
+  } else {
     const int32_t end = static_cast<int32_t>(count_);
     Team team(1, nullptr, device_.queue.get());
     device_.backend->change_pages(head_size_, own_.data(), &end, 1, team);

@@ -1,8 +1,9 @@
 // What a cache does to the rows of its pages: operations of kernels/kv_change.h, collected and handed over together.
 //
 // Operations of one chain of pages follow each other, those of different chains run side by side. On the processor what a
-// chain begins is done before the next one begins; on a device all of it waits for flush and is one launch then, in the
-// order of the device's queue, and nobody waits for it. Pages that are released stay until what reads them is handed over.
+// chain begins is done before the next one begins, and moves at once; on a device all of it waits for flush and is one
+// launch then, in the order of the device's queue, and nobody waits for it. Pages that are released stay until what reads
+// them is handed over.
 //
 // One thread uses it. Nothing else may be handed to the device that reads these pages before a flush.
 #pragma once
@@ -82,6 +83,7 @@ class PageWork {
   };
   void begin(Mark* mark, bool many) noexcept;
   void push(const kernels::PageOp& op) noexcept;
+  void move_now(kernels::Side side, const Place& from, const Place& to, int count) noexcept;  // on the processor
   void hand_over_list() noexcept;
   size_t room() const noexcept { return collects_ ? kDevice : kOwn; }
 
