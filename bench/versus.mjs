@@ -1,6 +1,6 @@
 // tokensieve against node-llama-cpp: the same file, threads and tokens, in turn, every run a process of its own.
 //   node bench/versus.mjs [--model smollm2]… [--kv f16,q8_0] [--prompt 512,2048] [--decode 128,2048] [--rounds 3]
-//                         [--no-start] [--json FILE] [--write]
+//                         [--no-start] [--json FILE] [--write]     the start alone: --prompt '' --decode ''
 // Prints a table; --write stores it in bench/last.json and in the README.
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -76,7 +76,7 @@ async function round(rows, path) {
   const { decode, prompt } = args
   // With one thread it decodes small models faster: it gets both and its best counts. Long contexts would take it minutes to read.
   const short = decode.split(',').filter((count) => count !== '' && Number(count) <= 2048)
-  for (const kv of args.kv.split(',')) {
+  for (const kv of prompt || decode ? args.kv.split(',') : []) {
     rows.note(model, 'ours', (await measure('ours.mjs', path, { kv, prompt, decode })).lines)
     rows.note(model, 'peer', (await measure('peer.mjs', path, { kv, prompt, decode })).lines)
     if (short.length > 0)
