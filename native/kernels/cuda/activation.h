@@ -1,6 +1,7 @@
 // The activations of gate.h, to 2e-6 of the value itself however small. All are a times a logistic function of some v,
 // or (gelu) of an erfc; both are computed from e^-|v|, which cannot overflow. Where |v| is large an ulp of it shows in
-// the result, so it is carried in two parts.
+// the result, so it is carried in two parts. Products that an addition follows are rounded here (__fmul_rn): kernels that
+// know the activation when they are compiled give the bits of those that do not.
 #pragma once
 
 #include "device.h"
@@ -14,25 +15,27 @@ __device__ __forceinline__ float exp_minus(float high, float low) {
   return fmaf(-e, low, e);
 }
 
-// a / (1 + e^-v) for v of a's sign, given e^-|v|
-__device__ __forceinline__ float logistic_part(float a, float e) { return a * ((a < 0 ? e : 1.0f) / (1 + e)); }
-
-__device__ __forceinline__ float silu(float a) { return logistic_part(a, expf(-fabsf(a))); }
-
-// v = 1.702 a; beyond 200 the result is a or 0
-__device__ __forceinline__ float quick_gelu(float a) {
-  const float factor = 1.702f, rest = -2.19345093e-8f, b = fminf(fabsf(a), 200.0f), v = b * factor;
-  return logistic_part(a, exp_minus(v, fmaf(b, rest, fmaf(b, factor, -v))));
+// v = a (c1 + c3 a^2), constants in two parts; |a| beyond `most` gives a or 0.
+struct Curve {
+  float c1, c1_rest, c3, c3_rest, most;
+};
+__host__ __device__ constexpr Curve curve_of(Activation act) {
+  switch (act) {
+    case Activation::quick_gelu: return {1.702f, -2.19345093e-8f, 0, 0, 200};
+    case Activation::gelu_tanh:  // 2 sqrt(2 / pi) (a + 0.044715 a^3)
+      return {1.59576917f, -4.53406804e-8f, 0.0713548139f, 2.3988324e-9f, 30};
+    default: return {1, 0, 0, 0, 200};  // silu
+  }
 }
 
-// v = 2 sqrt(2 / pi) (a + 0.044715 a^3) = a (c1 + c3 a^2); beyond 30 the result is a or 0
-__device__ __forceinline__ float gelu_tanh(float a) {
-  const float c1 = 1.59576917f, c1_rest = -4.53406804e-8f, c3 = 0.0713548139f, c3_rest = 2.3988324e-9f;
-  const float b = fminf(fabsf(a), 30.0f), square = b * b, square_rest = fmaf(b, b, -square);
-  const float cubic = c3 * square, cubic_rest = fmaf(c3_rest, square, fmaf(c3, square_rest, fmaf(c3, square, -cubic)));
-  const float sum = cubic + c1, back = sum - cubic, sum_rest = (cubic - (sum - back)) + (c1 - back);
-  const float v = b * sum;
-  return logistic_part(a, exp_minus(v, fmaf(b, sum_rest + c1_rest + cubic_rest, fmaf(b, sum, -v))));
+// a / (1 + e^-v)
+__device__ __forceinline__ float logistic(const Curve& c, float a) {
+  const float b = fminf(fabsf(a), c.most), square = b * b, square_rest = fmaf(b, b, -square);
+  const float cubic = __fmul_rn(c.c3, square),
+              cubic_rest = fmaf(c.c3_rest, square, fmaf(c.c3, square_rest, fmaf(c.c3, square, -cubic)));
+  const float sum = cubic + c.c1, back = sum - cubic, sum_rest = (cubic - (sum - back)) + (c.c1 - back);
+  const float v = b * sum, e = exp_minus(v, fmaf(b, sum_rest + c.c1_rest + cubic_rest, fmaf(b, sum, -v)));
+  return a * ((a < 0 ? e : 1.0f) / (1 + e));
 }
 
 // a (1 - erfc(z) / 2) or a erfc(z) / 2, z = |a| / sqrt 2, erfc(z) = e^(-z^2) t q(t), t = 1 / (1 + z / 2), q fitted to
@@ -45,16 +48,22 @@ __device__ __forceinline__ float gelu(float a) {
   float q = kFit[0];
 #pragma unroll
   for (int i = 1; i < 9; i++) q = fmaf(q, t, kFit[i]);
-  const float half = exp_minus(square * 0.5f, square_rest * 0.5f) * 0.5f * (t * q);
+  const float half = __fmul_rn(exp_minus(square * 0.5f, square_rest * 0.5f) * 0.5f, t * q);
   return a * (a < 0 ? half : 1 - half);
 }
 
+// An activation as a kernel gets it that is to apply any: without the branches that a switch would leave there.
+struct AnyActivation {
+  bool normal;  // gelu, of the normal distribution
+  Curve curve;
+};
+inline AnyActivation any_activation(Activation act) noexcept { return {act == Activation::gelu, curve_of(act)}; }
+__device__ __forceinline__ float activated(const AnyActivation& act, float a) {
+  return act.normal ? gelu(a) : logistic(act.curve, a);
+}
 template <Activation act>
 __device__ __forceinline__ float activated(float a) {
-  if constexpr (act == Activation::silu) return silu(a);
-  if constexpr (act == Activation::quick_gelu) return quick_gelu(a);
-  if constexpr (act == Activation::gelu_tanh) return gelu_tanh(a);
-  return gelu(a);
+  return act == Activation::gelu ? gelu(a) : logistic(curve_of(act), a);
 }
 
 // f(constant) for the activation that act is

@@ -16,27 +16,40 @@ struct Plain {
   int cols;
 };
 
+// The warp's sum of a row and token `lane`.
 template <int kTokens>
-__global__ void __launch_bounds__(kFewRows * 32) matmul_f32_few(Plain p, Output out) {
-  const int row = static_cast<int>(blockIdx.x) * kFewRows + static_cast<int>(threadIdx.x / 32), lane = threadIdx.x % 32;
-  if (row >= out.rows) return;
+__device__ __forceinline__ float sum_row(const Plain& p, int n, int row) {
+  float sums[kTokens] = {}, own = 0;
   const float* w = p.w + static_cast<size_t>(p.cols) * static_cast<size_t>(row);
-  float sums[kTokens] = {};
 #pragma unroll 8
-  for (int k = lane; k < p.cols; k += 32) {
+  for (int k = threadIdx.x % 32; k < p.cols; k += 32) {
     const float weight = w[k];
 #pragma unroll
     for (int t = 0; t < kTokens; t++) {
-      if (t < out.n) sums[t] = fmaf(weight, p.x[p.ldx * static_cast<size_t>(t) + k], sums[t]);
+      if (t < n) sums[t] = fmaf(weight, p.x[p.ldx * static_cast<size_t>(t) + k], sums[t]);
     }
   }
 #pragma unroll
   for (int t = 0; t < kTokens; t++) {
     for (int away = 16; away > 0; away /= 2) sums[t] += __shfl_xor_sync(0xffffffffu, sums[t], away);
-    if (lane == 0 && t < out.n) {
-      put(out.out + out.ldo * static_cast<size_t>(t) + row, out.bias ? sums[t] + out.bias[row] : sums[t],
-          out.accumulate);
-    }
+    if (static_cast<int>(threadIdx.x % 32) == t) own = sums[t];
+  }
+  return own;
+}
+
+// gated: of a gate row, and of its up row after it.
+template <int kTokens, bool gated>
+__global__ void __launch_bounds__(kFewRows * 32) matmul_f32_few(Plain p, Output out) {
+  const int index = static_cast<int>(blockIdx.x) * kFewRows + static_cast<int>(threadIdx.x / 32),
+            row = gated ? index / kPanel * 2 * kPanel + index % kPanel : index, token = threadIdx.x % 32;
+  if (row >= out.rows) return;
+  const float sum = sum_row<kTokens>(p, out.n, row), up = gated ? sum_row<kTokens>(p, out.n, row + kPanel) : 0;
+  if (token >= out.n) return;
+  float* const to = out.out + out.ldo * static_cast<size_t>(token) + index;
+  if constexpr (gated) {
+    *to = gated_sum(out, row, sum, up);
+  } else {
+    put(to, biased(out, row, sum), out.accumulate);
   }
 }
 
@@ -71,19 +84,33 @@ __global__ void __launch_bounds__(256) matmul_f32_tiles(Plain p, Output out) {
 #pragma unroll
   for (int i = 0; i < 16; i++) {
     const int r = row0 + row + i % 4, t = token0 + token + i / 4;
+    const float sum = sums[i / 4][i % 4], up = __shfl_down_sync(0xffffffffu, sum, kPanel / 4);  // of row r + 16
     if (r >= out.rows || t >= out.n) continue;
-    const float sum = sums[i / 4][i % 4];
-    put(out.out + out.ldo * static_cast<size_t>(t) + r, out.bias ? sum + out.bias[r] : sum, out.accumulate);
+    float* const to = out.out + out.ldo * static_cast<size_t>(t);
+    if (!out.gated) {
+      put(to + r, biased(out, r, sum), out.accumulate);
+    } else if (r % (2 * kPanel) < kPanel) {
+      to[gated_column(r)] = gated_sum(out, r, sum, up);
+    }
+  }
+}
+
+template <int kTokens>
+void launch_few(const Plain& p, const Output& out, Stream stream) noexcept {
+  const int rows = out.gated ? out.rows / 2 : out.rows, blocks = (rows + kFewRows - 1) / kFewRows;
+  if (out.gated) {
+    LAUNCH((matmul_f32_few<kTokens, true>), blocks, kFewRows * 32, 0, stream, p, out);
+  } else {
+    LAUNCH((matmul_f32_few<kTokens, false>), blocks, kFewRows * 32, 0, stream, p, out);
   }
 }
 
 void multiply_f32(const PackedMatrix& w, const Prepared& x, const Output& out, Stream stream) noexcept {
   const Plain p{reinterpret_cast<const float*>(w.data), x.f32, x.ld, w.cols};
-  const int blocks = (w.rows + kFewRows - 1) / kFewRows, threads = kFewRows * 32;
   if (x.n == 1) {
-    LAUNCH((matmul_f32_few<1>), blocks, threads, 0, stream, p, out);
+    launch_few<1>(p, out, stream);
   } else if (x.n <= kFewTokens) {
-    LAUNCH((matmul_f32_few<kFewTokens>), blocks, threads, 0, stream, p, out);
+    launch_few<kFewTokens>(p, out, stream);
   } else {
     const dim3 grid(static_cast<unsigned>((x.n + kSide - 1) / kSide),
                     static_cast<unsigned>((w.rows + kSide - 1) / kSide));

@@ -8,21 +8,16 @@
 // 16) are scaled in f32; minima are multiplied with the block's sum of activations, which is an mma with ones. So the
 // weights are exact and only the activations are rounded (to bf16); sums are in f32.
 //
-// A block takes a panel, its 8 warps every eighth group of 64 columns with two groups on their way. 64 registers a
-// thread leave room for 4 blocks on a multiprocessor, 80 (16 bits, k types) for 3: 24 to 32 warps, each with 1.1 KB
-// (4 bits) to 4 KB of weights on their way, where an H100 at 3.35 TB/s and 700 ns needs 18 KB in all. The sums of the
-// warps are added in their order. x comes through L1.
+// A block takes a panel, its 8 warps every eighth group of 64 columns with two groups on their way; or, of a gate, a
+// panel of gate rows and one of up rows: the two groups are the same columns of both, which share their activations. 64
+// registers a thread leave room for 4 blocks on a multiprocessor, 80 (16 bits, k types) for 3: 24 to 32 warps, each with
+// 1.1 KB (4 bits) to 4 KB of weights on their way, where an H100 at 3.35 TB/s and 700 ns needs 18 KB in all. The sums of
+// the warps are added in their order. x comes through L1.
 #include "kernels/cuda/matmul_parts.h"
 
 namespace tokensieve::kernels::cuda {
 
-constexpr int kFewWarps = 8;
-
-template <DType type>
-struct FewGroup {
-  Raw<type> w;
-  uint2 x[4];  // of token lane / 4, columns 4 (lane % 4) .. + 3 of every step
-};
+constexpr int kFewWarps = 8, kPartNumbers = kFewWarps * 32 * 4;
 
 // Four columns of a row; rows whose length is no multiple of 8 (f16, bf16) are read by pairs.
 template <DType type>
@@ -37,16 +32,14 @@ __device__ __forceinline__ uint2 four_columns(const Tokens& x, const uint16_t* r
   return four;
 }
 
+// to[s]: of token lane / 4, columns 4 (lane % 4) .. + 3 of step s
 template <DType type>
-__device__ __forceinline__ void load_group(const Panels& w, const uint8_t* panel, const Tokens& x, int group, int lane,
-                                           FewGroup<type>& to) {
-  if (group >= w.groups) return;
-  load_raw<type>(w, panel, group, lane, to.w);
+__device__ __forceinline__ void load_columns(const Tokens& x, int group, int lane, uint2 (&to)[4]) {
   const int token = lane / 4;
   const uint16_t* row = x.x + static_cast<size_t>(x.even) * static_cast<size_t>(token);
 #pragma unroll
   for (int s = 0; s < 4; s++) {
-    to.x[s] = token < x.n ? four_columns<type>(x, row, group * kGroup + s * kStep + lane % 4 * 4) : make_uint2(0, 0);
+    to[s] = token < x.n ? four_columns<type>(x, row, group * kGroup + s * kStep + lane % 4 * 4) : make_uint2(0, 0);
   }
 }
 
@@ -68,29 +61,29 @@ __device__ __forceinline__ void split_halves(const uint4& halves, uint32_t (&hig
 }
 
 template <DType type>
-__device__ __forceinline__ void add_group(const FewGroup<type>& from, float (&sums)[4]) {
+__device__ __forceinline__ void add_group(const Raw<type>& w, const uint2 (&x)[4], float (&sums)[4]) {
   constexpr uint32_t kOne = 0x3f803f80u, kOnes[4] = {kOne, kOne, kOne, kOne};
   constexpr int kBlock = type == DType::q6_k ? 1 : 2;  // steps
   float dots[4], totals[4];
 #pragma unroll
   for (int s = 0; s < 4; s++) {
-    const uint32_t b[2] = {from.x[s].x, from.x[s].y};
+    const uint32_t b[2] = {x[s].x, x[s].y};
     uint32_t a[4];
     if constexpr (layout_of(type).codes == 64) {
       uint32_t low[4] = {};
-      a[0] = from.w.codes[s].x, a[1] = from.w.codes[s].y, a[2] = from.w.codes[s].z, a[3] = from.w.codes[s].w;
-      if constexpr (type == DType::f16) split_halves(from.w.codes[s], a, low);
+      a[0] = w.codes[s].x, a[1] = w.codes[s].y, a[2] = w.codes[s].z, a[3] = w.codes[s].w;
+      if constexpr (type == DType::f16) split_halves(w.codes[s], a, low);
       mma_bf16(sums, a, b);
       if constexpr (type == DType::f16) mma_bf16(sums, low, b);
     } else {
       if (s % kBlock == 0) {
         for (int i = 0; i < 4; i++) dots[i] = totals[i] = 0;
       }
-      code_fragment<type>(from.w, s, a);
+      code_fragment<type>(w, s, a);
       mma_bf16(dots, a, b);
       if constexpr (has_minimum(type)) mma_bf16(totals, kOnes, b);
       if ((s + 1) % kBlock == 0) {
-        const Scales scales = scales_of<type>(from.w, s);
+        const Scales scales = scales_of<type>(w, s);
         add_scaled(scales.d, dots, sums);
         if constexpr (has_minimum(type)) add_scaled(scales.m, totals, sums);
       }
@@ -103,36 +96,65 @@ constexpr int few_blocks(DType type) {
   return layout_of(type).codes == 64 || (has_minimum(type) && type != DType::q4_1) ? 3 : 4;
 }
 
-template <DType type>
-__global__ void __launch_bounds__(kFewWarps * 32, few_blocks(type)) matmul_few(Panels w, Tokens x, Output out) {
-  SHARED_MEMORY(float, parts);  // [warps][32 lanes][4]
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const uint8_t* panel = w.data + w.bytes * blockIdx.x;
-  float sums[4] = {};
-  FewGroup<type> even, odd;
-  load_group<type>(w, panel, x, warp, lane, even);
-  load_group<type>(w, panel, x, warp + kFewWarps, lane, odd);
-  for (int group = warp; group < w.groups; group += 2 * kFewWarps) {
-    add_group<type>(even, sums);
-    load_group<type>(w, panel, x, group + 2 * kFewWarps, lane, even);
-    if (group + kFewWarps < w.groups) add_group<type>(odd, sums);
-    load_group<type>(w, panel, x, group + 3 * kFewWarps, lane, odd);
-  }
-#pragma unroll
-  for (int i = 0; i < 4; i++) parts[threadIdx.x * 4 + i] = sums[i];
-  __syncthreads();
-  const int i = threadIdx.x % 16, row = static_cast<int>(blockIdx.x) * kPanel + i, token = threadIdx.x / 16;
-  if (token >= out.n || row >= out.rows) return;
+// parts [warps][32 lanes][4]: the sum over the warps, of row i of the panel.
+__device__ __forceinline__ float add_parts(const float* parts, int i, int token) {
   const float* part = parts + (i % 8 * 4 + token / 2) * 4 + i / 8 * 2 + token % 2;
   float sum = 0;
   for (int w = 0; w < kFewWarps; w++) sum += part[w * 128];
-  put(out.out + out.ldo * static_cast<size_t>(token) + row, out.bias ? sum + out.bias[row] : sum, out.accumulate);
+  return sum;
+}
+
+// The second panel of a gate is up rows; else it is the first one, and `odd` its next group.
+template <DType type, bool gated>
+__global__ void __launch_bounds__(kFewWarps * 32, few_blocks(type)) matmul_few(Panels w, Tokens x, Output out) {
+  SHARED_MEMORY(float, parts);  // [gated ? 2 : 1][warps][32 lanes][4]
+  constexpr int kPanels = gated ? 2 : 1, kOdd = gated ? 0 : kFewWarps, kNext = gated ? kFewWarps : 2 * kFewWarps;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const uint8_t *panel = w.data + w.bytes * (blockIdx.x * kPanels), *second = panel + (gated ? w.bytes : 0);
+  float sums[kPanels][4] = {};
+  Raw<type> even, odd;
+  uint2 even_x[4], odd_x[4];
+  const auto load_even = [&](int group) {
+    if (group >= w.groups) return;
+    load_raw<type>(w, panel, group, lane, even);
+    if (!gated) load_columns<type>(x, group, lane, even_x);
+  };
+  const auto load_odd = [&](int group) {
+    if (group >= w.groups) return;
+    load_raw<type>(w, second, group, lane, odd);
+    load_columns<type>(x, group, lane, gated ? even_x : odd_x);
+  };
+  load_even(warp);
+  load_odd(warp + kOdd);
+  for (int group = warp; group < w.groups; group += kNext) {
+    add_group<type>(even, even_x, sums[0]);
+    load_even(group + kNext);
+    if (group + kOdd < w.groups) add_group<type>(odd, gated ? even_x : odd_x, sums[kPanels - 1]);
+    load_odd(group + kNext + kOdd);
+  }
+#pragma unroll
+  for (int i = 0; i < 4 * kPanels; i++) parts[i / 4 * kPartNumbers + threadIdx.x * 4 + i % 4] = sums[i / 4][i % 4];
+  __syncthreads();
+  const int i = threadIdx.x % 16, row = static_cast<int>(blockIdx.x) * kPanels * kPanel + i, token = threadIdx.x / 16;
+  if (token >= out.n || row >= out.rows) return;
+  const float sum = add_parts(parts, i, token);
+  float* const to = out.out + out.ldo * static_cast<size_t>(token);
+  if constexpr (gated) {
+    to[gated_column(row)] = gated_sum(out, row, sum, add_parts(parts + kPartNumbers, i, token));
+  } else {
+    put(to + row, biased(out, row, sum), out.accumulate);
+  }
 }
 
 void multiply_few(DType type, const Panels& w, const Tokens& x, const Output& out, Stream stream) noexcept {
-  const int panels = (w.rows + kPanel - 1) / kPanel, threads = kFewWarps * 32;
+  const int panels = (w.rows + kPanel - 1) / kPanel, threads = kFewWarps * 32, bytes = kPartNumbers * sizeof(float);
   with_type(type, [&](auto t) {
-    LAUNCH((matmul_few<decltype(t)::value>), panels, threads, threads * 4 * sizeof(float), stream, w, x, out);
+    constexpr DType kType = decltype(t)::value;
+    if (out.gated) {
+      LAUNCH((matmul_few<kType, true>), panels / 2, threads, 2 * bytes, stream, w, x, out);
+    } else {
+      LAUNCH((matmul_few<kType, false>), panels, threads, bytes, stream, w, x, out);
+    }
   });
 }
 

@@ -98,11 +98,25 @@ __device__ __forceinline__ void multiply_group(const Raw<type> (&raw)[2], const 
   }
 }
 
+// Of a gate: the warp's rows are a panel of gate rows and one of up rows. Half of the lanes take every other token.
+__device__ __forceinline__ void put_gated(const Output& out, int row, int token, int count, const float* sums) {
+  const int half = row / kPanel % 2, gate = row - half * kPanel;
+  const float gate_bias = out.bias ? out.bias[gate] : 0, up_bias = out.bias ? out.bias[gate + kPanel] : 0;
+  sums -= half * kPanel;
+  float* const to = out.out + out.ldo * static_cast<size_t>(token) + gated_column(gate);
+#pragma unroll 1
+  for (int t = half; t < count; t += 2) {
+    const float* pair = sums + t * kPitch;
+    to[out.ldo * static_cast<size_t>(t)] = activated(out.act, pair[0] + gate_bias) * (pair[kPanel] + up_bias);
+  }
+}
+
 // 32 tokens of a row, [token][kPitch] from `sums` on; the lanes' rows lie side by side.
 __device__ __forceinline__ void put_tokens(const Output& out, int row, int token, const float* sums) {
   if (row >= out.rows) return;
-  const float bias = out.bias ? out.bias[row] : 0;
   const int count = min(kPutTokens, out.n - token);
+  if (out.gated) return put_gated(out, row, token, count, sums);
+  const float bias = out.bias ? out.bias[row] : 0;
   float* to = out.out + out.ldo * static_cast<size_t>(token) + row;
 #pragma unroll 4
   for (int t = 0; t < count; t++, to += out.ldo) put(to, sums[t * kPitch] + bias, out.accumulate);

@@ -23,6 +23,7 @@
 
 #include "core/dtype.h"
 #include "device.h"
+#include "kernels/cuda/activation.h"
 
 namespace tokensieve::kernels::cuda {
 
@@ -187,14 +188,25 @@ struct Tokens {
   bool wide;
 };
 
+// gated: rows are those of matmul_gate, panels of gate rows and of up rows in turn, and `out` has half as many columns.
 struct Output {
   float* out;
   size_t ldo;
   const float* bias;
   int rows, n;
-  bool accumulate;
+  bool accumulate, gated = false;
+  AnyActivation act = {};
 };
 
 __device__ __forceinline__ void put(float* to, float sum, bool accumulate) { *to = accumulate ? *to + sum : sum; }
+__device__ __forceinline__ float biased(const Output& out, int row, float sum) {
+  return out.bias ? sum + out.bias[row] : sum;
+}
+// Of gate row `row` and the up row that is kPanel further: as the sums would be stored, then gated.
+__device__ __forceinline__ float gated_sum(const Output& out, int row, float gate, float up) {
+  return activated(out.act, biased(out, row, gate)) * biased(out, row + kPanel, up);
+}
+// The column of `out` that gate row `row` leads to.
+__device__ __forceinline__ int gated_column(int row) { return row / (2 * kPanel) * kPanel + row % kPanel; }
 
 }  // namespace tokensieve::kernels::cuda
