@@ -191,7 +191,7 @@ void KvCache::append(const kernels::Backend& backend, int layer, const float* k,
     const Head& head = heads_[first + static_cast<size_t>(h)];
     const size_t offset = static_cast<size_t>(h) * static_cast<size_t>(shape_.head_size);
     head.keys.fill(k + offset, ldk, n, add);
-    head.values.fill(v + offset, ldv, n, add);
+    if (v) head.values.fill(v + offset, ldv, n, add);
   }
   store();
 }

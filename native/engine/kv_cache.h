@@ -85,7 +85,7 @@ class KvCache {
   // Appends n rows to every KV head of a layer. k, v: row t, head h at + t * ld + h * head_size, f32. source [n]
   // ascending. size may be null (all 1). Never fails after a reserve with nothing in between. Where sinks or
   // newest rows stay in float, all rows come in f16 and settle quantizes; elsewhere they are stored as what they will
-  // stay. A team that is stopped leaves rows of undefined content.
+  // stay. A team that is stopped leaves rows of undefined content, v null values of undefined content: for looks at keys.
   // backend: of the device whose memory k and v are in; the team is its.
   void append(const kernels::Backend& backend, int layer, const float* k, size_t ldk, const float* v, size_t ldv, int n,
               const int32_t* source, const float* size, Team& team) noexcept;

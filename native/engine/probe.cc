@@ -7,16 +7,17 @@
 
 namespace tokensieve {
 
-// Some outputs of x W, q, k and v together: rows of the hidden size, which are normed in place as the layer norms them.
-void Stage::project_part(int layer, const Linear& part, Arithmetic arithmetic, float* x, int count, float* out,
+// Some outputs of x W, q, k and v together, for rows x of the hidden size as they enter the layer.
+void Stage::project_part(int layer, const Linear& part, Arithmetic arithmetic, const float* x, int count, float* out,
                          Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
   const Device& device = model_->device(layer);
+  normed_.need(static_cast<size_t>(count) * d * sizeof(float));
+  float* const normed = normed_.as<float>();
   device.backend->rms_norm(x, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
-                           c.norm_eps, nullptr, x, d, team);
-  apply(device, part, arithmetic, x, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
-  device.wait();  // x goes
+                           c.norm_eps, nullptr, normed, d, team);
+  apply(device, part, arithmetic, normed, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
 }
 
 // Un-rotated keys of rows [begin, begin + count) of the call: -> k [count][kv_heads * head_size].
@@ -26,10 +27,8 @@ void Stage::project_keys(Session& s, int layer, int begin, int count, float* k, 
   const int q_width = c.heads * c.head_size, width = c.kv_heads * c.head_size;
   const size_t d = static_cast<size_t>(c.hidden), ld = static_cast<size_t>(width);
   const kernels::Backend& backend = *model_->device(layer).backend;
-  Numbers<float> x = numbers(static_cast<size_t>(count) * d);
-  std::memcpy(x.data(), s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d, x.size() * sizeof(float));
-  project_part(layer, slice(backend, l.qkv, q_width, q_width + width, c.hidden), s.arithmetic(), x.data(), count, k,
-               team);
+  const float* const x = s.rows().hidden.as<float>() + static_cast<size_t>(begin) * d;
+  project_part(layer, slice(backend, l.qkv, q_width, q_width + width, c.hidden), s.arithmetic(), x, count, k, team);
   if (l.k_norm) backend.rms_norm(k, ld, count, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, ld, team);
 }
 
@@ -46,6 +45,7 @@ void Stage::project_queries(Session& s, int layer, const int32_t* places, int co
     std::memcpy(x.data() + static_cast<size_t>(i) * d, s.rows().hidden.as<float>() + static_cast<size_t>(places[i]) * d,
                 d * sizeof(float));
   project_part(layer, slice(backend, l.qkv, 0, width, c.hidden), s.arithmetic(), x.data(), count, q, team);
+  model_->device(layer).wait();  // x goes
   if (l.q_norm) backend.rms_norm(q, ld, count, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, q, ld, team);
   std::vector<int32_t> position(static_cast<size_t>(count));
   for (int h = 0; h < c.kv_heads; h++) {
@@ -67,20 +67,21 @@ void Stage::append_keys(Session& s, int layer, KvCache& cache, Team& team) {
   const int n = static_cast<int>(rows.source.size());
   const size_t ld = static_cast<size_t>(c.kv_heads * c.head_size);
   const Device& device = model_->device(layer);
-  Numbers<float> k = numbers(static_cast<size_t>(std::min(n, kStageRows)) * ld), zero = numbers(k.size());
+  qkv_.need(static_cast<size_t>(std::min(n, kStageRows)) * ld * sizeof(float));
+  float* const k = qkv_.as<float>();
   cache.reserve(layer, n, !rows.size.empty(), runs_in(rows.source.data(), n));
   for (int begin = 0; begin < n; begin += kStageRows) {
     const int count = std::min(kStageRows, n - begin);
-    project_keys(s, layer, begin, count, k.data(), team);
+    project_keys(s, layer, begin, count, k, team);
     if (!s.options().repack) {
       std::vector<int32_t> position;
       for (int i = begin; i < begin + count; i++)
         position.push_back(s.next_position(layer) + rows.offset[static_cast<size_t>(i)]);
       const Angles& a = angles(device, model_->layers[static_cast<size_t>(layer)].rotary, position, s.length(layer));
-      device.backend->rope(k.data(), ld, count, c.kv_heads, c.head_size, r.rotated, a.cos.data(), a.sin.data(), team);
+      device.backend->rope(k, ld, count, c.kv_heads, c.head_size, r.rotated, a.cos.data(), a.sin.data(), team);
     }
-    s.hadamard(&HeadKv::hadamard_keys, layer, k.data(), ld, count, 1, team);
-    cache.append(*device.backend, layer, k.data(), ld, zero.data(), ld, count, rows.source.data() + begin,
+    s.hadamard(&HeadKv::hadamard_keys, layer, k, ld, count, 1, team);
+    cache.append(*device.backend, layer, k, ld, nullptr, 0, count, rows.source.data() + begin,
                  rows.size.empty() ? nullptr : rows.size.data() + begin, team);
     device.wait();  // k is written anew
   }

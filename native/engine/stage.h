@@ -34,6 +34,8 @@ struct StageEntry {
   std::unique_ptr<Error> error;  // this session's call has to be rolled back
 };
 
+class Block;
+
 class Stage {
  public:
   explicit Stage(std::shared_ptr<const Model> model);
@@ -79,6 +81,7 @@ class Stage {
     std::vector<int32_t> position;
     int length = -1;  // tokens so far, which dynamic scaling depends on
     Numbers<float> cos, sin;  // [rows][rotated / 2]
+    std::vector<double> low;  // [rotated / 2][kLow][cos, sin] of the positions below kLow
   };
   // The same for slots 0..: [rotated / 2][rows], read by attention where keys are stored un-rotated.
   struct Slots {
@@ -117,14 +120,19 @@ class Stage {
     Numbers<float> values;  // [rows or 1][heads][stride]
   };
   Probed project(Session& s, int layer, const std::vector<int32_t>& looked, Team& team);
-  void project_part(int layer, const Linear& part, Arithmetic arithmetic, float* x, int count, float* out, Team& team);
+  void project_part(int layer, const Linear& part, Arithmetic arithmetic, const float* x, int count, float* out,
+                    Team& team);
   void project_keys(Session& s, int layer, int begin, int count, float* k, Team& team);
   void project_queries(Session& s, int layer, const int32_t* places, int count, float* q, Team& team);
   void append_keys(Session& s, int layer, KvCache& cache, Team& team);
   Lines look_through(Session& s, int layer, const Probed& probed, size_t begin, size_t count, bool per_row, Team& team);
   void add_mean(const Probed& probed, int layer, const float* line, size_t stride, float* mean, size_t rows);
   class Ranking;
-  void run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team);  // passing.cc
+  // passing.cc
+  bool run_some(StageEntry& e, int layer, Block& block, float* hidden, const Device& device, Team& team);
+  void run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team);
+  bool newest_suffice(const StageEntry& e, int layer) const;
+  void run_last(StageEntry& e, Block& block, float* hidden, const Device& device, Team& team);
 
   Numbers<float> numbers(size_t n) const { return Numbers<float>(n, model_->memory()); }
 
