@@ -1,7 +1,7 @@
 // Logits, hidden rows, attention and scores of a session against the float64 oracle.
 import t from 'tap'
 import { kernels } from '../lib/index.js'
-import { apart, flat, loadTiny, loadWith } from './engine.js'
+import { apart, flat, loadTiny, loadWith, same } from './engine.js'
 import type { TinyOptions } from './model-fixture.js'
 import { randomIds, roundBrain, roundHalf, roundQ4, roundQ8 } from './numbers.js'
 import { logSoftmax, Reference } from './reference-model.js'
@@ -66,6 +66,27 @@ for (const architecture of ['llama', 'gemma3'] as const) {
     t.ok(apart(flat(scores).subarray(1), expected) < 1e-4, 'scores across pieces and calls')
   })
 }
+
+t.test('the last layer runs the newest rows alone where others are not asked for, with the same bits', async (t) => {
+  for (const architecture of ['llama', 'gemma3'] as const) {
+    const { model, tiny } = await loadTiny(t, { architecture, layers: 3, headSize: 32 })
+    const { hidden: hiddenSize, layers, vocabulary } = tiny.config
+    const ids = randomIds(650, 5)
+    const next = ids.subarray(640)
+    for (const keys of ['f16', 'q4_0'] as const) {
+      for (const n of [16, 17, 40, 600]) {
+        const [all, last] = [0, 1].map(() => model.session({ kv: { keys, values: 'q8_0' }, reuse: false }))
+        const rows = await all?.forward(ids.subarray(0, n), { logits: 'all' })
+        const one = await last?.forward(ids.subarray(0, n))
+        t.ok(same(one as Float32Array, (rows as Float32Array).subarray((n - 1) * vocabulary)), `${n} tokens, ${keys}`)
+        const after = [await all?.forward(next), await last?.forward(next)]
+        t.ok(same(after[0] as Float32Array, after[1] as Float32Array), `what follows ${n} tokens, ${keys}`)
+      }
+    }
+    const hidden = (n: number) => model.session().hidden(ids.subarray(0, n), { layer: layers })
+    t.ok(same((await hidden(40)).subarray(0, 20 * hiddenSize), await hidden(20)), 'rows that are looked at have run')
+  }
+})
 
 // What a cache type leaves of a row, in the oracle too. KIVI's groups are not the oracle's business: it is near, that is all.
 const STORED = {

@@ -101,6 +101,10 @@ void Block::run(int layer) {
   const trace::Span span(trace::Kind::layer, "layer", layer);
   attention(layer);
   feed_forward(layer);
+  end(layer);
+}
+
+void Block::end(int layer) {
   if (team_.stopped()) throw Error(Code::aborted, "[stage] the call was stopped");
   for (StageEntry* e : entries_) e->session->ran(layer);
 }
@@ -119,12 +123,20 @@ void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const 
 
 void Block::attention(int layer) {
   if (entries_[0]->session->options().skip_attention[static_cast<size_t>(layer)]) return;
-  project(layer);
+  take_in(layer, Part::all);
+  give_out(layer);
+}
+
+void Block::take_in(int layer, Part part) {
+  project(layer, part);
   watch_queries(layer);
   watch_keys(layer);
-  rotate(layer);
-  hadamard_in(layer);
-  append(layer);
+  rotate(layer, part);
+  hadamard_in(layer, part);
+  if (part != Part::queries) append(layer);
+}
+
+void Block::give_out(int layer) {
   attend(layer);
   silence(layer);
   hadamard_out(layer);
@@ -155,26 +167,33 @@ void Block::feed_forward(int layer) {
   add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
 }
 
-void Block::project(int layer) {
+void Block::project(int layer, Part part) {
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   const size_t d = static_cast<size_t>(c.hidden);
   float* x = stage_.normed_.as<float>();
   float* qkv = stage_.qkv_.as<float>();
   backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
-  stage_.apply(device_, l.qkv, arithmetic_, x, d, rows_, c.hidden, false, qkv, width_, team_);
-  float* k = qkv + c.heads * c.head_size;
-  if (l.q_norm)
+  const int q_width = c.heads * c.head_size;
+  float* k = qkv + q_width;
+  Linear some;
+  if (part == Part::queries) some = slice(backend_, l.qkv, 0, q_width, c.hidden);
+  if (part == Part::keys) some = slice(backend_, l.qkv, q_width, static_cast<int>(width_), c.hidden);
+  stage_.apply(device_, part == Part::all ? l.qkv : some, arithmetic_, x, d, rows_, c.hidden, false,
+               part == Part::keys ? k : qkv, width_, team_);
+  if (l.q_norm && part != Part::keys)
     backend_.rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);
-  if (l.k_norm)
+  if (l.k_norm && part != Part::queries)
     backend_.rms_norm(k, width_, rows_, c.kv_heads, c.head_size, l.k_norm, c.norm_eps, nullptr, k, width_, team_);
 }
 
 // Rotates q and k by their positions. One call for all sessions, unless keys stay un-rotated or the angles depend on how long each session is.
-void Block::rotate(int layer) {
+void Block::rotate(int layer, Part part) {
   const Config& c = model_.config;
   const int rotary = model_.layers[static_cast<size_t>(layer)].rotary;
   const Rotary& r = model_.rotaries[static_cast<size_t>(rotary)];
+  const int first = part == Part::keys ? c.heads : 0,
+            heads = (part == Part::queries ? c.heads : c.heads + c.kv_heads) - first;
   bool together = r.dynamic == 0 || entries_.size() == 1;
   for (const StageEntry* e : entries_) together = together && !e->session->options().repack;
   std::vector<int32_t> position;
@@ -187,26 +206,27 @@ void Block::rotate(int layer) {
     }
     if (together && i + 1 < entries_.size()) continue;
     if (s.options().repack) {
-      rotate_by_slot(layer, i);
+      if (part != Part::keys) rotate_by_slot(layer, i, part == Part::queries);
       continue;
     }
     const Stage::Angles& a = stage_.angles(device_, rotary, position, s.length(layer));
-    float* rows = stage_.qkv_.as<float>() + (together ? 0 : static_cast<size_t>(at_[i]) * width_);
-    backend_.rope(rows, width_, together ? rows_ : e.end - e.begin, c.heads + c.kv_heads, c.head_size, r.rotated,
-                  a.cos.data(), a.sin.data(), team_);
+    float* rows = stage_.qkv_.as<float>() + first * c.head_size;
+    if (!together) rows += static_cast<size_t>(at_[i]) * width_;
+    backend_.rope(rows, width_, together ? rows_ : e.end - e.begin, heads, c.head_size, r.rotated, a.cos.data(),
+                  a.sin.data(), team_);
     position.clear();
   }
 }
 
-// q alone, by the slots that the rows take in each head.
-void Block::rotate_by_slot(int layer, size_t entry) {
+// q alone, by the slots that the rows take in each head, or have taken.
+void Block::rotate_by_slot(int layer, size_t entry, bool taken) {
   const Config& c = model_.config;
   const StageEntry& e = *entries_[entry];
   const int rotary = model_.layers[static_cast<size_t>(layer)].rotary, group = c.heads / c.kv_heads,
             n = e.end - e.begin;
   std::vector<int32_t> position(static_cast<size_t>(n));
   for (int h = 0; h < c.kv_heads; h++) {
-    const int slot = e.session->cache().rows(layer, h);
+    const int slot = e.session->cache().rows(layer, h) - (taken ? n : 0);
     for (int row = 0; row < n; row++) position[static_cast<size_t>(row)] = slot + row;
     const Stage::Angles& a = stage_.angles(device_, rotary, position, 0);
     float* q = stage_.qkv_.as<float>() + static_cast<size_t>(at_[entry]) * width_ + h * group * c.head_size;
@@ -237,15 +257,16 @@ void Block::hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int
   }
 }
 
-void Block::hadamard_in(int layer) {
+void Block::hadamard_in(int layer, Part part) {
   const Config& c = model_.config;
   float* qkv = stage_.qkv_.as<float>();
-  if (all_ask(&HeadKv::hadamard_keys, layer)) {
+  if (part == Part::all && all_ask(&HeadKv::hadamard_keys, layer)) {
     backend_.hadamard(qkv, width_, rows_, c.heads + c.kv_heads, c.head_size, team_);
   } else {
-    hadamard(&HeadKv::hadamard_keys, layer, qkv, width_, c.heads / c.kv_heads);
-    hadamard(&HeadKv::hadamard_keys, layer, qkv + c.heads * c.head_size, width_, 1);
+    if (part != Part::keys) hadamard(&HeadKv::hadamard_keys, layer, qkv, width_, c.heads / c.kv_heads);
+    if (part != Part::queries) hadamard(&HeadKv::hadamard_keys, layer, qkv + c.heads * c.head_size, width_, 1);
   }
+  if (part == Part::queries) return;
   hadamard(&HeadKv::hadamard_values, layer, qkv + (c.heads + c.kv_heads) * c.head_size, width_, 1);
 }
 

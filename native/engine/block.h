@@ -25,15 +25,23 @@ class Block {
  public:
   Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entries, float* hidden, int rows, Team& team);
   void run(int layer);
+  // The layer where nobody asks for other rows than the newest ones: of all rows their keys and values, which later rows
+  // may ask for; then, by a block of the newest ones, everything else of those.
+  void keep_rows(int layer);
+  void run_newest(int layer);
   // Of it one sub-layer, unless the session skips it.
   void attention(int layer);
   void feed_forward(int layer);
 
  private:
-  void project(int layer);
-  void rotate(int layer);
-  void rotate_by_slot(int layer, size_t entry);
-  void hadamard_in(int layer);
+  enum class Part : uint8_t { all, queries, keys };  // of q, k and v; keys: and values
+  void take_in(int layer, Part part);
+  void give_out(int layer);
+  void project(int layer, Part part);
+  void end(int layer);
+  void rotate(int layer, Part part);
+  void rotate_by_slot(int layer, size_t entry, bool taken);
+  void hadamard_in(int layer, Part part);
   void hadamard_out(int layer);
   bool all_ask(bool HeadKv::* asks, int layer) const;
   void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int each);

@@ -1,5 +1,7 @@
-// A layer in which some rows of a call take part and the others pass it by: p-MoD's routes, ZipVL's sparse attention.
-// The layer never sees the others: they have no row in its cache and nothing of it is computed for them.
+// Layers in which some rows of a call take part and the others do not.
+//   Passing: p-MoD's routes, ZipVL's sparse attention. The layer never sees the others: they have no row in its cache and
+//   nothing of it is computed for them.
+//   The last layer: what leaves it is read of the newest row alone, mostly. Of the others only keys and values are made.
 #include <algorithm>
 #include <cstring>
 
@@ -38,7 +40,58 @@ void weigh(float* x, const float* before, float weight, size_t d) {
   for (size_t i = 0; i < d; i++) x[i] = before[i] + weight * (x[i] - before[i]);
 }
 
+// Newest rows that the last layer runs: so many that kernels take the paths that they take for all rows of a prompt,
+// and give the same bits.
+constexpr int kNewest = 16;
+
 }  // namespace
+
+void Block::keep_rows(int layer) {
+  const trace::Span span(trace::Kind::layer, "layer", layer);
+  take_in(layer, Part::keys);
+}
+
+void Block::run_newest(int layer) {
+  const trace::Span span(trace::Kind::layer, "layer", layer);
+  take_in(layer, Part::queries);
+  give_out(layer);
+  feed_forward(layer);
+  end(layer);
+}
+
+// A layer that does not run all rows of a session's call; false where it should.
+bool Stage::run_some(StageEntry& e, int layer, Block& block, float* hidden, const Device& device, Team& team) {
+  if (e.session->passing(layer)) {
+    run_passing(e, layer, hidden, device, team);
+  } else if (newest_suffice(e, layer)) {
+    run_last(e, block, hidden, device, team);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// Nobody reads other rows that leave the layer, nor looks at what they attend to.
+bool Stage::newest_suffice(const StageEntry& e, int layer) const {
+  const Session& s = *e.session;
+  const Config& c = model_->config;
+  return layer == c.layers - 1 && e.end - e.begin > kNewest && !s.peeks() &&
+         (e.head.logits == HeadWish::Logits::none || e.head.logits == HeadWish::Logits::last) &&
+         s.look(layer) == nullptr && !s.sums_attention(layer) && c.heads * c.head_size % 16 == 0 &&
+         !s.options().skip_attention[static_cast<size_t>(layer)];
+}
+
+void Stage::run_last(StageEntry& e, Block& block, float* hidden, const Device& device, Team& team) {
+  const int layer = model_->config.layers - 1;
+  block.keep_rows(layer);
+  StageEntry newest;
+  newest.session = e.session, newest.begin = e.end - kNewest, newest.end = e.end;
+  std::vector<StageEntry*> one{&newest};
+  float* x = hidden + static_cast<size_t>(newest.begin - e.begin) * static_cast<size_t>(model_->config.hidden);
+  Block last(*this, device, one, x, kNewest, team);
+  last.run_newest(layer);
+  device.wait();  // for what the block holds
+}
 
 void Stage::run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team) {
   const trace::Span span(trace::Kind::layer, "layer", layer);

@@ -131,7 +131,7 @@ void Session::begin(std::vector<int32_t> ids, const std::vector<Look>& looks, co
   layer_ = 0;
   stop_ = false;
   evicted_ = false;
-  running_ = true;
+  running_ = true, peeks_ = peek;
 }
 
 bool Session::embeddable(int row) const {

@@ -120,6 +120,7 @@ class Session {
   void begin(std::vector<int32_t> ids, const std::vector<Look>& looks, const Features& features = {},
              bool peek = false);
   bool running() const { return running_; }
+  bool peeks() const { return peeks_; }  // the call that runs: somebody will read its rows as they stand
   int call_tokens() const { return static_cast<int>(ids_.size()); }
   const std::vector<int32_t>& ids() const { return ids_; }
   int32_t id(int row) const { return ids_[static_cast<size_t>(rows_.source[static_cast<size_t>(row)] - tokens_)]; }
@@ -234,7 +235,7 @@ class Session {
   std::vector<float> last_hidden_;
   std::atomic<bool> stop_{false};
 
-  bool running_ = false;
+  bool running_ = false, peeks_ = false;
   int layer_ = 0;  // where the call stands
   std::vector<int32_t> ids_;
   std::vector<int32_t> featured_;  // places of ids_ that came with a row

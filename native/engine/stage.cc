@@ -35,8 +35,12 @@ Stage::Stage(std::shared_ptr<const Model> model) : model_(std::move(model)) {
   for (size_t i = 0; i < model_->stages.size(); i++) card_mass_.push_back(std::make_unique<CardMass>());
 }
 
+// Angles are sums of two, of a multiple of kLow and of what is left of the position: few sines for many rows. The sums
+// are in double, so that f32 hides the way.
+constexpr int kLow = 32;
+
 const Stage::Angles& Stage::angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length) {
-  while (angles_.size() < model_->rotaries.size()) angles_.push_back({{}, -1, numbers(0), numbers(0)});
+  while (angles_.size() < model_->rotaries.size()) angles_.push_back({{}, -1, numbers(0), numbers(0), {}});
   Angles& a = angles_[static_cast<size_t>(rotary)];
   const Rotary& r = model_->rotaries[static_cast<size_t>(rotary)];
   if (r.dynamic == 0) length = 0;
@@ -46,13 +50,23 @@ const Stage::Angles& Stage::angles(const Device& device, int rotary, const std::
     model_->wait();  // kernels that are under way read what was here
     a.cos.resize(count), a.sin.resize(count);
   }
+  if (a.length != length) a.low.clear();
   angle_.resize(2 * count);
   float *const cos = angle_.data(), *const sin = cos + count;
   for (size_t i = 0; i < half; i++) {
     const double f = frequency(r, static_cast<int>(i), length);
-    for (size_t t = 0; t < position.size(); t++) {
-      cos[t * half + i] = static_cast<float>(std::cos(position[t] * f));
-      sin[t * half + i] = static_cast<float>(std::sin(position[t] * f));
+    for (int p = 0; p < kLow && a.low.size() < 2 * kLow * half; p++)
+      a.low.push_back(std::cos(p * f)), a.low.push_back(std::sin(p * f));
+    const double* const low = a.low.data() + 2 * kLow * i;
+    double high_cos = 1, high_sin = 0;
+    for (size_t t = 0, high = 0; t < position.size(); t++) {
+      const size_t p = static_cast<size_t>(position[t]) % kLow;
+      if (static_cast<size_t>(position[t]) - p != high) {
+        high = static_cast<size_t>(position[t]) - p;
+        high_cos = std::cos(static_cast<double>(high) * f), high_sin = std::sin(static_cast<double>(high) * f);
+      }
+      cos[t * half + i] = static_cast<float>(high_cos * low[2 * p] - high_sin * low[2 * p + 1]);
+      sin[t * half + i] = static_cast<float>(high_sin * low[2 * p] + high_cos * low[2 * p + 1]);
     }
   }
   device.send(cos, a.cos.data(), count);
@@ -213,11 +227,7 @@ void Stage::run_group(std::vector<StageEntry*>& group, int from, int to) {
 void Stage::run_layers(std::vector<StageEntry*>& group, const Placement& layers, float* hidden, int rows, Team& team) {
   Block block(*this, layers.device, group, hidden, rows, team);
   for (int l = layers.from; l < layers.to; l++) {
-    if (group.size() == 1 && group[0]->session->passing(l)) {
-      run_passing(*group[0], l, hidden, layers.device, team);
-    } else {
-      block.run(l);
-    }
+    if (group.size() > 1 || !run_some(*group[0], l, block, hidden, layers.device, team)) block.run(l);
   }
 }
 
