@@ -78,27 +78,86 @@ int Sampler::largest(const float* values, int n) const noexcept {
   return token;
 }
 
-void Sampler::penalize(int n, const int32_t* recent, int recent_count) {
-  const int count = options_.repeat_last < 0 ? recent_count : std::min(recent_count, options_.repeat_last);
-  recent_.assign(recent + recent_count - count, recent + recent_count);
+int Sampler::candidates(int n, int recent_count) const noexcept {
+  const int k = greedy() ? 1 : options_.top_k, more = penalizes(recent_count) ? penalized_count(recent_count) : 0;
+  if (k <= 0 || k >= n || (more > 0 && !(options_.repeat_penalty >= 1))) return n;
+  return more < n - k ? k + more : n;
+}
+
+int Sampler::sample_among(const float* logits, const int32_t* tokens, int count, const int32_t* recent,
+                          int recent_count) {
+  candidates_.clear();
+  for (int i = 0; i < count; ++i) candidates_.push_back({logits[i] == logits[i] ? logits[i] : kNone, tokens[i]});
+  if (penalizes(recent_count)) {
+    keep_recent(recent, recent_count);
+    for (Candidate& candidate : candidates_) {
+      if (std::binary_search(recent_.begin(), recent_.end(), candidate.token))
+        candidate.probability = penalized(candidate.probability);
+    }
+    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+      return a.probability > b.probability || (a.probability == b.probability && a.token < b.token);
+    });
+  }
+  if (greedy()) return candidates_.front().token;
+  if (options_.top_k < count) candidates_.resize(static_cast<size_t>(options_.top_k));
+  return draw_among();
+}
+
+int Sampler::penalized_count(int recent_count) const noexcept {
+  return options_.repeat_last < 0 ? recent_count : std::min(recent_count, options_.repeat_last);
+}
+
+void Sampler::keep_recent(const int32_t* recent, int recent_count) {
+  recent_.assign(recent + recent_count - penalized_count(recent_count), recent + recent_count);
   std::sort(recent_.begin(), recent_.end());
   recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());
+}
+
+float Sampler::penalized(float logit) const noexcept {
+  return logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+}
+
+void Sampler::penalize(int n, const int32_t* recent, int recent_count) {
+  keep_recent(recent, recent_count);
   for (const int32_t token : recent_) {
     if (token < 0 || token >= n) continue;
     float& value = values_[static_cast<size_t>(token)];
-    value = value > 0 ? value / options_.repeat_penalty : value * options_.repeat_penalty;
+    value = penalized(value);
   }
 }
 
 float Sampler::least_share() const noexcept { return std::min(1.0f, std::max(0.0f, options_.min_p)); }
 
 int Sampler::draw(int n) {
-  const bool nucleus = options_.top_p < 1;
-  const bool thinned = nucleus || least_share() > 0 || (options_.top_k > 0 && options_.top_k < n);
+  const int k = options_.top_k;
+  if (k > 0 && k < n) {
+    scratch_.resize(static_cast<size_t>(n));
+    indices_.resize(static_cast<size_t>(k));
+    Team alone(1);
+    backend_.top_k(values_.data(), n, k, kernels::Order::value, indices_.data(), scratch_.data(), alone);
+    candidates_.clear();
+    for (const int32_t token : indices_) candidates_.push_back({values_[static_cast<size_t>(token)], token});
+    return draw_among();
+  }
   if (!temper(n)) return 0;
-  if (!thinned) return draw_any(n);
+  if (!(options_.top_p < 1 || least_share() > 0)) return draw_any(n);
   gather_candidates(n);
-  if (nucleus) keep_nucleus();
+  return draw_thinned();
+}
+
+// Of candidates_, which hold their logits.
+int Sampler::draw_among() {
+  values_.clear();
+  for (const Candidate& candidate : candidates_) values_.push_back(candidate.probability);
+  if (!temper(static_cast<int>(values_.size()))) return 0;
+  mass_ = 0;
+  for (size_t i = 0; i < values_.size(); ++i) mass_ += candidates_[i].probability = values_[i];
+  return draw_thinned();
+}
+
+// Of candidates_, which hold their probabilities.
+int Sampler::draw_thinned() {
+  if (options_.top_p < 1) keep_nucleus();
   if (least_share() > 0) drop_unlikely();
   return draw_candidate();
 }
@@ -119,23 +178,11 @@ bool Sampler::temper(int n) {
   return true;
 }
 
-// The k largest, or all that can still matter: less than 1 - top_p of the mass lies in tokens below (1 - top_p) / n
-// times it, and nothing is kept below min_p times the largest. Leaves in mass_ what top-p is a share of.
+// All that can still matter: less than 1 - top_p of the mass lies in tokens below (1 - top_p) / n times it, and nothing
+// is kept below min_p times the largest. Leaves in mass_ what top-p is a share of.
 void Sampler::gather_candidates(int n) {
   candidates_.clear();
   mass_ = 0;
-  const int k = options_.top_k;
-  if (k > 0 && k < n) {
-    scratch_.resize(static_cast<size_t>(n));
-    indices_.resize(static_cast<size_t>(k));
-    Team alone(1);
-    backend_.top_k(values_.data(), n, k, kernels::Order::value, indices_.data(), scratch_.data(), alone);
-    for (const int32_t token : indices_) {
-      candidates_.push_back({values_[token], token});
-      mass_ += values_[token];
-    }
-    return;
-  }
   for (int i = 0; i < n; i += kBlock) mass_ += block_mass(values_.data() + i, std::min(kBlock, n - i));
   const double rest = std::min(1.0, 1.0 - options_.top_p);
   float least = static_cast<float>(std::max(0.0, 0.99 * rest * mass_ / n));

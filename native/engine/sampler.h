@@ -8,6 +8,7 @@
 //
 // Equal logits: the lower id first. NaN counts as -infinity; where every logit is -infinity the token is 0. Masses are
 // summed in double in a fixed order, and a draw takes exactly one number of the generator, so a seed repeats a text.
+// What top-k leaves out has no part in what follows: the largest logits alone give the same token, bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,12 @@ class Sampler {
   // log_probability, where asked: of the chosen token under the logits as they came (no penalty, temperature 1).
   int sample(const float* logits, int n, const int32_t* recent, int recent_count, float* log_probability = nullptr);
 
+  // How many of n logits, the largest, decide the token where no log-probability is asked; n where all may. A penalty
+  // above 1 makes recent tokens less likely, so that those after them move up.
+  int candidates(int n, int recent_count) const noexcept;
+  // sample, of the `count` largest logits (at least `candidates`): in the order of kernel top_k, with their tokens.
+  int sample_among(const float* logits, const int32_t* tokens, int count, const int32_t* recent, int recent_count);
+
   // The token would be that of the largest logit, whatever the others are.
   bool takes_largest(int recent_count) const noexcept { return greedy() && !penalizes(recent_count); }
 
@@ -60,7 +67,7 @@ class Sampler {
 
  private:
   struct Candidate {
-    float probability;
+    float probability;  // first the logit
     int32_t token;
   };
 
@@ -68,11 +75,16 @@ class Sampler {
   bool penalizes(int recent_count) const noexcept {
     return options_.repeat_penalty != 1 && options_.repeat_last != 0 && recent_count > 0;
   }
+  int penalized_count(int recent_count) const noexcept;
+  void keep_recent(const int32_t* recent, int recent_count);
+  float penalized(float logit) const noexcept;
   void penalize(int n, const int32_t* recent, int recent_count);
   int largest(const float* values, int n) const noexcept;
   float least_share() const noexcept;
   bool temper(int n);
   int draw(int n);
+  int draw_among();
+  int draw_thinned();
   void gather_candidates(int n);
   void keep_nucleus();
   void drop_unlikely();

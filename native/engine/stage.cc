@@ -311,7 +311,7 @@ void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
   logits_.need(wishes.size() * v * sizeof(float));
   head_logits(wishes[0]->session->head_arithmetic(), last_.as<float>(), static_cast<int>(wishes.size()),
               logits_.as<float>(), team);
-  if (take_largest(wishes, device, team)) return;
+  if (take_largest(wishes, device, team) || take_candidates(wishes, device, team)) return;
   const float* logits = device.fetch(logits_.as<float>(), wishes.size() * v);
   device.wait();
   for (StageEntry* e : wishes) {

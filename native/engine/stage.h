@@ -99,6 +99,7 @@ class Stage {
   void run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team);
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
   bool take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);
+  bool take_candidates(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);  // candidates.cc
   void head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);

@@ -189,6 +189,47 @@ TEST("a seed and a saved state repeat the draws; one number a draw") {
   }
 }
 
+// What a card does: the largest logits in the order of kernel top_k, and nothing of the others.
+TEST("the candidates alone give the token, and leave the generator as all logits do") {
+  check::Random random(4);
+  std::vector<int32_t> recent;
+  for (int i = 0; i < 90; ++i) recent.push_back(static_cast<int32_t>(random.below(330)) - 10);
+  SamplerOptions greedy = at(0), wide = at(2, 200), sharp = at(0.02f, 3), thin = at(1, 40, 0.9f, 0.02f), one = at(1, 1);
+  for (SamplerOptions options : {greedy, wide, sharp, thin, one}) {
+    for (const float penalty : {1.0f, 1.3f, 40.0f}) {
+      options.repeat_penalty = penalty;
+      Sampler all(*backends().front(), options), few(*backends().front(), options);
+      for (int round = 0; round < 40; ++round) {
+        std::vector<float> logits = random.normals(300), values;
+        for (float& x : logits) x = round % 2 ? std::round(2 * x) : random.below(20) == 0 ? NAN : 3 * x;
+        if (round == 38) logits.assign(300, NAN);
+        const int count = few.candidates(300, round);
+        CHECK(count == (options.temperature > 0 ? options.top_k : 1) + (penalty > 1 ? std::min(round, 64) : 0));
+        std::vector<int32_t> tokens(static_cast<size_t>(count));
+        std::vector<uint64_t> scratch(300);
+        tokensieve::kernels::reference_backend().top_k(logits.data(), 300, count, tokensieve::kernels::Order::value,
+                                                       tokens.data(), scratch.data(), alone);
+        for (const int32_t token : tokens) values.push_back(logits[static_cast<size_t>(token)]);
+        CHECK_EQ(few.sample_among(values.data(), tokens.data(), count, recent.data(), round),
+                 all.sample(logits.data(), 300, recent.data(), round));
+        CHECK(std::memcmp(&few.state(), &all.state(), sizeof few.state()) == 0);
+      }
+    }
+  }
+}
+
+TEST("where all logits may decide there are no fewer candidates") {
+  SamplerOptions likelier = at(0);
+  likelier.repeat_penalty = 0.5f;
+  const Backend& backend = *backends().front();
+  CHECK_EQ(Sampler(backend, at(1)).candidates(100, 5), 100);
+  CHECK_EQ(Sampler(backend, at(1, 0, 0.9f)).candidates(100, 5), 100);
+  CHECK_EQ(Sampler(backend, at(1, 100)).candidates(100, 5), 100);
+  CHECK_EQ(Sampler(backend, likelier).candidates(100, 5), 100);
+  CHECK_EQ(Sampler(backend, likelier).candidates(100, 0), 1);
+  CHECK_EQ(Sampler(backend, at(0)).candidates(1, 0), 1);
+}
+
 // xoshiro256** after splitmix64 of 0: the first word of the state is splitmix64's published first output.
 TEST("the generator is the published one") {
   const tokensieve::Random random(0);
