@@ -219,12 +219,20 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
     turn = performance.now()
   }
   decided = await withPartners(context, decided)
-  const actions = decided.flatMap(({ decision }) => actionOf(decision))
+  const actions = [...decided.flatMap(({ decision }) => actionOf(decision)), ...coarsenings(decided)]
   if (count > 1 || actions.length > 0) await scheduler.job((m) => m.apply(native, [...actions, { commit: true }]))
   else native.commit()
   for (const { decision } of decided) if (decision.action === 'rule') native.setRule(decision.layer, decision.rule)
   if (layers.length > 0) context.counters.decide += performance.now() - start
   return decided.map(({ entry }) => entry)
+}
+
+/** Of all layers at once, once all that goes has gone. */
+function coarsenings(decided: readonly Decided[]): Action[] {
+  const coarse = decided.flatMap(({ decision }) =>
+    decision.action === 'coarsen' ? [{ layer: decision.layer, sources: decision.coarsePerHead.map(integers) }] : [],
+  )
+  return coarse.length > 0 ? [{ coarse }] : []
 }
 
 /** Rows that look for others find them. */

@@ -115,7 +115,7 @@ export interface Fold<I = ArrayLike<number>, W = ArrayLike<number>> {
  * sizes. pass: sources of the rows that take part in the layer where the call stands; the others pass it by, with `mlp` its attention alone; weights, of all rows, without `mlp`: times
  * what the MLP adds to those that take part, times the others. repack renumbers the positions of what is left. evict: sources that stay, a KV head each; before the others go, `folds` (one a head) adds them to those in double, values
  * and, with `keys`, keys too; with `sizes` they become means instead, weighted by weights times the tokens that rows hold, and count in attention by the sum of those. stored, where given:
- * sources that are set aside afterwards, a KV head each; `evict` may then name rows that were, which come back. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
+ * sources that are set aside afterwards, a KV head each; `evict` may then name rows that were, which come back. coarse: sources of rows that are stored in 2 bits from now on, a KV head each, after all evictions; tokens without a row are passed over. commit ends the call, so that the memory of what was evicted is given back off the event loop too.
  */
 export type Action =
   | { drop: Int32Array; repack: boolean }
@@ -129,6 +129,7 @@ export type Action =
       keys?: boolean
       sizes?: boolean
     }
+  | { coarse: { layer: number; sources: Int32Array[] }[] }
   | { commit: true }
 
 export interface SamplerOptions {

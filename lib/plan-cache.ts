@@ -25,6 +25,20 @@ export function checkEvict(
     checkFold(fold, seen.sources(head), keptPerHead[head] as ArrayLike<number>, `of layer ${layer} head ${head}`, who)
 }
 
+/** Rows that are there, in a layer where rows may have two precisions. */
+export function checkCoarsen(
+  { coarsePerHead, layer }: Decision & { action: 'coarsen' },
+  { shape, sources }: CacheSeen,
+  who: string,
+): void {
+  if (coarsePerHead?.length !== shape.kvHeads)
+    throw planError(who, `the coarse rows of ${shape.kvHeads} KV heads of layer ${layer}`, coarsePerHead?.length)
+  if (shape.windows[layer])
+    throw planError(who, `a layer without a window for coarse rows`, `layer ${layer} of ${shape.windows[layer]} rows`)
+  for (const [head, coarse] of coarsePerHead.entries())
+    if (coarse?.length !== 0) checkKept(coarse, sources(head), `of layer ${layer} head ${head}`, who)
+}
+
 function heldOrStored(seen: CacheSeen, head: number): Int32Array {
   return Int32Array.from([...seen.sources(head), ...seen.stored(head)]).sort()
 }
@@ -94,6 +108,17 @@ export function evictionOf(decision: Evict, seen: CacheSeen, head: Head, more: P
   const action = back ? 'restore' : 'evict'
   const aside = storedPerHead && { storedPerHead }
   return { ...head, action, before, after, keptPerHead, ...aside, ...foldsOf(decision), ...more }
+}
+
+export function coarseningOf(
+  decision: Decision & { action: 'coarsen' },
+  seen: CacheSeen,
+  head: Head & Pick<PlanEntry, 'scores'>,
+): PlanEntry | null {
+  const coarsePerHead = decision.coarsePerHead.map(listOf)
+  const before = coarsePerHead.reduce((sum, _, h) => sum + seen.sources(h).length, 0)
+  const coarse = coarsePerHead.reduce((sum, rows) => sum + rows.length, 0)
+  return coarse === 0 ? null : { ...head, action: 'coarsen', before, after: before - coarse, coarsePerHead }
 }
 
 function bringsBack(kept: readonly number[], stored: Int32Array): boolean {

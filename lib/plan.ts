@@ -13,7 +13,7 @@ import type {
 } from './methods/method.js'
 import { isOfPatches } from './methods/patch-decisions.js'
 import type { Rule } from './native.js'
-import { checkEvict, evictionOf } from './plan-cache.js'
+import { checkCoarsen, checkEvict, coarseningOf, evictionOf } from './plan-cache.js'
 import { checkInto, checkKept, checkWord, listOf, planError } from './plan-checks.js'
 import { checkPatches, patchEntry } from './plan-patches.js'
 
@@ -37,6 +37,7 @@ export interface PlanEntry {
     | 'recall'
     | 'evict'
     | 'restore'
+    | 'coarsen'
     | 'skip'
     | 'quantize'
     | 'sparse'
@@ -51,6 +52,8 @@ export interface PlanEntry {
   kept?: number[]
   /** 'evict': the same per KV head; 'restore': some of them come back. */
   keptPerHead?: number[][]
+  /** 'coarsen': rows that are stored in 2 bits from now on, per KV head; `after` counts the others. */
+  coarsePerHead?: number[][]
   /** Rows that are set aside from now on, per KV head. */
   storedPerHead?: number[][]
   /** 'evict': rows that folded into rows that stayed, per KV head: values, with `keys` keys too, with `sizes` counted in attention. */
@@ -96,6 +99,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
     carryPatches: ['vision'],
     recallPatches: ['vision'],
     evict: ['prompt', 'decode'],
+    coarsen: ['prompt', 'decode'],
   }[action] as string[] | undefined
   if (!place) throw planError(who, `an action that is known`, JSON.stringify(action))
   if (!place.includes(seen.at))
@@ -110,6 +114,7 @@ export function checkDecision(decision: Decision, seen: Seen, who: string): void
   if (action === 'pass') checkPass(decision, seen as LayerSeen, who)
   if (isOfPatches(decision)) checkPatches(decision, seen as VisionSeen, who)
   if (action === 'evict') checkEvict(decision, seen as CacheSeen, who)
+  if (action === 'coarsen') checkCoarsen(decision, seen as CacheSeen, who)
 }
 
 function checkLayer(layer: number, shape: Shape, who: string): void {
@@ -225,6 +230,7 @@ export function entryOf(
     const arithmetic = fine ? ({ arithmetic: 'fine' } as const) : {}
     return evictionOf(decision, seen as CacheSeen, head, { ...cache, ...arithmetic, ...scores })
   }
+  if (decision.action === 'coarsen') return coarseningOf(decision, seen as CacheSeen, { ...head, ...scores })
   if (isOfPatches(decision)) return patchEntry(decision, seen as VisionSeen, { ...head, ...scores })
   const before = (seen as LayerSeen).sources.length
   if (decision.action === 'pass') return passEntry(decision, before, { ...head, ...scores })
@@ -268,7 +274,7 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   const entry = structuredClone(value) as PlanEntry
   checkWord(entry.phase, ['prompt', 'vision', 'prefill', 'decode'], 'phase', name)
   const patches = ['drop', 'merge', 'blend', 'join', 'carry', 'recall']
-  const text = ['drop', 'merge', 'pass', 'evict', 'restore', 'skip', 'quantize']
+  const text = ['drop', 'merge', 'pass', 'evict', 'restore', 'coarsen', 'skip', 'quantize']
   if (entry.phase !== 'vision') checkWord(entry.action, text, 'action', name)
   else {
     checkWord(entry.action, patches, 'vision', name)
@@ -280,7 +286,8 @@ function parseEntry(value: unknown, name: string): PlanEntry {
   }
   const cache = entry.rule ? 'rule' : 'keptPerHead'
   const own = { drop: 'kept', merge: 'into', pass: 'kept', skip: 'what', quantize: 'kv', evict: cache, restore: cache }
-  const found = { ...own, blend: 'into', join: 'crops', carry: 'patch', recall: 'as' }[entry.action as keyof typeof own]
+  const tower = { blend: 'into', join: 'crops', carry: 'patch', recall: 'as' }
+  const found = { ...own, ...tower, coarsen: 'coarsePerHead' }[entry.action as keyof typeof own]
   if (entry[found as keyof PlanEntry] === undefined) throw planError(name, `${found} of '${entry.action}'`, 'none')
   if (entry.action === 'quantize') checkQuantize(entry, name)
   return entry

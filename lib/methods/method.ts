@@ -256,7 +256,7 @@ export interface Folding {
 
 /**
  * What a method wants done; checked by plan.ts, carried out by native. kept, into and keptPerHead are sources, ascending. storedPerHead: rows that are set aside from now on instead
- * of going for good; with it keptPerHead may name rows that were set aside before, which come back. `method`: who decided, where a wrapper passes it on.
+ * of going for good; with it keptPerHead may name rows that were set aside before, which come back. coarsePerHead: sources too, rows that are stored in 2 bits from now on. `method`: who decided, where a wrapper passes it on.
  */
 export type Decision = { method?: string } & (
   | { action: 'skip'; layer: number; what: 'attention' | 'mlp' | 'block' }
@@ -293,6 +293,13 @@ export type Decision = { method?: string } & (
         storedPerHead?: readonly ArrayLike<number>[]
         scores?: readonly ArrayLike<number>[]
       })
+  // the others stay in the session's types, and so do all where the layer has a window, a standing rule, or re-packed positions, where it is refused; what is coarse already stays so
+  | {
+      action: 'coarsen'
+      layer: number
+      coarsePerHead: readonly ArrayLike<number>[]
+      scores?: readonly ArrayLike<number>[]
+    }
   | { action: 'rule'; layer: number; rule: Rule }
 )
 

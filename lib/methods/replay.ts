@@ -46,7 +46,7 @@ function looksOf(plan: readonly PlanEntry[], { layers: depth, vision }: Shape): 
   }
   const layersOf = (wanted: (entry: PlanEntry) => boolean) =>
     [...new Set(entries.filter(wanted).map(({ layer }) => layer))].sort((a, b) => a - b)
-  const isEviction = ({ keptPerHead }: PlanEntry) => keptPerHead !== undefined
+  const isEviction = ({ coarsePerHead, keptPerHead }: PlanEntry) => (keptPerHead ?? coarsePerHead) !== undefined
   const looks: Look[] = layersOf(isCut).map((layer) => ({ at: 'layer', layer, needs: [] }))
   const prompt = layersOf((entry) => isEviction(entry) && entry.phase !== 'decode')
   const decode = layersOf((entry) => isEviction(entry) && entry.phase === 'decode')
@@ -94,7 +94,7 @@ function decideAgain(entries: readonly PlanEntry[], seen: Seen): Decision[] {
 }
 
 function isOfCache({ action }: PlanEntry): boolean {
-  return action === 'evict' || action === 'restore' || action === 'quantize'
+  return ['evict', 'restore', 'coarsen', 'quantize'].includes(action)
 }
 
 function placeOf({ action, layer, step }: PlanEntry): string {
@@ -137,6 +137,7 @@ function rowsBefore(seen: Seen): number {
 
 function decisionOf({
   action,
+  coarsePerHead,
   folds,
   heads = [],
   into,
@@ -161,6 +162,7 @@ function decisionOf({
     const aside = storedPerHead && { storedPerHead }
     return { action: 'evict', layer, keptPerHead, ...aside, ...(folds && { folds, keys, sizes }), method }
   }
+  if (coarsePerHead) return { action: 'coarsen', layer, coarsePerHead, method }
   if (into) return { action: 'merge', layer, into, positions, method }
   return { action: 'drop', layer, kept: kept ?? [], positions, method }
 }

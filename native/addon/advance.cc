@@ -182,13 +182,30 @@ Folds read_folds(const Napi::Object& action) {
 
 using Change = std::function<void(Session&)>;
 
-// { drop, repack } | { merge, repack } | { pass, mlp, weights } | { commit: true }
-Change read_change(const Napi::Object& o) {
+// { coarse: [{ layer, sources: [rows a head] }] }: all layers at once.
+Change read_coarsening(const Napi::Object& o, int layers) {
+  if (!o.Get("coarse").IsArray()) wrong(o.Env(), "coarse", "an array");
+  const Napi::Array list = o.Get("coarse").As<Napi::Array>();
+  std::vector<Session::Coarsening> all;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Object one = need_object(list.Get(i), "coarse");
+    if (!one.Get("sources").IsArray()) wrong(o.Env(), "sources", "an array");
+    const Napi::Array heads = one.Get("sources").As<Napi::Array>();
+    all.push_back({need_int(one.Get("layer"), "layer", 0, layers - 1), {}});
+    for (uint32_t h = 0; h < heads.Length(); h++)
+      all.back().sources.push_back(copy_of<int32_t>(heads.Get(h), "sources"));
+  }
+  return [all = std::move(all)](Session& s) { s.coarsen(all); };
+}
+
+// { drop, repack } | { merge, repack } | { pass, mlp, weights } | { coarse } | { commit: true }
+Change read_change(const Napi::Object& o, int layers) {
   const bool repack = is_true(o.Get("repack"));
   if (o.Has("drop"))
     return [kept = copy_of<int32_t>(o.Get("drop"), "drop"), repack](Session& s) { s.drop(kept, repack); };
   if (o.Has("merge"))
     return [into = copy_of<int32_t>(o.Get("merge"), "merge"), repack](Session& s) { s.merge(into, repack); };
+  if (o.Has("coarse")) return read_coarsening(o, layers);
   if (!o.Has("pass")) return [](Session& s) { s.commit(); };
   std::vector<float> weights;
   if (!o.Get("weights").IsUndefined()) weights = copy_of<float>(o.Get("weights"), "weights");
@@ -225,7 +242,7 @@ Napi::Value JsModel::apply(const Napi::CallbackInfo& info) {
     const Napi::Object o = need_object(list.Get(i), "action");
     if (!o.Has("evict")) {
       flush();
-      actions->push_back(read_change(o));
+      actions->push_back(read_change(o, get(info.Env()).config.layers));
       continue;
     }
     const int layer = need_int(o.Get("layer"), "layer", 0, get(info.Env()).config.layers - 1);

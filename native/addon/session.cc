@@ -250,14 +250,14 @@ Napi::Value JsSession::cache_rows(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), idle(info.Env()).cache().rows(layer(info[0]), head(info[1])));
 }
 Napi::Value JsSession::cache_sources(const Napi::CallbackInfo& info) {
-  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).source.all());
+  return copy_array(info.Env(), idle(info.Env()).sources(layer(info[0]), head(info[1])));
 }
 Napi::Value JsSession::cache_dropped(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).dropped);
 }
 
 Napi::Value JsSession::cache_mass(const Napi::CallbackInfo& info) {
-  return copy_array(info.Env(), idle(info.Env()).cache().head(layer(info[0]), head(info[1])).mass);
+  return copy_array(info.Env(), idle(info.Env()).mass(layer(info[0]), head(info[1])));
 }
 Napi::Float32Array JsSession::cache_side(const Napi::CallbackInfo& info, kernels::Side side) {
   Session& s = idle(info.Env());
@@ -286,7 +286,8 @@ Napi::Value JsSession::stored_values(const Napi::CallbackInfo& info) {
 }
 
 void JsSession::set_rule(const Napi::CallbackInfo& info) {
-  idle(info.Env()).set_rule(layer(info[0]), read_rule(info[1]));
+  Session& s = idle(info.Env());
+  guarded(info.Env(), [&] { s.set_rule(layer(info[0]), read_rule(info[1])); });
 }
 void JsSession::truncate(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());

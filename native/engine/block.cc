@@ -62,6 +62,8 @@ void LayerViews::build(const Session& s, KvCache& cache, int layer, const int32_
     v.first = first[h].data(), v.end = end[h].data();
     if (s.hears(layer, static_cast<int>(h))) {
       see_rows(head.source, window, source, n, first[h].data(), end[h].data());
+      // Coarse rows are of calls before this one, in layers without a window.
+      for (int32_t& seen : end[h]) seen += static_cast<int32_t>(head.coarse.size());
     } else {  // what it gives counts as zero: it sees nothing
       std::fill(first[h].begin(), first[h].end(), 0), std::fill(end[h].begin(), end[h].end(), 0);
     }

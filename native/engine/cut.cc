@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <exception>
+#include <functional>
 #include <string>
 
 #include "core/error.h"
@@ -167,6 +168,46 @@ void Session::evict_head(const Eviction& e, int head, const std::vector<int32_t>
   }
 }
 
+namespace {
+
+// Rows as they lie (ascending) of the tokens that are kept.
+std::vector<int32_t> rows_kept(const HeadRows& held, const std::vector<int32_t>& kept) {
+  if (held.coarse.empty()) return places(held.source.all(), kept, "cache rows");
+  const std::vector<int32_t> coarse = held.coarse.all();
+  std::vector<int32_t> first, others;
+  for (int32_t source : kept)
+    (std::binary_search(coarse.begin(), coarse.end(), source) ? first : others).push_back(source);
+  std::vector<int32_t> rows = places(coarse, first, "cache rows");
+  for (int32_t row : places(held.source.all(), others, "cache rows"))
+    rows.push_back(row + static_cast<int32_t>(coarse.size()));
+  return rows;
+}
+
+// f(entry, head, batch) for every head of the layers of all entries at once, with a batch of each thread for each device.
+template <class F>
+void side_by_side(const Model& model, const std::vector<int>& layers, size_t heads, F&& f) {
+  std::atomic<bool> failed{false};
+  std::exception_ptr first;
+  Team team(model.threads);
+  const size_t stages = model.stages.size();
+  std::vector<std::unique_ptr<PageWork>> batches(static_cast<size_t>(team.size()) * stages);  // of a thread for a stage
+  team.each(static_cast<int>(layers.size() * heads), [&](int i, int worker) {
+    const size_t entry = static_cast<size_t>(i) / heads;
+    size_t stage = 0;
+    while (stage + 1 < stages && layers[entry] >= model.stages[stage].to) stage++;
+    try {
+      std::unique_ptr<PageWork>& batch = batches[static_cast<size_t>(worker) * stages + stage];
+      if (!batch) batch = std::make_unique<PageWork>(model.stages[stage].device, model.config.head_size);
+      f(entry, static_cast<size_t>(i) % heads, *batch);
+    } catch (...) {
+      if (!failed.exchange(true)) first = std::current_exception();
+    }
+  });
+  if (first) std::rethrow_exception(first);
+}
+
+}  // namespace
+
 void Session::evict(const std::vector<Eviction>& layers) {
   const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
   std::vector<std::vector<int32_t>> index;  // of all heads of all layers; empty where rows are set aside or come back
@@ -177,34 +218,66 @@ void Session::evict(const std::vector<Eviction>& layers) {
                                   std::to_string(e.kept.size()));
     if (!e.folds.heads.empty() && e.folds.heads.size() != heads)
       throw Error(Code::plan, "[plan] expected folds for every KV head or for none");
+    if (!e.folds.heads.empty()) need_no_coarse(*cache_, e.layer);
     for (size_t h = 0; h < e.folds.heads.size(); h++)
       folds.push_back(located(e.folds.heads[h], cache_->head(e.layer, static_cast<int>(h)).source.all(), e.kept[h]));
     folds.resize(index.size() + heads);
     for (size_t h = 0; h < heads; h++) {
-      const std::vector<int32_t> source = cache_->head(e.layer, static_cast<int>(h)).source.all();
-      index.push_back(e.stored.empty() ? places(source, e.kept[h], "cache rows") : std::vector<int32_t>());
+      const HeadRows& held = cache_->head(e.layer, static_cast<int>(h));
+      index.push_back(e.stored.empty() ? rows_kept(held, e.kept[h]) : std::vector<int32_t>());
     }
     if (!e.stored.empty()) cache_->open_store();
   }
   evicted_ = true;
-  std::atomic<bool> failed{false};
-  std::exception_ptr first;
-  Team team(model_->threads);
-  const size_t stages = model_->stages.size();
-  std::vector<std::unique_ptr<PageWork>> batches(static_cast<size_t>(team.size()) * stages);  // of a thread for a stage
-  team.each(static_cast<int>(index.size()), [&](int i, int worker) {
-    const Eviction& e = layers[static_cast<size_t>(i) / heads];
-    size_t stage = 0;
-    while (stage + 1 < stages && e.layer >= model_->stages[stage].to) stage++;
-    try {
-      std::unique_ptr<PageWork>& batch = batches[static_cast<size_t>(worker) * stages + stage];
-      if (!batch) batch = std::make_unique<PageWork>(model_->stages[stage].device, model_->config.head_size);
-      evict_head(e, i % static_cast<int>(heads), index[static_cast<size_t>(i)], folds[static_cast<size_t>(i)], *batch);
-    } catch (...) {
-      if (!failed.exchange(true)) first = std::current_exception();
-    }
+  std::vector<int> of;
+  for (const Eviction& e : layers) of.push_back(e.layer);
+  side_by_side(*model_, of, heads, [&](size_t entry, size_t head, PageWork& batch) {
+    const size_t i = entry * heads + head;
+    evict_head(layers[entry], static_cast<int>(head), index[i], folds[i], batch);
   });
-  if (first) std::rethrow_exception(first);
+}
+
+// ---- coarse rows ------------------------------------------------------------------------------------------------
+
+void Session::coarsen(const std::vector<Coarsening>& layers) {
+  const size_t heads = static_cast<size_t>(cache_->shape().kv_heads);
+  std::vector<int> of;
+  for (const Coarsening& c : layers) {
+    if (c.sources.size() != heads)
+      throw Error(Code::plan, "[plan] expected coarse rows for each of " + std::to_string(heads) + " KV heads, got " +
+                                  std::to_string(c.sources.size()));
+    for (const std::vector<int32_t>& sources : c.sources) {
+      if (std::adjacent_find(sources.begin(), sources.end(), std::greater_equal<>()) != sources.end())
+        throw Error(Code::plan, "[plan] expected ascending rows that become coarse");
+    }
+    if (options_.repack || model_->layers[static_cast<size_t>(c.layer)].window > 0 ||
+        rule(c.layer).kind != Rule::Kind::none)
+      throw Error(Code::unsupported,
+                  "[cache] expected a layer without a window or a standing rule, and keys at their own "
+                  "positions, for coarse rows, layer " +
+                      std::to_string(c.layer) + " is none");
+    of.push_back(c.layer);
+  }
+  evicted_ = true;  // memory is given back
+  side_by_side(*model_, of, heads, [&](size_t entry, size_t head, PageWork& batch) {
+    const Coarsening& c = layers[entry];
+    cache_->coarsen(c.layer, static_cast<int>(head), c.sources[head], &batch);
+  });
+}
+
+void need_no_coarse(const KvCache& cache, int layer) {
+  for (int h = 0; h < cache.shape().kv_heads; h++) {
+    if (cache.coarse_rows(layer, h) == 0) continue;
+    throw Error(Code::unsupported,
+                "[cache] expected rows of one precision in a layer where rows fold or a standing rule "
+                "evicts, layer " +
+                    std::to_string(layer) + " holds coarse ones");
+  }
+}
+
+void Session::set_rule(int layer, const Rule& rule) {
+  if (rule.kind != Rule::Kind::none) need_no_coarse(*cache_, layer);
+  rules_[static_cast<size_t>(layer)] = rule;
 }
 
 }  // namespace tokensieve

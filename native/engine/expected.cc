@@ -156,9 +156,9 @@ std::vector<float> Block::expect_rows(Session& s, int layer, int head, const Loo
   constexpr size_t kRows = 128;  // of a task
   const Config& c = model_.config;
   const size_t group = static_cast<size_t>(c.heads / c.kv_heads), d = static_cast<size_t>(c.head_size);
-  const RowSources& source = s.cache().head(layer, head).source;
-  const size_t rows = source.size(), parts = (rows + kRows - 1) / kRows;
-  const size_t first = static_cast<size_t>(source.up_to(look.skip - 1));
+  const HeadRows& held = s.cache().head(layer, head);
+  const size_t rows = held.rows(), parts = (rows + kRows - 1) / kRows;
+  const size_t first = static_cast<size_t>(held.up_to(look.skip - 1));
   const std::vector<float> keys = keys_seen(s, layer, head);
   const int from = s.options().repack ? static_cast<int>(rows) : s.length(layer);
   const MeanRotation rotation = rotation_ahead(layer, from, look.ahead, s.length(layer));

@@ -45,7 +45,7 @@ void cut(Values& values, size_t rows) noexcept {
 }
 
 size_t table_bytes(const HeadRows& table) {
-  return table.source.bytes() + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
+  return table.coarse.bytes() + table.source.bytes() + (table.size.capacity() + table.mass.capacity()) * sizeof(float);
 }
 
 template <class Values>
@@ -126,7 +126,7 @@ void KvCache::publish(size_t head) noexcept {
 // ---- growing ----------------------------------------------------------------------------------------------------
 
 void KvCache::reserve_head(Head& head, int n, bool sized, size_t runs, PageWork& work) {
-  const size_t need = head.table.source.size() + static_cast<size_t>(n);
+  const size_t need = head.table.rows() + static_cast<size_t>(n);
   head.table.source.reserve(std::min(runs, static_cast<size_t>(n)));
   if (sized || !head.table.size.empty()) grow(head.table.size, need);
   if (!head.table.mass.empty()) grow(head.table.mass, need);
@@ -153,7 +153,7 @@ void KvCache::reserve(int layer, int n, bool sized, size_t runs) {
 }
 
 void KvCache::append_table(HeadRows& table, int n, const int32_t* source, const float* size) noexcept {
-  const size_t before = table.source.size();
+  const size_t before = table.rows();
   table.source.append(source, n);
   const bool sized = size && std::any_of(size, size + n, [](float s) { return s != 1; });
   if (sized || !table.size.empty()) {
@@ -227,7 +227,12 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n, PageWo
   Work work(*this, layer, batch);
   try {
     HeadRows table;
-    table.source.assign(h.table.source.some(index, n));
+    const int coarse = static_cast<int>(h.table.coarse.size());
+    const int first = static_cast<int>(std::lower_bound(index, index + n, coarse) - index);
+    std::vector<int32_t> others(index + first, index + n);
+    for (int32_t& row : others) row -= coarse;
+    if (coarse > 0) table.coarse.assign(h.table.coarse.some(index, first));
+    table.source.assign(h.table.source.some(others.data(), n - first));
     gather(h.table.size, index, n, &table.size);
     gather(h.table.mass, index, n, &table.mass);
     table.dropped = h.table.dropped + mass_beside(h.table, index, n);
@@ -245,7 +250,9 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n, PageWo
 bool KvCache::remove_row(int layer, int head, int index, PageWork* batch) noexcept {
   const size_t i = at(layer, head);
   Head& h = heads_[i];
-  if (index < 0 || index >= h.keys.rows() || !h.table.source.remove(index)) return false;
+  const int coarse = static_cast<int>(h.table.coarse.size());
+  if (index < 0 || index >= h.keys.rows()) return false;
+  if (!(index < coarse ? h.table.coarse.remove(index) : h.table.source.remove(index - coarse))) return false;
   if (!h.table.mass.empty()) h.table.dropped += static_cast<double>(h.table.mass[static_cast<size_t>(index)]);
   erase(h.table.size, index, 1);
   erase(h.table.mass, index, 1);
@@ -272,13 +279,17 @@ void KvCache::remove_first(int layer, int head, int n, PageWork* batch) noexcept
 
 void KvCache::cut_head(Head& head, int tokens) noexcept {
   HeadRows& table = head.table;
-  const size_t rows = static_cast<size_t>(table.source.up_to(tokens - 1));
-  if (rows == table.source.size()) return;
-  table.source.cut(rows);
+  const int coarse = table.coarse.up_to(tokens - 1), others = table.source.up_to(tokens - 1);
+  const size_t held = table.coarse.size(), rows = held + static_cast<size_t>(others);
+  if (static_cast<size_t>(coarse) == held && rows == table.rows()) return;
   cut(table.size, rows);
   cut(table.mass, rows);
-  head.keys.truncate(static_cast<int>(rows));
-  head.values.truncate(static_cast<int>(rows));
+  erase(table.size, coarse, static_cast<int>(held) - coarse);
+  erase(table.mass, coarse, static_cast<int>(held) - coarse);
+  table.coarse.cut(static_cast<size_t>(coarse));
+  table.source.cut(static_cast<size_t>(others));
+  head.keys.truncate(coarse, others);
+  head.values.truncate(coarse, others);
 }
 
 void KvCache::truncate(int tokens) noexcept {
@@ -292,6 +303,7 @@ void KvCache::give_back() noexcept {
     try {
       h.keys.shrink();
       h.values.shrink();
+      h.table.coarse.shrink();
       h.table.source.shrink();
       shrink(h.table.size);
       shrink(h.table.mass);
@@ -335,9 +347,9 @@ int KvCache::sink_rows(Side side, int layer, int head) const noexcept {
 float* KvCache::mass(int layer, int head) {
   const size_t i = at(layer, head);
   HeadRows& table = heads_[i].table;
-  if (table.mass.size() != table.source.size()) {
+  if (table.mass.size() != table.rows()) {
     try {
-      table.mass.resize(table.source.size(), 0.f);
+      table.mass.resize(table.rows(), 0.f);
     } catch (const std::bad_alloc&) {
       no_memory("the attention mass of a cache");
     }

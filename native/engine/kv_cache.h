@@ -42,10 +42,16 @@ struct CacheShape : HeadFormat {
 
 // Rows of one KV head: what attention and methods read. Both sides always have the same number of rows.
 struct HeadRows {
-  RowSources source;  // index into the session's ids, strictly ascending
+  RowSources coarse;  // of the rows in the coarse part, which come first
+  RowSources source;  // of the others; index into the session's ids, strictly ascending
   std::vector<float> size;  // merged tokens a row stands for; empty: all 1
   std::vector<float> mass;  // accumulated attention, kept where a standing rule asks for it; empty otherwise
   double dropped = 0;  // the mass of rows that were evicted
+
+  size_t rows() const noexcept { return coarse.size() + source.size(); }
+  std::vector<int32_t> all() const;  // sources as the rows lie: ascending but for what is coarse
+  std::vector<int32_t> order() const;  // rows by their sources; empty where they lie so
+  int up_to(int32_t last) const noexcept { return coarse.up_to(last) + source.up_to(last); }
 };
 
 // Rows that fold into others, by their indices; entries of one `into` need not lie together.
@@ -98,6 +104,11 @@ class KvCache {
   // are read back and quantized again together: values move by half a step of the new group at most. Throws only
   // out_of_memory, before anything changed.
   void keep_rows(int layer, int head, const int32_t* index, int n, PageWork* batch = nullptr);
+  // Rows of these tokens (ascending) move to the coarse part, in 2 bits; tokens without a row, or with one that is there,
+  // are passed over. The others stay as they are, fewer to a page at most. Throws Error(unsupported) for a head size that
+  // is no multiple of 32, out_of_memory before anything changed.
+  void coarsen(int layer, int head, const std::vector<int32_t>& sources, PageWork* batch = nullptr);
+  int coarse_rows(int layer, int head) const noexcept;
   // Rows fold into others, which are written back in the cache's type: row into[i] of a head gets weight[i] times row
   // from[i] added, in double; of itself it keeps 1, or what an entry with from == into says. Values always, keys where
   // asked (throws Error(unsupported) where a kivi group would have to change). sizes: it becomes the mean instead,

@@ -2,11 +2,11 @@
 //   "TSKV", u32 layers, kv_heads, head_size, then keys, values (DType), sinks, recent, residual, fresh (DType) of all
 //     heads, or where they differ of each in turn, u8 holds [layers]
 //   for each head of each layer that holds rows:
-//     u32 rows, u8 flags (1 sizes, 2 mass), i32 source [rows], f32 size [rows], f32 mass [rows] and f64 of
+//     u32 rows, u8 flags (1 sizes, 2 mass, 4 coarse rows), of those u32 how many come first, i32 source [rows], f32 size [rows], f32 mass [rows] and f64 of
 //     what was evicted, keys, values
 //   the same of the rows that are set aside, where there are any: u32 0 for a head that has none
-//   a side: u32 sink rows, u32 packed rows, then the sinks, the packed part, the open part
-//     a part is, where it holds rows, u8 places free at its front, then its rows in full pages, unused places zero; the packed part of kivi keys keeps its pages, as their
+//   a side: u32 sink rows, u32 packed rows, then the coarse part where there is one, the sinks, the packed part, the open part
+//     a part is, where it holds rows, u8 places free at its front, then its rows in full pages, unused places zero; packed and coarse parts of kivi keys keep their pages, as their
 //     scales belong to them:
 //     u32 pieces, each u8 first, u8 count, u8 1 where it lies on the page of the piece before, else 0 and the page
 #include <algorithm>
@@ -25,7 +25,7 @@ using kernels::Piece;
 namespace {
 
 constexpr uint32_t kMagic = 0x564b5354;  // "TSKV"
-enum : uint8_t { kSized = 1, kMassed = 2 };
+enum : uint8_t { kSized = 1, kMassed = 2, kCoarsened = 4 };
 
 [[noreturn]] void bad(const char* expected) {
   throw Error(Code::file_format, std::string("[saved cache] expected ") + expected + ", got something else");
@@ -99,8 +99,8 @@ class KvCache::Writer {
     u32(static_cast<size_t>(side.rows(Part::sinks)));
     u32(static_cast<size_t>(side.rows(Part::packed)));
     for (Part p : kParts) {
-      if (p == Part::packed && side.format().groups()) {
-        groups(side, pages);
+      if (side.format().groups(p)) {
+        if (p != Part::coarse || side.rows(p) > 0) groups(side, p, pages);
       } else {
         part(side, p, pages);
       }
@@ -108,8 +108,8 @@ class KvCache::Writer {
   }
 
  private:
-  void groups(const KvSide& side, const HostPages& pages) {
-    const size_t begin = side.begin(Part::packed), end = side.end(Part::packed);
+  void groups(const KvSide& side, Part part, const HostPages& pages) {
+    const size_t begin = side.begin(part), end = side.end(part);
     u32(end - begin);
     for (size_t i = begin; i < end; i++) {
       const Piece& piece = side.pieces()[i];
@@ -117,7 +117,7 @@ class KvCache::Writer {
       u8(static_cast<size_t>(piece.first));
       u8(static_cast<size_t>(piece.count));
       u8(same);
-      if (!same) bytes(pages.at(i), side.format().page(Part::packed).bytes);
+      if (!same) bytes(pages.at(i), side.format().page(part).bytes);
     }
   }
   void part(const KvSide& side, Part part, const HostPages& pages) {
@@ -174,19 +174,22 @@ class KvCache::Reader {
     if (n > 0) std::memcpy(out->data(), bytes(n * size), n * size);
   }
 
-  void side(KvSide& side, int rows, PageWork& work) {
+  void side(KvSide& side, int coarse, int rows, PageWork& work) {
     const SideFormat& format = side.format();
-    const uint32_t sinks = u32(), packed = u32(), all = static_cast<uint32_t>(rows);
+    const uint32_t sinks = u32(), packed = u32(), all = static_cast<uint32_t>(rows - coarse);
     if (sinks > static_cast<uint32_t>(format.sinks) || sinks > all || packed > all - sinks ||
         (packed > 0 && !format.packs()))
       bad("numbers of float and quantized rows that the type and the rows allow");
-    part(side, Part::sinks, static_cast<int>(sinks), work);
-    if (format.groups()) {
-      groups(side, static_cast<int>(packed), work);
-    } else {
-      part(side, Part::packed, static_cast<int>(packed), work);
+    const int counts[] = {coarse, static_cast<int>(sinks), static_cast<int>(packed),
+                          static_cast<int>(all - sinks - packed)};
+    for (Part p : kParts) {
+      const int count = counts[static_cast<size_t>(p)];
+      if (!format.groups(p)) {
+        part(side, p, count, work);
+      } else if (p != Part::coarse || count > 0) {
+        groups(side, p, count, work);
+      }
     }
-    part(side, Part::open, static_cast<int>(all - sinks - packed), work);
   }
 
  private:
@@ -195,7 +198,7 @@ class KvCache::Reader {
     if (device.queue) return device.memory()->write(device.queue.get(), to, from, size);
     std::memcpy(to, from, size);
   }
-  void groups(KvSide& side, int rows, PageWork& work) {
+  void groups(KvSide& side, Part part, int rows, PageWork& work) {
     const uint32_t pieces = u32();
     int end = 0;
     for (uint32_t i = 0; i < pieces; i++) {
@@ -208,9 +211,9 @@ class KvCache::Reader {
         side.add_piece(first, count);
         continue;
       }
-      const size_t size = side.format().page(Part::packed).bytes;
+      const size_t size = side.format().page(part).bytes;
       const uint8_t* page = bytes(size);
-      put(side.add_page(Part::packed, first, count, work), page, size, work);
+      put(side.add_page(part, first, count, work), page, size, work);
     }
     if (rows != 0) bad("pieces for all quantized rows");
   }
@@ -233,9 +236,11 @@ class KvCache::Reader {
 
 void KvCache::write_head(Writer& out, const Head& head, const Device& device) {
   const HeadRows& table = head.table;
-  out.u32(table.source.size());
-  out.u8((table.size.empty() ? 0 : kSized) | (table.mass.empty() ? 0 : kMassed));
-  out.numbers(table.source.all());
+  out.u32(table.rows());
+  out.u8((table.size.empty() ? 0 : kSized) | (table.mass.empty() ? 0 : kMassed) |
+         (table.coarse.empty() ? 0 : kCoarsened));
+  if (!table.coarse.empty()) out.u32(table.coarse.size());
+  out.numbers(table.all());
   out.numbers(table.size);
   out.numbers(table.mass);
   if (!table.mass.empty()) out.bytes(&table.dropped, sizeof table.dropped);
@@ -261,8 +266,11 @@ void KvCache::read_head(Reader& in, Head& head, int tokens, PageWork& work) {
   HeadRows& table = head.table;
   const uint32_t rows = in.u32();
   const uint8_t flags = in.u8();
-  if (flags > (kSized | kMassed) || rows > static_cast<uint32_t>(tokens))
+  if (flags > (kSized | kMassed | kCoarsened) || rows > static_cast<uint32_t>(tokens))
     bad("known flags, and no more rows than tokens");
+  const uint32_t coarse = flags & kCoarsened ? in.u32() : 0;
+  if (coarse > rows || ((flags & kCoarsened) && (coarse == 0 || shape_.head_size % 32 != 0)))
+    bad("coarse rows among all");
   std::vector<int32_t> source;
   in.numbers(rows, &source);
   if (flags & kSized) in.numbers(rows, &table.size);
@@ -272,18 +280,23 @@ void KvCache::read_head(Reader& in, Head& head, int tokens, PageWork& work) {
     if (!std::isfinite(table.dropped) || table.dropped < 0) bad("attention mass of 0 or more");
   }
   for (size_t i = 0; i < rows; i++) {
-    if (source[i] < 0 || source[i] >= tokens || (i > 0 && source[i] <= source[i - 1]))
+    if (source[i] < 0 || source[i] >= tokens || (i > 0 && i != coarse && source[i] <= source[i - 1]))
       bad("ascending sources below the number of tokens");
   }
-  table.source.assign(source);
+  const auto others = source.begin() + static_cast<ptrdiff_t>(coarse);
+  if (coarse > 0) table.coarse.assign({source.begin(), others});
+  table.source.assign({others, source.end()});
+  for (int32_t one : table.coarse.all()) {
+    if (table.source.row_of(one) >= 0) bad("each row once");
+  }
   for (float size : table.size) {
     if (!std::isfinite(size) || size <= 0) bad("sizes of rows above 0");
   }
   for (float mass : table.mass) {
     if (!std::isfinite(mass) || mass < 0) bad("attention mass of 0 or more");
   }
-  in.side(head.keys, static_cast<int>(rows), work);
-  in.side(head.values, static_cast<int>(rows), work);
+  in.side(head.keys, static_cast<int>(coarse), static_cast<int>(rows), work);
+  in.side(head.values, static_cast<int>(coarse), static_cast<int>(rows), work);
 }
 
 std::unique_ptr<KvCache> KvCache::load(const uint8_t* data, size_t bytes, const CacheShape& shape,

@@ -103,7 +103,7 @@ void KvCache::fold(int layer, int head, const Fold& given, bool keys, bool sizes
   try {
     Fold fold = given;
     std::vector<float> before = h.table.size;
-    if (before.empty()) before.assign(h.table.source.size(), 1.f);
+    if (before.empty()) before.assign(h.table.rows(), 1.f);
     if (sizes) normalize(before, &fold);
     const std::vector<int32_t> targets = ascending(fold.into);
     std::vector<int32_t> held = fold.from;

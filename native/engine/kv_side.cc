@@ -42,13 +42,14 @@ SideFormat side_format(kernels::Side side, DType type, int head_size, const Floa
                     packs ? rows.sinks : 0,
                     rows.recent,
                     kPageRows,
-                    {{sink_page(side, head_size, rows.sinks, backend),
+                    {{{kCoarse, backend.page_bytes(side, kCoarse, head_size), kPageRows},
+                      sink_page(side, head_size, rows.sinks, backend),
                       {type, backend.page_bytes(side, type, head_size), kPageRows},
                       {open, open_bytes, kPageRows}}},
                     &backend};
   if (kivi && rows.residual > 0) {
-    format.recent = format.groups() ? 0 : rows.residual;
-    format.grain = format.groups() ? rows.residual : 1;
+    format.recent = format.groups(Part::packed) ? 0 : rows.residual;
+    format.grain = format.groups(Part::packed) ? rows.residual : 1;
   }
   if (std::max(open_bytes, format.page(Part::packed).bytes) > kMaxPageBytes) {
     throw Error(Code::unsupported, "[kv_cache] expected a head size whose page is up to " +
@@ -104,7 +105,7 @@ void KvSide::shrink() {
 // ---- growing ----------------------------------------------------------------------------------------------------
 
 int KvSide::sinks_of(int n) const noexcept {
-  return rows(Part::packed) + rows(Part::open) > 0 ? 0 : std::min(n, format_->sinks - rows(Part::sinks));
+  return rows() > rows(Part::sinks) ? 0 : std::min(n, format_->sinks - rows(Part::sinks));
 }
 
 // Attention cuts rows at multiples of kSplit: pages that lie across a cut are read twice.
@@ -131,12 +132,12 @@ void KvSide::own_tail(Part part, PageWork& work) {
 void KvSide::reserve(int n, PageWork& work) {
   work.follow(&mark_);
   const int sinks = sinks_of(n), open = n - sinks, due = n == 0 ? due_rows(rows(Part::open)) : 0;
-  const int more[] = {sinks, due, open};
-  size_t wanted[3] = {}, sum = 2;
+  const int more[] = {0, sinks, due, open};
+  size_t wanted[4] = {}, sum = 2;
   for (Part part : kParts) {
     const size_t p = static_cast<size_t>(part);
     if (more[p] == 0) continue;
-    const bool fills = part != Part::packed || !format_->groups();  // goes on in the page that was begun
+    const bool fills = part != Part::packed || !format_->groups(Part::packed);  // goes on in the page that was begun
     if (fills) own_tail(part, work);
     const bool first = part == Part::packed || (part == Part::open && rows(part) == 0);
     const int page_rows = format_->page(part).rows, skipped = first ? lead(sinks) : 0;
@@ -186,9 +187,9 @@ bool KvSide::due() const noexcept { return due_rows(rows(Part::open)) > 0; }
 void KvSide::settle(PageWork& work) noexcept {
   work.follow(&mark_);
   for (int n = due_rows(rows(Part::open)); n > 0;) {
-    const bool needs_page = format_->groups() || tail_room(Part::packed) == 0;
+    const bool needs_page = format_->groups(Part::packed) || tail_room(Part::packed) == 0;
     if (needs_page && spares_[static_cast<size_t>(Part::packed)].empty()) return;  // float until a later reserve
-    n -= format_->groups() ? pack_group(work) : pack_rows(n, work);
+    n -= format_->groups(Part::packed) ? pack_group(work) : pack_rows(n, work);
   }
 }
 
@@ -235,13 +236,26 @@ void KvSide::pop_open(int n, PageWork& work) noexcept {
 
 // ---- shrinking ----------------------------------------------------------------------------------------------------
 
-void KvSide::truncate(int rows) noexcept {
-  while (this->rows() > rows) {
-    Piece& last = pieces_.back();
-    const int cut = std::min<int>(last.count, this->rows() - rows);
-    count(part_of(pieces_.size() - 1)) -= cut;
-    last.count = static_cast<int16_t>(last.count - cut);
-    if (last.count == 0) release_page(unlink(pieces_.size() - 1));
+void KvSide::truncate(int coarse, int others) noexcept {
+  int over = rows() - rows(Part::coarse) - others;
+  for (Part part : {Part::open, Part::packed, Part::sinks}) {
+    const int n = std::max(0, std::min(over, rows(part)));
+    cut(part, n);
+    over -= n;
+  }
+  cut(Part::coarse, rows(Part::coarse) - coarse);
+}
+
+// The last n rows of a part go.
+void KvSide::cut(Part part, int n) noexcept {
+  while (n > 0) {
+    const size_t at = end(part) - 1;
+    Piece& last = pieces_[at];
+    const int take = std::min<int>(n, last.count);
+    count(part) -= take;
+    n -= take;
+    last.count = static_cast<int16_t>(last.count - take);
+    if (last.count == 0) release_page(unlink(at));
   }
 }
 
@@ -345,7 +359,8 @@ bool KvSide::merge(size_t at, PageWork& work) noexcept {
 // Two neighbouring groups of kivi keys that together fill three quarters of a page at most are quantized again as one.
 bool KvSide::regroup(size_t at, PageWork& work) noexcept {
   const uint8_t* page = pieces_[at].page;
-  const size_t first = this->begin(Part::packed), last = this->end(Part::packed);
+  const Part of = part_of(at);
+  const size_t first = this->begin(of), last = this->end(of);
   auto extent = [&](size_t from, int* live) {
     size_t to = from;
     for (*live = 0; to < last && pieces_[to].page == pieces_[from].page; to++) *live += pieces_[to].count;
@@ -367,14 +382,14 @@ bool KvSide::regroup(size_t at, PageWork& work) noexcept {
   uint8_t* fresh;
   try {
     make_room(1);
-    fresh = new_page(format_->page(Part::packed).bytes, work);
+    fresh = new_page(format_->page(of).bytes, work);
   } catch (const std::exception&) {
     return false;
   }
   gather(begin, live + other, 0, work);
-  work.group(0, live + other, {fresh, format_->page(Part::packed).type, 0});
+  work.group(0, live + other, {fresh, format_->page(of).type, 0});
   for (size_t i = begin; i < end; i++) drop(begin, work);
-  insert(begin, Part::packed, {fresh, 0, static_cast<int16_t>(live + other), format_->page(Part::packed).type});
+  insert(begin, of, {fresh, 0, static_cast<int16_t>(live + other), format_->page(of).type});
   return true;
 }
 

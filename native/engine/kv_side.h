@@ -2,7 +2,9 @@
 //
 // New rows go to the open part at the end. Where rows are packed, the open part is f16 (or q8_0) and holds the newest
 // ones; the oldest of it move to the packed part before it, and the first rows of all stay in f16 for good:
-//   pieces   [ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 or q8_0 ]
+//   pieces   [ coarse part: kivi2 ][ sinks: f16 ][ packed part: pages of the quantized type ][ open part: f16 or q8_0 ]
+// Rows that a method finds unimportant move to the coarse part at the front, whatever part they were in: only there, and
+// where rows were asked to go, is the order of a chain not the order in which its rows came.
 // The first page behind them leaves as many places free as there are sinks. Other sides have the open part alone. Sinks are the rows that came when nothing stood behind them: where they are
 // removed, no later row takes their place. Rows are written only into pages that nobody else refers to; a piece may be
 // any range of its page, and two pieces of a chain may share a page (rows between them were removed where the page
@@ -34,8 +36,9 @@ inline bool operator==(const FloatRows& a, const FloatRows& b) noexcept {
   return a.sinks == b.sinks && a.recent == b.recent && a.residual == b.residual && a.fresh == b.fresh;
 }
 
-enum class Part : uint8_t { sinks, packed, open };
-constexpr Part kParts[] = {Part::sinks, Part::packed, Part::open};
+enum class Part : uint8_t { coarse, sinks, packed, open };
+constexpr Part kParts[] = {Part::coarse, Part::sinks, Part::packed, Part::open};
+constexpr DType kCoarse = DType::kivi2;
 
 // What all chains of one side of a cache have in common.
 struct SideFormat {
@@ -47,13 +50,13 @@ struct SideFormat {
   kernels::Side side;
   int head_size;
   int sinks, recent, grain;  // rows of the first part; of the open part that stay; that are packed at once
-  std::array<Page, 3> pages;
+  std::array<Page, 4> pages;
   const kernels::Backend* backend;
 
   const Page& page(Part part) const noexcept { return pages[static_cast<size_t>(part)]; }
   bool packs() const noexcept { return page(Part::packed).type != page(Part::open).type; }
-  bool groups() const noexcept {  // scales over the rows of a page
-    const DType type = page(Part::packed).type;
+  bool groups(Part part) const noexcept {  // scales over the rows of a page
+    const DType type = page(part).type;
     return side == kernels::Side::keys && (type == DType::kivi4 || type == DType::kivi2);
   }
 };
@@ -73,9 +76,9 @@ class KvSide {
 
   const SideFormat& format() const noexcept { return *format_; }
   const std::vector<kernels::Piece>& pieces() const noexcept { return pieces_; }
-  int rows() const noexcept { return rows_[0] + rows_[1] + rows_[2]; }
+  int rows() const noexcept { return rows_[0] + rows_[1] + rows_[2] + rows_[3]; }
   int rows(Part part) const noexcept { return rows_[static_cast<size_t>(part)]; }
-  size_t begin(Part part) const noexcept { return part == Part::sinks ? 0 : ends_[static_cast<size_t>(part) - 1]; }
+  size_t begin(Part part) const noexcept { return part == Part::coarse ? 0 : ends_[static_cast<size_t>(part) - 1]; }
   size_t end(Part part) const noexcept { return ends_[static_cast<size_t>(part)]; }  // of its pieces
   size_t bytes() const noexcept { return page_bytes_ + pieces_.capacity() * sizeof(kernels::Piece); }
 
@@ -108,7 +111,10 @@ class KvSide {
     int32_t row;
   };
   KvSide picked(const KvSide& other, const std::vector<Pick>& picks, PageWork& work) const;
-  void truncate(int rows) noexcept;
+  // Rows in this order in the coarse part, which begins with those that are there or some of them; of the others these,
+  // ascending, as they are. Throws as reserve.
+  KvSide coarsened(const std::vector<int32_t>& coarse, const std::vector<int32_t>& others, PageWork& work) const;
+  void truncate(int coarse, int others) noexcept;  // the first rows of the coarse part, and of the rest
   void clear(PageWork& work) noexcept;  // no rows, once what reads them is done
   void read(float* out, PageWork& work) const;  // [rows][head_size]; waits for a device, throws as it does
   // Where these rows are, ascending.
@@ -124,10 +130,12 @@ class KvSide {
  private:
   using Piece = kernels::Piece;
   Part part_of(size_t at) const noexcept {
-    return at < ends_[0] ? Part::sinks : at < ends_[1] ? Part::packed : Part::open;
+    size_t part = 0;
+    while (part + 1 < ends_.size() && at >= ends_[part]) part++;
+    return kParts[part];
   }
   size_t bytes_of(size_t at) const noexcept { return format_->page(part_of(at)).bytes; }
-  bool grouped(size_t at) const noexcept { return format_->groups() && part_of(at) == Part::packed; }
+  bool grouped(size_t at) const noexcept { return format_->groups(part_of(at)); }
   int& count(Part part) noexcept { return rows_[static_cast<size_t>(part)]; }
   void close(Part part) noexcept;  // the chain as it stands ends with this part
   int sinks_of(int n) const noexcept;  // rows of n more that are sinks
@@ -164,17 +172,20 @@ class KvSide {
 
   // kept (kv_side_keep.cc): a part of the chain, by what becomes of its pages.
   struct Group;
+  void keep_parts(Part first, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
   void keep_part(Part part, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
-  void keep_groups(int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
-  void keep_group(const Group& group, const int32_t* index, KvSide* next) const;
-  void merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work, KvSide* next) const;
+  void keep_groups(Part part, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const;
+  void keep_group(Part part, const Group& group, const int32_t* index, KvSide* next) const;
+  void merge_groups(Part part, const Group* groups, size_t n, const int32_t* index, PageWork& work, KvSide* next) const;
+  int share_coarse(const std::vector<int32_t>& coarse, KvSide* next) const;
+  void cut(Part part, int n) noexcept;
 
   const SideFormat* format_;
   std::vector<Piece> pieces_;
-  std::array<std::vector<uint8_t*>, 3> spares_;  // reserved pages
+  std::array<std::vector<uint8_t*>, 4> spares_;  // reserved pages
   size_t page_bytes_ = 0;  // of pages in pieces and spares, each once
-  std::array<size_t, 3> ends_{};  // of the pieces of each part
-  std::array<int, 3> rows_{};
+  std::array<size_t, 4> ends_{};  // of the pieces of each part
+  std::array<int, 4> rows_{};
   PageWork::Mark mark_;  // of what was done to its pages and is not handed over
 };
 

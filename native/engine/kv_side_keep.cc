@@ -21,21 +21,27 @@ KvSide KvSide::kept(const int32_t* index, int n, PageWork& work) const {
   work.before_reading(mark_);
   PageWork::Making making{work};
   next.make_room(static_cast<size_t>(n / kPageRows) + 2);
-  int row = 0, from = 0;
+  keep_parts(Part::coarse, 0, index, n, work, &next);
+  making.made = true;
+  return next;
+}
+
+// Of the rows from this part on, whose first one is `row`.
+void KvSide::keep_parts(Part first, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const {
+  int from = 0;
   for (Part part : kParts) {
+    if (part < first) continue;
     const int to = static_cast<int>(std::lower_bound(index, index + n, row + rows(part)) - index);
-    if (part == Part::packed && format_->groups()) {
-      keep_groups(row, index + from, to - from, work, &next);
+    if (format_->groups(part)) {
+      keep_groups(part, row, index + from, to - from, work, next);
     } else {
-      keep_part(part, row, index + from, to - from, work, &next);
+      keep_part(part, row, index + from, to - from, work, next);
     }
-    next.close(part);
-    next.count(part) = to - from;
+    next->close(part);
+    next->count(part) = to - from;
     row += rows(part);
     from = to;
   }
-  making.made = true;
-  return next;
 }
 
 // Full pages at the front of which every row stays are shared with the old chain; all other rows go to full new pages.
@@ -72,12 +78,12 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageWork
 // Groups that keep more than kSparseRows rows stay as they are, with gaps: their values do not change. Runs of sparser
 // ones are read back and quantized again as full groups where that saves a page. A value so moves by half a step of its
 // new group at most, beside what its first quantization did.
-void KvSide::keep_groups(int row, const int32_t* index, int n, PageWork& work, KvSide* next) const {
+void KvSide::keep_groups(Part part, int row, const int32_t* index, int n, PageWork& work, KvSide* next) const {
   std::vector<Group> groups;
   int k = 0;
-  for (size_t from = begin(Part::packed); from < end(Part::packed);) {
+  for (size_t from = begin(part); from < end(part);) {
     Group group{from, from, row, 0, k, k};
-    for (; group.to < end(Part::packed) && pieces_[group.to].page == pieces_[from].page; group.to++)
+    for (; group.to < end(part) && pieces_[group.to].page == pieces_[from].page; group.to++)
       row += pieces_[group.to].count;
     group.rows = row - group.row;
     while (k < n && index[k] < row) k++;
@@ -90,16 +96,16 @@ void KvSide::keep_groups(int row, const int32_t* index, int n, PageWork& work, K
     int rows = 0;
     for (; stop < groups.size() && groups[stop].kept() <= kSparseRows; stop++) rows += groups[stop].kept();
     if (static_cast<size_t>((rows + kPageRows - 1) / kPageRows) < stop - i) {
-      merge_groups(groups.data() + i, stop - i, index, work, next);
+      merge_groups(part, groups.data() + i, stop - i, index, work, next);
     } else {
       stop = std::max(stop, i + 1);
-      for (size_t j = i; j < stop; j++) keep_group(groups[j], index, next);
+      for (size_t j = i; j < stop; j++) keep_group(part, groups[j], index, next);
     }
     i = stop;
   }
 }
 
-void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) const {
+void KvSide::keep_group(Part part, const Group& group, const int32_t* index, KvSide* next) const {
   size_t at = group.from;
   int row = group.row;
   for (int k = group.begin; k < group.end;) {
@@ -107,13 +113,14 @@ void KvSide::keep_group(const Group& group, const int32_t* index, KvSide* next) 
     const int first = index[k] - row;
     int count = 1;
     while (k + count < group.end && first + count < pieces_[at].count && index[k + count] == index[k] + count) count++;
-    next->share(Part::packed, {pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first),
-                               static_cast<int16_t>(count), pieces_[at].type});
+    next->share(part, {pieces_[at].page, static_cast<int16_t>(pieces_[at].first + first), static_cast<int16_t>(count),
+                       pieces_[at].type});
     k += count;
   }
 }
 
-void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, PageWork& work, KvSide* next) const {
+void KvSide::merge_groups(Part part, const Group* groups, size_t n, const int32_t* index, PageWork& work,
+                          KvSide* next) const {
   int filled = 0;
   for (const Group* group = groups; group < groups + n; group++) {
     size_t at = group->from;
@@ -126,8 +133,8 @@ void KvSide::merge_groups(const Group* groups, size_t n, const int32_t* index, P
       }
       work.load(format_->side, {pieces_[at].page, pieces_[at].type, pieces_[at].first + index[k] - row}, filled++, 1);
       if (filled < kPageRows && (k + 1 < group->end || group + 1 < groups + n)) continue;
-      uint8_t* page = next->add_page(Part::packed, 0, filled, work);
-      work.group(0, filled, {page, format_->page(Part::packed).type, 0});
+      uint8_t* page = next->add_page(part, 0, filled, work);
+      work.group(0, filled, {page, format_->page(part).type, 0});
       filled = 0;
     }
   }

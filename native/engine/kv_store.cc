@@ -89,7 +89,7 @@ void KvCache::exchange(int layer, int head, const std::vector<int32_t>& kept, co
                        PageWork* batch) {
   const size_t i = at(layer, head);
   const SideFormat &keys = heads_[i].keys.format(), &values = heads_[i].values.format();
-  if (keys.packs() || values.packs()) {
+  if (keys.packs() || values.packs() || coarse_rows(layer, head) > 0) {
     throw Error(Code::unsupported,
                 "[kv_cache] expected a cache whose rows all have one type for rows that are set aside, got one that "
                 "keeps some in float");

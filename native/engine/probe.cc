@@ -143,7 +143,7 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
                step = at_once(c.heads, total);
   std::vector<float> out(looked.size() * heads * total);
   std::vector<std::vector<int32_t>> sources;  // of each KV head
-  for (int h = 0; h < c.kv_heads; h++) sources.push_back(probed.cache->head(layer, h).source.all());
+  for (int h = 0; h < c.kv_heads; h++) sources.push_back(probed.cache->head(layer, h).all());
   for (size_t begin = 0; begin < looked.size(); begin += step) {
     const size_t count = std::min(step, looked.size() - begin);
     const Lines lines = look_through(s, layer, probed, begin, count, true, team);
@@ -161,7 +161,7 @@ std::vector<float> Stage::probe_rows(Session& s, int layer, const std::vector<in
 void Stage::add_mean(const Probed& probed, int layer, const float* line, size_t stride, float* mean, size_t rows) {
   const Config& c = model_->config;
   for (int h = 0; h < c.heads; h++, line += stride) {
-    const size_t held = probed.cache->head(layer, h / (c.heads / c.kv_heads)).source.size();
+    const size_t held = probed.cache->head(layer, h / (c.heads / c.kv_heads)).rows();
     for (size_t j = 0; j < rows; j++) mean[j] += line[held - rows + j] / static_cast<float>(c.heads);
   }
 }
@@ -224,6 +224,7 @@ Stage::Partners Stage::probe_partners(Session& s, int layer, const std::vector<i
 
 Stage::Partners Stage::match(Session& s, int layer, int head, const Match& wanted) {
   const RowSources& source = s.cache().head(layer, head).source;
+  need_no_coarse(s.cache(), layer);
   const auto rows = [&](std::vector<int32_t> tokens) {
     for (int32_t& token : tokens) {
       const int row = source.row_of(token);

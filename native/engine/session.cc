@@ -142,6 +142,11 @@ bool Session::embeddable(int row) const {
 void Session::read(kernels::Side side, int layer, int head, float* out) const {
   cache_->read(side, layer, head, out);
   plain(side, layer, head, cache_->rows(layer, head), out);
+  if (cache_->coarse_rows(layer, head) == 0) return;
+  const size_t width = static_cast<size_t>(model_->config.head_size),
+               all = static_cast<size_t>(cache_->rows(layer, head)) * width;
+  const std::vector<float> sorted = in_order(layer, head, {out, out + all}, width);
+  std::copy(sorted.begin(), sorted.end(), out);
 }
 
 void Session::read_stored(kernels::Side side, int layer, int head, float* out) const {

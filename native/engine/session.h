@@ -83,6 +83,9 @@ struct Folds {
   bool keys = false, sizes = false;
 };
 
+// Throws Error(unsupported) where a layer has rows that a method made coarse.
+void need_no_coarse(const KvCache& cache, int layer);
+
 class Session {
  public:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
@@ -109,7 +112,8 @@ class Session {
   // rows + h * each * head_size on.
   void hadamard(bool HeadKv::* asks, int layer, float* rows, size_t ld, int n, int each, Team& team) const;
   KvCache& cache() { return *cache_; }
-  void read(kernels::Side side, int layer, int head, float* out) const;  // cache().read, without any Hadamard transform
+  // cache().read, without any Hadamard transform, rows by their sources.
+  void read(kernels::Side side, int layer, int head, float* out) const;
   void read_stored(kernels::Side side, int layer, int head, float* out) const;  // the same of what is set aside
   const KvCache& cache() const { return *cache_; }
   std::atomic<bool>& stop() { return stop_; }
@@ -145,7 +149,10 @@ class Session {
   void rollback() noexcept;
 
   // ---- observations: mean over the group, summed over the looked rows; [rows of that head], empty where nobody looked
+  // All that is of rows is by their sources, whatever their order in the cache.
   std::vector<float> attention(int layer, int kv_head) const;
+  std::vector<float> mass(int layer, int kv_head) const;  // what the cache has gathered, or empty
+  std::vector<int32_t> sources(int layer, int kv_head) const;  // ascending
   const Look* look(int layer) const;
   float* look_buffer(int layer, size_t* stride);  // [heads][stride], made on first use
   std::vector<QueryStats>& query_stats(int layer);  // [heads], of a layer where somebody looks ahead
@@ -172,7 +179,14 @@ class Session {
         {};  // a head, or none: what is set aside afterwards; kept may name such rows
   };
   void evict(const std::vector<Eviction>& layers);  // each layer once, all heads of all layers side by side; plan
-  void set_rule(int layer, const Rule& rule) { rules_[static_cast<size_t>(layer)] = rule; }
+  // Rows of these tokens, a head each, become coarse: after evictions, before the call's end. Throws plan where tokens do
+  // not ascend, unsupported in layers with a window or a standing rule and where keys are rotated late.
+  struct Coarsening {
+    int layer;
+    std::vector<std::vector<int32_t>> sources;
+  };
+  void coarsen(const std::vector<Coarsening>& layers);
+  void set_rule(int layer, const Rule& rule);  // unsupported where rows are coarse
   const Rule& rule(int layer) const { return rules_[static_cast<size_t>(layer)]; }
   bool may_go(const Rule& rule, int layer, int head, int index);
   bool sums_attention(int layer) const;  // mass is added to the cache's rows
@@ -221,6 +235,7 @@ class Session {
   void evict_head(const Eviction& eviction, int head, const std::vector<int32_t>& rows, const Fold& fold,
                   PageWork& batch);
   void need_all_here() const;
+  std::vector<float> in_order(int layer, int kv_head, const std::vector<float>& values, size_t width) const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;

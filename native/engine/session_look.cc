@@ -81,7 +81,7 @@ std::vector<float> Session::key_norms(int layer, int kv_head) const {
     if (o.look.layer != layer || o.norms.empty()) continue;
     const std::vector<float>& watched = o.norms[static_cast<size_t>(kv_head)];
     // Rows of the call came in this order, behind all others.
-    const int first = cache_->head(layer, kv_head).source.up_to(tokens_ - 1);
+    const int first = cache_->head(layer, kv_head).up_to(tokens_ - 1);
     if (static_cast<size_t>(rows - first) == watched.size())
       std::copy(watched.begin(), watched.end(), norms.begin() + first);
   }
@@ -114,9 +114,30 @@ std::vector<float> Session::attention(int layer, int kv_head) const {
       const float* line = o.sums.data() + static_cast<size_t>(kv_head * group + g) * o.stride;
       for (size_t j = 0; j < mean.size() && j < o.stride; j++) mean[j] += line[j] / static_cast<float>(group);
     }
-    return mean;
+    return in_order(layer, kv_head, mean, 1);
   }
   return {};
+}
+
+// Values of a head's rows, `width` each, by their sources.
+std::vector<float> Session::in_order(int layer, int kv_head, const std::vector<float>& values, size_t width) const {
+  const std::vector<int32_t> order = cache_->head(layer, kv_head).order();
+  if (order.empty() || values.empty()) return values;
+  std::vector<float> sorted(values.size());
+  for (size_t i = 0; i < order.size(); i++)
+    std::copy_n(values.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(order[i]) * width), width,
+                sorted.begin() + static_cast<ptrdiff_t>(i * width));
+  return sorted;
+}
+
+std::vector<float> Session::mass(int layer, int kv_head) const {
+  return in_order(layer, kv_head, cache_->head(layer, kv_head).mass, 1);
+}
+
+std::vector<int32_t> Session::sources(int layer, int kv_head) const {
+  std::vector<int32_t> sources = cache_->head(layer, kv_head).all();
+  std::sort(sources.begin(), sources.end());
+  return sources;
 }
 
 }  // namespace tokensieve

@@ -18,7 +18,7 @@ int Session::first_rows() const {
       const HeadRows& head = cache_->head(l, h);
       const bool packed =
           cache_->packed_rows(kernels::Side::keys, l, h) > 0 || cache_->packed_rows(kernels::Side::values, l, h) > 0;
-      if (packed || !head.size.empty()) return 0;
+      if (packed || !head.size.empty() || !head.coarse.empty()) return 0;
       least = std::min(least, head.source.leading());
     }
   }

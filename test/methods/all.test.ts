@@ -83,6 +83,7 @@ const layersOfPictures = {
   pMod: (mean: number) => methods.pMod({ mean: mean - 0.3 }),
   aimPrune: () => methods.aim({ part: 'prune', from: 1 }),
   zipVlSparse: (tau: number) => methods.zipVl({ tau }),
+  zipVlMixed: (tau: number) => methods.zipVl({ tau, lowPrecision: 'kivi2' }),
 }
 /** What has no budget. */
 const unbudgeted = ['llmDrop', 'skipHeads', 'outputAware', 'evenShare', 'zipVl']
@@ -114,7 +115,7 @@ test('every method of the list is under test here', async (t) => {
         ...unbudgeted,
       ]),
     ].sort(),
-    [...names, 'aimPrune', 'zipVlSparse'].sort(),
+    [...names, 'aimPrune', 'zipVlMixed', 'zipVlSparse'].sort(),
   )
   for (const { name, title, paper, options } of methods.list()) {
     t.ok(
@@ -300,12 +301,13 @@ function record(schedule: Schedule, seen: readonly Seen[]): PlanEntry[] {
 }
 
 test('plans survive JSON, and given back decide the same', async (t) => {
+  const wide = { ...pictured, headSize: 32 } // two bits come in groups of 32
   const makers = [cacheMethods, layerMethods, layersOfPictures, visionMethods, frames, grids, byThresholds].flatMap(
     (all) => Object.values(all),
   )
   for (const make of [...makers, () => methods.llmDrop(), () => methods.skipHeads({ heads: [[2, 1]] })]) {
     const method = make(0.5)
-    const { vision } = makeSchedule([method], pictured)
+    const { vision } = makeSchedule([method], wide)
     const seen: Seen[] = [
       { at: 'session', shape: pictured },
       ...vision.map((stop) => randomVision([2, 4, 4], 3, stop)),
@@ -313,12 +315,12 @@ test('plans survive JSON, and given back decide the same', async (t) => {
       randomCache(100, 8, { layer: 3 }),
       randomCache(140, 9, { layer: 3, step: 5 }),
     ]
-    const plan = record(makeSchedule([method], pictured), seen)
+    const plan = record(makeSchedule([method], wide), seen)
     t.ok(plan.length > 0, method.name)
     const text = JSON.stringify(plan)
     t.same(JSON.parse(text), plan)
     const replay = methodFromPlan(JSON.parse(text))
-    const again = record(makeSchedule([replay], pictured), seen)
+    const again = record(makeSchedule([replay], wide), seen)
     t.same(
       again,
       plan.map(({ scores, ...entry }) => entry),

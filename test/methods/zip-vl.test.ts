@@ -29,6 +29,31 @@ test('zipVl: the share is kept, in every head alike; layers differ', async (t) =
   t.ok(new Set(counts).size > 1, `${counts}`)
 })
 
+test('zipVl: with 2 bits for the others, the same rows stay as they are, and all stay', async (t) => {
+  const mixed = (tau: number, more: object = {}) =>
+    methods.zipVl({ tau, rows: 2, sinks: 0, lowPrecision: 'kivi2', ...more })
+  const wide = { ...single, headSize: 32 }
+  const coarse = (method: ReturnType<typeof mixed>, seen = toy) => {
+    const [decision] = method.decide(seen)
+    return decision?.action === 'coarsen' ? decision.coarsePerHead.map((rows) => Array.from(rows)) : decision
+  }
+  t.same(coarse(mixed(0.6)), [[1, 2]], 'bits: 2 rows of 4, 2 of 2')
+  t.same(coarse(mixed(0.9)), [[2]])
+  t.same(mixed(0.975).decide(toy), [])
+  t.same(coarse(methods.protect([2], mixed(0.6)) as ReturnType<typeof mixed>), [[1]])
+  const attention = [[0.1, 0.1, 0, 0, 0.5, 0.1, 0.1, 0.1]]
+  const seen = cacheSeen({ at: 'decode', step: 4, shape: single, tokens: 8, attention })
+  t.same(coarse(mixed(0.6, { every: 4 }), seen), [[5, 6]], 'of the newest four alone')
+  t.same(mixed(1).looks(wide), [])
+  t.match(mixed(0.6).looks(wide), [
+    { at: 'prompt', layers: span(0, 8) },
+    { at: 'decode', every: 100 },
+  ])
+  const windows = [0, 16, 0, 16, 0, 16, 0, 16]
+  t.match(mixed(0.6, { every: 0 }).looks({ ...wide, windows }), [{ at: 'prompt', layers: [0, 2, 4, 6] }])
+  t.throws(() => mixed(0.6).looks(single), RangeError, 'head sizes that groups of 32 do not fit')
+})
+
 test('zipVl: while decoding the newest rows are thinned, the others left alone', async (t) => {
   const attention = [[0.1, 0.1, 0, 0, 0.5, 0.1, 0.1, 0.1]]
   const seen = cacheSeen({ at: 'decode', step: 4, shape: single, tokens: 8, attention })

@@ -1,4 +1,5 @@
-// ZipVL: how many rows a layer needs shows in its attention; the others go. arXiv 2410.08584, as of its second version
+// ZipVL: how many rows a layer needs shows in its attention; the others go, or keep 2 bits. arXiv 2410.08584, both versions
+import { rangeError } from '../../errors.js'
 import { defineMethod } from '../define.js'
 import { allLayers } from '../grant.js'
 import type { CacheSeen, LayerSeen } from '../method.js'
@@ -12,6 +13,7 @@ interface Options {
   readonly others: number
   readonly sinks: number
   readonly every: number
+  readonly lowPrecision: 'evict' | 'kivi2'
 }
 
 /**
@@ -19,7 +21,8 @@ interface Options {
  * most attention by each row that could see them, the first `sinks` and the newest. Of the others neither queries nor keys nor values are computed, and they have no cache row; they go
  * through the MLP, and the next layer decides anew. So layers and texts decide by themselves, and there is no `keep`. The first layer runs on all rows and is thinned afterwards by
  * what its newest rows looked at, as all layers are with `prefill: 'dense'`. While text is generated the last `every` rows are thinned in the same way, by what the newest row gives
- * them. The first version of the paper stores the others in 2 bits instead; a cache here has one type for rows in the middle, which `kv` names.
+ * them. With `lowPrecision: 'kivi2'`, as in the first version of the paper, the others stay too, in 2 bits, where those that matter keep the session's type (`kv: 'kivi4'` is the
+ * paper's): prompts are read densely then, as all rows have keys and values, and layers whose attention has a window keep one type.
  */
 export const zipVl = defineMethod({
   name: 'zipVl',
@@ -33,11 +36,15 @@ export const zipVl = defineMethod({
     sinks: whole(4, 'first rows, which stay'),
     every: whole(100, 'decode steps between looks, and rows that are looked at; 0: after prompts alone'),
     prefill: word('sparse', ['sparse', 'dense'], 'attention while a prompt is read'),
+    lowPrecision: word('evict', ['evict', 'kivi2'], 'what becomes of the others: they go, or are stored in 2 bits'),
   },
-  looks(shape, { every, others, prefill, rows, tau }) {
+  looks(shape, { every, lowPrecision, others, prefill, rows, tau }) {
     if (tau >= 1) return []
-    const layers = allLayers(shape)
-    const sparse = prefill === 'sparse' ? layers.slice(1) : []
+    const mixes = lowPrecision === 'kivi2'
+    if (mixes && shape.headSize % 32 !== 0)
+      throw rangeError('a model whose head size is a multiple of 32', 'lowPrecision', shape.headSize)
+    const layers = allLayers(shape).filter((layer) => !mixes || !shape.windows[layer])
+    const sparse = prefill === 'sparse' && !mixes ? layers.slice(1) : []
     const needs = [{ what: 'attention', rows }] as const
     return [
       ...sparse.map((layer) => ({ at: 'layer', layer, needs: [{ what: 'sampled', newest: rows, others }] }) as const),
@@ -55,7 +62,12 @@ export const zipVl = defineMethod({
     const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
     const keptPerHead = heads.map((head) => chosen(seen, head, options))
     if (keptPerHead.every((kept, head) => kept.length === seen.sources(head).length)) return null
-    return { action: 'evict', layer: seen.layer, keptPerHead }
+    if (options.lowPrecision === 'evict') return { action: 'evict', layer: seen.layer, keptPerHead }
+    const coarsePerHead = keptPerHead.map((kept, head) => {
+      const stays = new Set(kept)
+      return seen.sources(head).filter((source) => !stays.has(source))
+    })
+    return { action: 'coarsen', layer: seen.layer, coarsePerHead }
   },
 })
 
