@@ -224,6 +224,18 @@ t.test('batches, threads and pieces change no bit; no coarse row is no change at
   for (const [i, logits] of (await run(alone)).entries()) t.ok(same(logits, mixed?.[i] as Float32Array))
 })
 
+const rows = (lists: number[][]) => () => ({ action: 'coarsen', coarsePerHead: lists }) as Partial<Decision>
+
+function saying(decision: () => Partial<Decision>, more: object = {}): Method {
+  return defineMethod({
+    name: 'saying',
+    acts: 'cache',
+    looks: { at: 'prompt' },
+    decide: (seen) => ({ layer: (seen as CacheSeen).layer, ...decision() }) as Decision,
+    ...more,
+  })()
+}
+
 t.test('what rows of two precisions do not go with is refused, and nothing has happened', async (t) => {
   const { model } = await loadTiny(t, { headSize: SIZE })
   const refused = async (method: Method, code: string) => {
@@ -232,15 +244,6 @@ t.test('what rows of two precisions do not go with is refused, and nothing has h
     t.equal(session.ids.length, 0)
     await session.close()
   }
-  const saying = (decision: (seen: CacheSeen) => Partial<Decision>, more: object = {}) =>
-    defineMethod({
-      name: 'saying',
-      acts: 'cache',
-      looks: { at: 'prompt' },
-      decide: (seen) => ({ layer: (seen as CacheSeen).layer, ...decision(seen as CacheSeen) }) as Decision,
-      ...more,
-    })()
-  const rows = (lists: number[][]) => () => ({ action: 'coarsen', coarsePerHead: lists }) as Partial<Decision>
   await refused(saying(rows([[1, 2]])), 'ERR_PLAN')
   await refused(saying(rows([[2, 1], []])), 'ERR_PLAN')
   await refused(saying(rows([[1], [N]])), 'ERR_PLAN')
@@ -256,6 +259,10 @@ t.test('what rows of two precisions do not go with is refused, and nothing has h
         : { layer: (seen as CacheSeen).layer, ...rows([[1], [2]])() }) as Decision,
   })
   await refused(ruled(), 'ERR_UNSUPPORTED')
+})
+
+t.test('rows do not fold where some are coarse', async (t) => {
+  const { model } = await loadTiny(t, { headSize: SIZE })
   const folding = defineMethod({
     name: 'folding',
     acts: 'cache',
@@ -271,16 +278,19 @@ t.test('what rows of two precisions do not go with is refused, and nothing has h
   const session = model.session({ methods: [folding()] })
   await session.forward(ids, { logits: 'none' })
   t.match(await raised(() => session.forward(more.subarray(0, 1))), { code: 'ERR_UNSUPPORTED' })
-  const { model: sliding } = await loadTiny(t, { architecture: 'gemma3', layers: 6, headSize: SIZE })
-  const windowed = sliding.session({ methods: [saying(rows([[1]]))] })
+})
+
+t.test('layers with a window keep one precision', async (t) => {
+  const { model } = await loadTiny(t, { architecture: 'gemma3', layers: 6, headSize: SIZE })
+  const windowed = model.session({ methods: [saying(rows([[1]]))] })
   t.match(await raised(() => windowed.forward(ids)), { code: 'ERR_PLAN', message: /window/ })
-  const mixing = sliding.session({
+  const mixing = model.session({
     kv: 'kivi4',
     methods: [methods.zipVl({ lowPrecision: 'kivi2', tau: 0.5, rows: 8 })],
   })
   await mixing.forward(ids, { logits: 'none' })
   const layers = mixing.plan.filter(({ action }) => action === 'coarsen').map(({ layer }) => layer)
-  t.same(layers, [2, 5], 'layers without a window alone')
+  t.same(layers, [2, 5])
 })
 
 t.test('rows that are coarse can be evicted as others can', async (t) => {

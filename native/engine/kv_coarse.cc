@@ -10,6 +10,7 @@
 namespace tokensieve {
 
 using kernels::kPageRows;
+using kernels::Piece;
 using kernels::Side;
 
 // ---- a side -----------------------------------------------------------------------------------------------------
@@ -58,6 +59,29 @@ KvSide KvSide::coarsened(const std::vector<int32_t>& coarse, const std::vector<i
   keep_parts(Part::sinks, rows(Part::coarse), others.data(), static_cast<int>(others.size()), work, &next);
   making.made = true;
   return next;
+}
+
+void KvSide::truncate(int coarse, int others) noexcept {
+  int over = rows() - rows(Part::coarse) - others;
+  for (Part part : {Part::open, Part::packed, Part::sinks}) {
+    const int n = std::max(0, std::min(over, rows(part)));
+    cut(part, n);
+    over -= n;
+  }
+  cut(Part::coarse, rows(Part::coarse) - coarse);
+}
+
+// The last n rows of a part go.
+void KvSide::cut(Part part, int n) noexcept {
+  while (n > 0) {
+    const size_t at = end(part) - 1;
+    Piece& last = pieces_[at];
+    const int take = std::min<int>(n, last.count);
+    count(part) -= take;
+    n -= take;
+    last.count = static_cast<int16_t>(last.count - take);
+    if (last.count == 0) release_page(unlink(at));
+  }
 }
 
 // ---- a head -----------------------------------------------------------------------------------------------------

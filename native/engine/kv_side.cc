@@ -236,29 +236,6 @@ void KvSide::pop_open(int n, PageWork& work) noexcept {
 
 // ---- shrinking ----------------------------------------------------------------------------------------------------
 
-void KvSide::truncate(int coarse, int others) noexcept {
-  int over = rows() - rows(Part::coarse) - others;
-  for (Part part : {Part::open, Part::packed, Part::sinks}) {
-    const int n = std::max(0, std::min(over, rows(part)));
-    cut(part, n);
-    over -= n;
-  }
-  cut(Part::coarse, rows(Part::coarse) - coarse);
-}
-
-// The last n rows of a part go.
-void KvSide::cut(Part part, int n) noexcept {
-  while (n > 0) {
-    const size_t at = end(part) - 1;
-    Piece& last = pieces_[at];
-    const int take = std::min<int>(n, last.count);
-    count(part) -= take;
-    n -= take;
-    last.count = static_cast<int16_t>(last.count - take);
-    if (last.count == 0) release_page(unlink(at));
-  }
-}
-
 void KvSide::remove(int index, PageWork& work) noexcept {
   work.follow(&mark_);
   size_t at = 0;

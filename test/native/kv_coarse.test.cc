@@ -105,7 +105,6 @@ std::vector<float> in_two_bits(const Given& given, Side side, DType fresh, int h
 
 void check_prompt(DType keys, DType values, int sinks, int recent) {
   const CacheShape shape = shape_with(keys, values, sinks, recent);
-  const bool packs = keys != DType::f16;
   check::Random random(3), again(3), choice(8);
   Given mixed(shape), rest_only(shape);
   mixed.append(300, random, false);
@@ -118,7 +117,7 @@ void check_prompt(DType keys, DType values, int sinks, int recent) {
   CHECK(mixed.cache->head(0, 0).coarse.all() == coarse && mixed.cache->head(0, 0).source.all() == rest);
   for (Side side : {Side::keys, Side::values}) {
     const std::vector<float> got = read(*mixed.cache, side, 0);
-    std::vector<float> want = in_two_bits(mixed, side, packs ? DType::f16 : DType::f16, 0, coarse);
+    std::vector<float> want = in_two_bits(mixed, side, DType::f16, 0, coarse);
     const std::vector<float> others = read(*rest_only.cache, side, 0);
     want.insert(want.end(), others.begin(), others.end());
     CHECK(got == want);
@@ -275,60 +274,69 @@ TEST("keys that are coarse already keep their groups when more follow") {
   const std::vector<float> more = read(*given.cache, Side::keys, 0);
   CHECK(std::equal(shifted.begin(), shifted.begin() + 64 * kSize, more.begin()));
   CHECK_EQ(given.cache->coarse_rows(0, 0), 75);
-  const std::vector<uint8_t> untouched(1);
   given.cache->coarsen(0, 0, {5, 101});  // all are there: nothing changes
   CHECK(read(*given.cache, Side::keys, 0) == more);
 }
+
+namespace {
+
+constexpr int kGroup = 3, kQueries = kHeads * kGroup, kRows = 420;
+constexpr float kScale = 0.18f;
+
+// A query of head h over the rows as they read back, in double.
+std::vector<double> attended(const KvCache& cache, const float* q, int h) {
+  const std::vector<float> keys = read(cache, Side::keys, h / kGroup), values = read(cache, Side::values, h / kGroup);
+  std::vector<double> sums(kSize);
+  double total = 0;
+  for (size_t j = 0; j < kRows; j++) {
+    double dot = 0;
+    for (size_t c = 0; c < kSize; c++) dot += static_cast<double>(q[c]) * static_cast<double>(keys[j * kSize + c]);
+    const double p = std::exp(dot * static_cast<double>(kScale));
+    total += p;
+    for (size_t c = 0; c < kSize; c++) sums[c] += p * static_cast<double>(values[j * kSize + c]);
+  }
+  for (double& x : sums) x /= total;
+  return sums;
+}
+
+std::vector<float> attend(const KvCache& cache, const std::vector<float>& q, int n) {
+  std::vector<float> out(q.size());
+  tokensieve::kernels::View views[kHeads];
+  const std::vector<int32_t> first(static_cast<size_t>(n), 0), end(static_cast<size_t>(n), kRows);
+  for (int h = 0; h < kHeads; h++) {
+    cache.view(0, h, &views[h]);
+    views[h].first = first.data(), views[h].end = end.data();
+  }
+  tokensieve::kernels::AttentionShape shape;
+  shape.heads = kQueries, shape.kv_heads = kHeads, shape.head_size = kSize, shape.scale = kScale;
+  tokensieve::kernels::AttentionJob job;
+  job.q = q.data(), job.ldq = kQueries * kSize, job.n = n, job.views = views;
+  job.out = out.data(), job.ldo = kQueries * kSize;
+  Team team(2);
+  std::vector<uint64_t> scratch(backend().attention_scratch(shape, &job, 1, team.size()) / 8 + 16);
+  void* const aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+  backend().attention(shape, &job, 1, aligned, team);
+  return out;
+}
+
+}  // namespace
 
 TEST("what attention gives is what it would give over the rows as they read back, at every instruction set") {
   at_each_instruction_set([] {
     Given given(shape_with(DType::kivi4, DType::kivi4, 4, 32));
     check::Random random(5);
-    given.append(420, random, false);
-    for (int h = 0; h < kHeads; h++) given.cache->coarsen(0, h, middle(420, 0.5 + 0.2 * h, random));
+    given.append(kRows, random, false);
+    for (int h = 0; h < kHeads; h++) given.cache->coarsen(0, h, middle(kRows, 0.5 + 0.2 * h, random));
     given.cache->settle(0);
-    constexpr int kGroup = 3, kQueries = kHeads * kGroup;
-    const float scale = 0.18f;
     for (int n : {1, 3, 7}) {
       const std::vector<float> q = random.normals(static_cast<size_t>(n * kQueries * kSize));
-      std::vector<float> out(q.size());
-      tokensieve::kernels::View views[kHeads];
-      const std::vector<int32_t> first(static_cast<size_t>(n), 0), end(static_cast<size_t>(n), 420);
-      for (int h = 0; h < kHeads; h++) {
-        given.cache->view(0, h, &views[h]);
-        views[h].first = first.data(), views[h].end = end.data();
-      }
-      tokensieve::kernels::AttentionShape shape;
-      shape.heads = kQueries, shape.kv_heads = kHeads, shape.head_size = kSize, shape.scale = scale;
-      tokensieve::kernels::AttentionJob job;
-      job.q = q.data(), job.ldq = kQueries * kSize, job.n = n, job.views = views;
-      job.out = out.data(), job.ldo = kQueries * kSize;
-      Team team(2);
-      std::vector<uint64_t> scratch(backend().attention_scratch(shape, &job, 1, team.size()) / 8 + 16);
-      void* const aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
-      backend().attention(shape, &job, 1, aligned, team);
+      const std::vector<float> out = attend(*given.cache, q, n);
       double worst = 0;
-      for (int t = 0; t < n; t++) {
-        for (int h = 0; h < kQueries; h++) {
-          const std::vector<float> keys = read(*given.cache, Side::keys, h / kGroup),
-                                   values = read(*given.cache, Side::values, h / kGroup);
-          std::vector<double> p(420), want(kSize);
-          double sum = 0;
-          for (size_t j = 0; j < 420; j++) {
-            double dot = 0;
-            for (size_t c = 0; c < kSize; c++)
-              dot += static_cast<double>(q[static_cast<size_t>(t * kQueries + h) * kSize + c]) *
-                     static_cast<double>(keys[j * kSize + c]);
-            sum += p[j] = std::exp(dot * static_cast<double>(scale));
-          }
-          for (size_t j = 0; j < 420; j++) {
-            for (size_t c = 0; c < kSize; c++) want[c] += p[j] / sum * static_cast<double>(values[j * kSize + c]);
-          }
-          for (size_t c = 0; c < kSize; c++)
-            worst = std::max(
-                worst,
-                std::fabs(want[c] - static_cast<double>(out[static_cast<size_t>(t * kQueries + h) * kSize + c])));
-        }
+      for (size_t line = 0; line < static_cast<size_t>(n * kQueries); line++) {
+        const std::vector<double> want =
+            attended(*given.cache, q.data() + line * kSize, static_cast<int>(line % kQueries));
+        for (size_t c = 0; c < kSize; c++)
+          worst = std::max(worst, std::fabs(want[c] - static_cast<double>(out[line * kSize + c])));
       }
       const bool rounds = n > 4 && std::strcmp(backend().name, "avx512-vnni-bf16") == 0;
       CHECK_NEAR(worst, 0, rounds ? 2e-2 : 3e-4);

@@ -26,7 +26,7 @@ interface Options {
  */
 export const zipVl = defineMethod({
   name: 'zipVl',
-  title: 'lets as many rows take part in the attention of each layer, and keeps them, as hold a share of it',
+  title: 'keeps as many rows of each layer as hold a share of its attention; the others go, or are stored in 2 bits',
   paper: '2410.08584',
   acts: 'cache',
   options: {
