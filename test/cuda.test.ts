@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { DeviceOption } from '../lib/device.js'
+import type { PlanEntry } from '../lib/plan.js'
 import { scratch, type TinyOptions, tinyModel, writeGguf } from './model-fixture.js'
 import { randomIds } from './numbers.js'
 import { Reference } from './reference-model.js'
@@ -156,6 +157,27 @@ t.test('methods: the same rows as on the processor, bytes that go, and what is k
   }
   t.same(kept[1], kept[0])
   t.same(kept[2], kept[0])
+})
+
+t.test('rows in two precisions, the same ones as on the processor: what they give', async (t) => {
+  const ids = randomIds(100, 3)
+  const logits = []
+  let plan: PlanEntry[] | undefined
+  for (const device of ['cpu', 'cuda', SPLIT]) {
+    const { model } = await loaded(t, {}, device)
+    const method = methods.zipVl({ tau: 0.7, rows: 8, every: 2, lowPrecision: 'kivi2' })
+    const session = model.session({ kv: 'kivi4', ...(plan ? { plan } : { methods: [method] }) })
+    await session.forward(ids)
+    for (let i = 0; i < 4; i++) await session.forward(ids.subarray(i, i + 1))
+    plan ??= session.plan
+    t.same(session.plan, plan)
+    const fork = await session.fork()
+    const [a, b] = [await fork.forward(ids.subarray(5, 6)), await session.forward(ids.subarray(5, 6))]
+    t.same(a, b, 'a fork goes on as its origin')
+    logits.push(b)
+  }
+  const [processor, ...cards] = logits as [Float32Array, Float32Array, Float32Array]
+  for (const card of cards) t.ok(distance(card, processor) < 0.15, `${distance(card, processor)}`)
 })
 
 t.test('sessions side by side give what each gives alone', async (t) => {
