@@ -60,7 +60,7 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageWork
     row += count;
     k += count;
   }
-  for (int room = 0; k < n; k++, room--) {
+  for (int room = 0, count; k < n; k += count, room -= count) {
     for (; index[k] >= row + pieces_[from].count; from++) row += pieces_[from].count;
     if (room == 0) {
       next->make_room(1);
@@ -69,9 +69,11 @@ void KvSide::keep_part(Part part, int row, const int32_t* index, int n, PageWork
       work.apart(&next->mark_);
       room = page.rows - first;
     }
+    const int first = index[k] - row, most = std::min({n - k, room, pieces_[from].count - first});
+    for (count = 1; count < most && index[k + count] == index[k] + count;) count++;
     Piece& open = next->pieces_.back();
-    move_rows(pieces_[from], index[k] - row, open, open.count, 1, work);
-    open.count++;
+    move_rows(pieces_[from], first, open, open.count, count, work);
+    open.count = static_cast<int16_t>(open.count + count);
   }
 }
 
