@@ -1,27 +1,19 @@
-// The whole engine on cards: emulated ones, two of them, whose kernels are the .cu files themselves (test/native/simt);
-// on those of the machine where TOKENSIEVE_CARDS=1 (npm run test:cuda).
+// The whole engine on cards.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { DeviceOption } from '../lib/device.js'
 import type { PlanEntry } from '../lib/plan.js'
+import { distance, folder, real } from './cards.js'
 import { scratch, type TinyOptions, tinyModel, writeGguf } from './model-fixture.js'
 import { randomIds } from './numbers.js'
 import { Reference } from './reference-model.js'
 
-const real = process.env.TOKENSIEVE_CARDS === '1'
-const folder = fileURLToPath(new URL(real ? '..' : '../build/simt', import.meta.url))
 t.ok(existsSync(join(folder, 'build', 'Release', 'addon.node')), 'npm test has built the addon with emulated cards')
-process.env.TOKENSIEVE_PREBUILD = folder
 const { load, methods } = await import('../lib/index.js')
 const { native } = await import('../lib/native.js')
 const cards = native().devices().length
 const last = `cuda:${Math.min(cards, 2) - 1}`
-
-/** The difference of two vectors, as a share of the second one's length. */
-const distance = (a: ArrayLike<number>, b: ArrayLike<number>) =>
-  Math.hypot(...Array.from(b, (x, i) => x - (a[i] as number))) / Math.hypot(...Array.from(b))
 
 const SPLIT: DeviceOption = [
   { layers: [0, 2], device: 'cuda:0' },
