@@ -276,13 +276,13 @@ type Packing<T> = { made: Promise<T>; cancel(): void }
 /** Weights on their way into memory: the listener is told, an abort or what the listener throws stops it. */
 async function packed<T extends NativeModel | NativeVision>(
   what: LoadProgress['what'],
-  { isa, onProgress, placement, signal, threads }: Loading,
+  { isa, onProgress, placement, screen, signal, threads }: Loading,
   begin: (options: NativeLoad, tell: ((done: number, total: number) => void) | null) => Packing<T>,
 ): Promise<T> {
   const progress = new Progress(onProgress, what)
   const tell = (done: number, total: number) => progress.tell(done, total)
   signal?.throwIfAborted()
-  const { cancel, made } = begin({ threads, isa, placement }, onProgress ? tell : null)
+  const { cancel, made } = begin({ threads, isa, placement, screen }, onProgress ? tell : null)
   progress.stop = cancel
   signal?.addEventListener('abort', cancel, { once: true })
   const [result] = await Promise.allSettled([made])
@@ -363,6 +363,7 @@ function parseLoad(options: unknown): NativeLoad & Pick<LoadOptions, 'onProgress
     placement: parseDevice(device),
     threads: parseThreads(threads),
     isa: process.env.TOKENSIEVE_ISA || 'auto',
+    screen: process.env.TOKENSIEVE_SCREEN !== 'off',
     onProgress: onProgress as LoadOptions['onProgress'],
     signal,
     ...(vision !== undefined && { vision }),

@@ -29,6 +29,8 @@ export interface LoadOptions {
   threads: number
   /** Name of a backend of the processor, or 'auto'. */
   isa: string
+  /** Whether greedy steps may find their token without all of the head (kernels/screen.h): never another token. Default true. */
+  screen?: boolean
   /** 'fit', or layers [from, to) and their card (to -1: the last layer; card -1: the processor). Absent, and for towers: the processor. */
   placement?: 'fit' | NativePlacement[]
 }

@@ -26,6 +26,8 @@ export interface TinyOptions {
   /** The tokenizer puts its begin token in front. */
   readonly bos?: boolean
   readonly seed?: number
+  /** Rows of the embedding and of the head; those past the tokenizer's are ids without a text. */
+  readonly vocabulary?: number
 }
 
 export type Scaling =
@@ -41,7 +43,6 @@ export type Scaling =
 
 export type TinyConfig = Required<Omit<TinyOptions, 'scaling'>> & {
   readonly scaling: Scaling | undefined
-  readonly vocabulary: number
 }
 
 /** shape: outermost first. Rows of q and k hold the halves of rotated pairs one after another; norms are what rows are multiplied with. */

@@ -39,12 +39,15 @@ Napi::Value load_as(const Napi::CallbackInfo& info, const char* name, Reader<Mad
   std::shared_ptr<Running> running = AddonData::of(env).running;
   running->stops.insert(stop.get());
 
+  const bool screen = !options.Get("screen").IsBoolean() || is_true(options.Get("screen"));
+
   const bool told = info[2].IsFunction();
   ProgressFunction tell;
   if (told) tell = ProgressFunction::New(env, info[2].As<Napi::Function>(), "tokensieve load", 0, 1);
   auto work = [=]() mutable {
     LoadControl control;
     control.stop = stop.get();
+    control.screen = screen;
     uint64_t last = 0;
     if (told) {
       control.progress = [&](uint64_t done, uint64_t total) {

@@ -83,4 +83,14 @@ void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels:
   backend.matmul_gate(part.w, p, part.bias, act, out, ldo, team);
 }
 
+void screen_linear(const kernels::Backend& backend, const kernels::PackedMatrix& w, const float* x, int n,
+                   kernels::Screened* out, Buffer& prepared, Buffer& scratch, Team& team) {
+  const size_t cols = static_cast<size_t>(w.cols);
+  const Kind kind = backend.activation_kind(w.type);
+  const Forms forms{kind == Kind::int8, kind == Kind::bf16, false};
+  const kernels::Prepared p = prepare_for(backend, forms, x, cols, n, w.cols, prepared, team);
+  scratch.need(static_cast<size_t>(n) * (cols + 128));
+  backend.screen(w, p, out, nullptr, scratch.data(), team);
+}
+
 }  // namespace tokensieve

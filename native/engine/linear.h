@@ -41,4 +41,8 @@ void apply_linear(const kernels::Backend& backend, const Linear& linear, Arithme
 void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act, const float* x,
                  size_t ldx, int n, int cols, float* out, size_t ldo, Buffer& prepared, Team& team);
 
+// Kernel screen for n rows of x, w.cols numbers each; w is in two planes.
+void screen_linear(const kernels::Backend& backend, const kernels::PackedMatrix& w, const float* x, int n,
+                   kernels::Screened* out, Buffer& prepared, Buffer& scratch, Team& team);
+
 }  // namespace tokensieve

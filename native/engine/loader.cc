@@ -73,17 +73,15 @@ void read_ends(Loader& loader, bool norm_plus_one) {
   Model& m = loader.model();
   const Config& c = m.config;
   loader.place(m.device(0));
-  m.embedding = loader.matrix("token_embd.weight", c.vocabulary, c.hidden);
+  const bool separate = find_tensor(loader.weights(), "output.weight", {c.vocabulary, c.hidden}) != nullptr;
   const Device &first = m.device(0), &last = m.device(c.layers - 1);
+  const bool tied =
+      !separate && first.backend == last.backend;  // else packed once more for a device that packs otherwise
+  m.embedding = tied ? loader.head("token_embd.weight", c.vocabulary, c.hidden)
+                     : loader.matrix("token_embd.weight", c.vocabulary, c.hidden);
   loader.place(last);
   m.output_norm = loader.vector("output_norm.weight", c.hidden, false, norm_plus_one);
-  const bool separate = find_tensor(loader.weights(), "output.weight", {c.vocabulary, c.hidden}) != nullptr;
-  if (separate) {
-    m.head = loader.matrix("output.weight", c.vocabulary, c.hidden);
-  } else {  // packed once more for a device that packs otherwise
-    const bool same = first.backend == last.backend;
-    m.head = same ? m.embedding : loader.matrix("token_embd.weight", c.vocabulary, c.hidden);
-  }
+  m.head = tied ? m.embedding : loader.head(separate ? "output.weight" : "token_embd.weight", c.vocabulary, c.hidden);
 }
 
 }  // namespace tokensieve

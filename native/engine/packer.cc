@@ -121,28 +121,51 @@ kernels::PackedMatrix Packer::pack(const std::vector<const Tensor*>& tensors,
   return m;
 }
 
-// A tensor whose rows keep their order leaves our memory as it is packed: of a big one never all is there twice.
-void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team) {
-  const int rows = static_cast<int>(t.rows()), cols = static_cast<int>(t.cols());
-  const int step = std::max(16, kStep / cols / 16 * 16), reach = map ? rows : std::min(rows, kReleaseSteps * step);
+namespace {
+int step_of(int cols) { return std::max(16, kStep / cols / 16 * 16); }
+}  // namespace
+
+void Packer::each_rows(const Tensor& t, int reach, Team& team, const std::function<void(int first, int end)>& pack) {
+  const int rows = static_cast<int>(t.rows()), step = step_of(static_cast<int>(t.cols()));
   const size_t row_bytes = t.bytes / static_cast<size_t>(rows);
   for (int from = 0; from < rows; from += reach) {
     const int to = std::min(rows, from + reach);
-    team.each((to - from + step - 1) / step, [&](int part, int) {
-      const int end = std::min(to, from + (part + 1) * step), run = spread ? 16 : step;
-      for (int first = from + part * step; first < end; first += run) {
-        uint8_t* const place = out + (spread ? device_.backend->packed_bytes(t.type, first, cols) : 0);
-        device_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first,
-                              std::min(end, first + run), place);
-      }
-    });
+    team.each((to - from + step - 1) / step,
+              [&](int part, int) { pack(from + part * step, std::min(to, from + (part + 1) * step)); });
     if (team.stopped()) throw Error(Code::aborted, "[load] the load was stopped");
     advance(t, static_cast<size_t>(from) * row_bytes, static_cast<size_t>(to) * row_bytes);
   }
 }
 
+// A tensor whose rows keep their order leaves our memory as it is packed: of a big one never all is there twice.
+void Packer::pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team) {
+  const int rows = static_cast<int>(t.rows()), cols = static_cast<int>(t.cols()), step = step_of(cols);
+  each_rows(t, map ? rows : std::min(rows, kReleaseSteps * step), team, [&](int from, int end) {
+    const int run = spread ? 16 : step;
+    for (int first = from; first < end; first += run) {
+      uint8_t* const place = out + (spread ? device_.backend->packed_bytes(t.type, first, cols) : 0);
+      device_.backend->pack(t.type, t.data, rows, cols, map ? map->data() : nullptr, first, std::min(end, first + run),
+                            place);
+    }
+  });
+}
+
 kernels::PackedMatrix Packer::matrix(const std::string& name, int rows, int cols) {
   return pack({&need_tensor(weights_, name, {rows, cols})}, {nullptr});
+}
+
+kernels::PackedMatrix Packer::head(const std::string& name, int rows, int cols) {
+  const Tensor& t = need_tensor(weights_, name, {rows, cols});
+  const kernels::Backend& backend = *device_.backend;
+  const kernels::PlaneBytes bytes =
+      control_.screen && backend.plane_bytes ? backend.plane_bytes(t.type, rows, cols) : kernels::PlaneBytes{0, 0, 0};
+  if (bytes.coarse == 0) return matrix(name, rows, cols);
+  uint8_t *const coarse = room(bytes.coarse), *const fine = room(bytes.fine), *const reach = room(bytes.reach);
+  const kernels::PackedMatrix m{t.type, rows, cols, coarse, fine, reach};
+  Team team(store_.threads, control_.stop);
+  each_rows(t, std::min(rows, kReleaseSteps * step_of(cols)), team,
+            [&](int first, int end) { backend.pack_planes(t.data, m, first, end, coarse, fine, reach); });
+  return m;
 }
 
 // In the order of the packed rows; empty where the file has none.

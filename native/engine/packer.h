@@ -1,6 +1,7 @@
 // Tensors into packed and checked matrices and vectors, which a WeightStore owns.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ class Packer {
   // A vector of f32; null where `optional` and absent. plus_one: Gemma's (1 + w) convention is applied where the file has it open.
   const float* vector(const std::string& name, int size, bool optional = false, bool plus_one = false);
   kernels::PackedMatrix matrix(const std::string& name, int rows, int cols);
+  // In two planes (kernels/screen.h) where the backend and the type have them.
+  kernels::PackedMatrix head(const std::string& name, int rows, int cols);
   // A tensor of any shape, its numbers in f32.
   const float* numbers(const Tensor& tensor);
 
@@ -51,6 +54,9 @@ class Packer {
   std::vector<float> bias(const Source& source);
   // spread: 16 rows are followed by room for 16 others.
   void pack_rows(const Tensor& t, const std::vector<int32_t>* map, bool spread, uint8_t* out, Team& team);
+  // pack(first, end) for rows of a tensor from a multiple of 16 on, a few at a time; reach: how many before the file's
+  // pages are let go.
+  void each_rows(const Tensor& t, int reach, Team& team, const std::function<void(int first, int end)>& pack);
   void advance(const Tensor& t, size_t from, size_t to);
   void release_read();
 

@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "core/trace.h"
 #include "engine/block.h"
 
 namespace tokensieve {
@@ -246,17 +245,23 @@ void Stage::copy_rows(const std::vector<StageEntry*>& group, float* hidden, bool
   }
 }
 
-void Stage::head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team) {
+const float* Stage::normalize(const float* hidden, int n, Team& team) {
   const Config& c = model_->config;
   const size_t d = static_cast<size_t>(c.hidden);
-  const Device& device = model_->device(c.layers - 1);
   normed_.need(static_cast<size_t>(n) * d * sizeof(float));
-  device.backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d,
-                           team);
+  model_->device(c.layers - 1)
+      .backend->rms_norm(hidden, d, n, 1, c.hidden, model_->output_norm, c.norm_eps, nullptr, normed_.as<float>(), d,
+                         team);
+  return normed_.as<float>();
+}
+
+void Stage::head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team) {
+  const Config& c = model_->config;
+  const float* const x = normalize(hidden, n, team);
   Linear head;
   head.parts.push_back({model_->head, 0, nullptr});
-  apply(device, head, arithmetic, normed_.as<float>(), d, n, c.hidden, false, logits, static_cast<size_t>(c.vocabulary),
-        team);
+  apply(model_->device(c.layers - 1), head, arithmetic, x, static_cast<size_t>(c.hidden), n, c.hidden, false, logits,
+        static_cast<size_t>(c.vocabulary), team);
 }
 
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {
@@ -292,61 +297,6 @@ void Stage::speak(StageEntry& entry) {
   }
   Team team(model_->threads, nullptr, model_->device(model_->config.layers - 1).queue.get());
   answer({&entry}, team);
-}
-
-// What follows the newest row of each session.
-void Stage::answer(const std::vector<StageEntry*>& wishes, Team& team) {
-  if (wishes.empty()) return;
-  const Config& c = model_->config;
-  const size_t v = static_cast<size_t>(c.vocabulary);
-  last_.need(wishes.size() * static_cast<size_t>(c.hidden) * sizeof(float));
-  const Device& device = model_->device(c.layers - 1);
-  const HeldBack held(device, true);
-  float* last = last_.as<float>();  // [wishes][hidden]
-  for (StageEntry* e : wishes) {
-    const std::vector<float>& newest = e->session->last_hidden();
-    device.send(newest.data(), last, newest.size());
-    last += newest.size();
-  }
-  logits_.need(wishes.size() * v * sizeof(float));
-  head_logits(wishes[0]->session->head_arithmetic(), last_.as<float>(), static_cast<int>(wishes.size()),
-              logits_.as<float>(), team);
-  if (take_largest(wishes, device, team) || take_candidates(wishes, device, team)) return;
-  const float* logits = device.fetch(logits_.as<float>(), wishes.size() * v);
-  device.wait();
-  for (StageEntry* e : wishes) {
-    HeadWish& wish = e->head;
-    if (wish.logits == HeadWish::Logits::last) e->logits.assign(logits, logits + v);
-    if (wish.sampler) {
-      const trace::Span span(trace::Kind::kernel, "sample");
-      e->token = wish.sampler->sample(logits, c.vocabulary, wish.recent.data(), static_cast<int>(wish.recent.size()),
-                                      wish.logprob ? &e->logprob : nullptr);
-    }
-    logits += v;
-  }
-}
-
-// On a card, where all want the largest and nothing else: it is found there, and logits stay. Else false.
-bool Stage::take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team) {
-  if (!device.queue) return false;
-  for (const StageEntry* e : wishes) {
-    const HeadWish& wish = e->head;
-    if (wish.logits == HeadWish::Logits::last || wish.logprob) return false;
-    if (!wish.sampler->takes_largest(static_cast<int>(wish.recent.size()))) return false;
-  }
-  const int v = model_->config.vocabulary;
-  tokens_.need(wishes.size() * sizeof(int32_t));
-  for (size_t i = 0; i < wishes.size(); i++)
-    device.backend->top_k(logits_.as<float>() + i * static_cast<size_t>(v), v, 1, kernels::Order::index,
-                          tokens_.as<int32_t>() + i, nullptr, team);
-  const float* const found = device.fetch(tokens_.as<float>(), wishes.size());  // bits that cross as they are
-  device.wait();
-  for (size_t i = 0; i < wishes.size(); i++) {
-    int32_t token;
-    std::memcpy(&token, found + i, sizeof token);
-    wishes[i]->token = token;
-  }
-  return true;
 }
 
 // Log-probability of each row's own id, given by the row before it: the newest row of what ran last for the first.

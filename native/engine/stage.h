@@ -100,6 +100,8 @@ class Stage {
   void answer(const std::vector<StageEntry*>& wishes, Team& team);
   bool take_largest(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);
   bool take_candidates(const std::vector<StageEntry*>& wishes, const Device& device, Team& team);  // candidates.cc
+  bool screen(const std::vector<StageEntry*>& wishes, Team& team);
+  const float* normalize(const float* hidden, int n, Team& team);  // [n][hidden]
   void head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team);
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);
@@ -143,6 +145,7 @@ class Stage {
   std::vector<Slots> slots_;
   std::vector<std::unique_ptr<CardMass>> card_mass_;  // of each of the model's stages
   CardMass* mass_ = nullptr;  // of the one that runs, where it is a card's
+  int pause_ = 0, wait_ = 0;  // calls for which the head is not screened, and for how many after it failed
   Buffer hidden_, normed_, qkv_, attended_, gated_, prepared_, scratch_, logits_, tokens_, last_, packed_;
 };
 

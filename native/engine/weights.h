@@ -79,6 +79,7 @@ class Weights {
 struct LoadControl {
   std::function<void(uint64_t done, uint64_t total)> progress;  // called from the loading thread; may be empty
   const std::atomic<bool>* stop = nullptr;  // once true: Error(aborted)
+  bool screen = true;  // heads are packed for kernels/screen.h where they can be
 };
 
 // path: a .gguf file (also the first piece name-00001-of-0000N.gguf) or a folder with config.json and safetensors.

@@ -17,6 +17,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
+#include "kernels/screen.h"
 #include "kernels/softmax.h"
 #include "kernels/top_k.h"
 
@@ -57,6 +58,9 @@ struct Backend {
   ResampleAcross resample_across;
   ResampleDown resample_down;
   MatmulGate matmul_gate;
+  PlaneSizes plane_bytes;  // null, as the next two, where matrices have no planes
+  PackPlanes pack_planes;
+  Screen screen;
   Peak peak;
   ReadMemory read_memory;
   const Memory* memory;  // of a device; null: the process's own, and a call is done when it returns

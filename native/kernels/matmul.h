@@ -33,6 +33,9 @@ struct PackedMatrix {
   DType type = DType::f32;
   int rows = 0, cols = 0;
   const uint8_t* data = nullptr;  // packed_bytes(type, rows, cols), 64-byte aligned
+  // Of a matrix in two planes (screen.h), of which data is the coarse one; else null.
+  const uint8_t* fine = nullptr;
+  const uint8_t* reach = nullptr;
 };
 
 enum class Kind : uint8_t { f32, bf16, int8 };

@@ -59,6 +59,7 @@ Backend make_table(const BackendList& list) {
   TS_TRACED(prepare);
   TS_TRACED(matmul);
   TS_TRACED(matmul_gate);
+  TS_TRACED(screen);
   TS_TRACED(embedding);
   TS_TRACED(rms_norm);
   TS_TRACED(layer_norm);

@@ -1,6 +1,6 @@
 // Rows of a packed matrix, dequantized one lane at a time: the same bits as the GGUF row times scale.
 #include "kernels/cpu/functions.h"
-#include "kernels/cpu/panel.h"
+#include "kernels/cpu/planes.h"
 #include "kernels/cpu/tasks.h"
 
 namespace tokensieve::kernels::TS_ISA {
@@ -24,18 +24,30 @@ TS_INLINE float lane_of(F x, int lane) {
 }
 
 template <class W>
+void block_values(const uint8_t* head, const uint8_t* block, int lane, float scale, float* out) {
+  uint8_t codes[32];
+  lane_codes<W, 0>(block, lane, codes);
+  for (int half = 0; half < 2; half++) {
+    const F code = W::kBits == 8 && kBias8 == 0 ? load_i8(codes + 16 * half) : load_u8(codes + 16 * half);
+    F value = mul(sub(code, set1(W::kZero)), set1(lane_of(W::scale(head, block, half), lane)));
+    if (W::kMin) value = add(value, set1(lane_of(W::minimum(head, block), lane)));
+    store(out + 16 * half, mul(value, set1(scale)));
+  }
+}
+
+template <class W>
 void block_row(const uint8_t* panel, int lane, int cols, float scale, float* out) {
-  for (int b = 0; b < cols / 32; b++) {
-    const uint8_t* head = head_of<W>(panel, b);
-    const uint8_t* block = block_of<W>(panel, b);
-    uint8_t codes[32];
-    lane_codes<W, 0>(block, lane, codes);
-    for (int half = 0; half < 2; half++) {
-      const F code = W::kBits == 8 && kBias8 == 0 ? load_i8(codes + 16 * half) : load_u8(codes + 16 * half);
-      F value = mul(sub(code, set1(W::kZero)), set1(lane_of(W::scale(head, block, half), lane)));
-      if (W::kMin) value = add(value, set1(lane_of(W::minimum(head, block), lane)));
-      store(out + 32 * b + 16 * half, mul(value, set1(scale)));
-    }
+  for (int b = 0; b < cols / 32; b++)
+    block_values<W>(head_of<W>(panel, b), block_of<W>(panel, b), lane, scale, out + 32 * b);
+}
+
+void plane_row(const PackedMatrix& w, int row, float scale, float* out) {
+  const uint8_t* coarse = w.data + coarse_bytes(w.cols) * static_cast<size_t>(row / 16);
+  const uint8_t* fine = fine_of(w, coarse);
+  alignas(64) uint8_t block[Q8_0::kBlock];
+  for (int b = 0; b < w.cols / 32; b++) {
+    merge_block(coarse + b * Coarse::kBlock, fine + b * kFineBlock, block);
+    block_values<Q8_0>(block, block, row % 16, scale, out + 32 * b);
   }
 }
 
@@ -73,6 +85,8 @@ struct Job {
 
 void embed(const Job& job, int i) {
   const int cols = job.w->cols, lane = job.ids[i] % 16;
+  if (job.w->fine)
+    return plane_row(*job.w, job.ids[i], job.scale, job.out + static_cast<size_t>(cols) * static_cast<size_t>(i));
   const uint8_t* panel = job.w->data + panel_bytes(job.w->type, cols) * static_cast<size_t>(job.ids[i] / 16);
   float* out = job.out + static_cast<size_t>(cols) * static_cast<size_t>(i);
   switch (job.w->type) {

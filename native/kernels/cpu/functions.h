@@ -8,6 +8,9 @@ namespace tokensieve::kernels::TS_ISA {
 
 #include "kernels/declare.inc"
 Function<MatmulGate> matmul_gate;
+Function<PlaneSizes> plane_bytes;
+Function<PackPlanes> pack_planes;
+Function<Screen> screen;
 Function<Peak> peak;
 Function<ReadMemory> read_memory;
 

@@ -41,7 +41,7 @@ struct UnpackedSlice {
   alignas(64) uint8_t blocks[2][kSliceBlocks * Form::kBlock];
   const uint8_t* panels[2] = {blocks[0], blocks[1]};
 
-  const uint8_t* const* unpack(const uint8_t* const* packed, int k, int depth) {
+  const uint8_t* const* unpack(const Call&, const uint8_t* const* packed, int k, int depth) {
     for (int p = 0; p < 2; p++) {
       for (int b = 0; b < depth / 32; b++) unpack_block(packed[p], k / 32 + b, blocks[p] + b * Form::kBlock);
     }
@@ -149,6 +149,7 @@ struct Int8 {
   using Many = Way<kWide, kTile, 16, 192, Prefill::kSlice>;
   using Packed = L;
   using Sliced = typename Prefill::Form;
+  using Unsliced = SameSlice;
   using Scratch = typename Prefill::Scratch;
   template <class W>
   using Keep = typename KeepChoice<L, W, L::kMin || L::kZero != 0>::Type;
@@ -167,7 +168,78 @@ Kind activation_kind(DType type) noexcept {
 
 namespace {
 
+// Two planes become the panels of a plain q8_0 matrix, a slice at a time.
+struct MergedSlice {
+  static constexpr int kBlocks = 24;  // two panels of them stay in the first-level cache
+  alignas(64) uint8_t blocks[2][kBlocks * Q8_0::kBlock];
+  const uint8_t* panels[2] = {blocks[0], blocks[1]};
+
+  const uint8_t* const* unpack(const Call& c, const uint8_t* const* packed, int k, int depth) {
+    for (int p = 0; p < 2; p++) {
+      const uint8_t* coarse = packed[p] + k / 32 * Coarse::kBlock;
+      const uint8_t* fine = fine_of(*c.w, packed[p]) + k / 32 * kFineBlock;
+      for (int b = 0; b < depth / 32; b++, coarse += Coarse::kBlock, fine += kFineBlock) {
+        merge_block(coarse, fine, blocks[p] + b * Q8_0::kBlock);
+      }
+    }
+    return panels;
+  }
+};
+
+// The same for few tokens: a block of P panels at a time.
+template <int P, int T>
+TS_INLINE void merged_tile(const Span& span, int token, float* sums) {
+  const Prepared& x = *span.call->x;
+  const size_t cols = static_cast<size_t>(x.cols), blocks = cols / 32;
+  const size_t row = static_cast<size_t>(token), b0 = static_cast<size_t>(span.k) / 32;
+  Activations<Q8_0> a{x.q + cols * row + 32 * b0, x.scale + blocks * row + b0, nullptr, cols, blocks, span.kept_row};
+  if (span.kept) {
+    a.kept = static_cast<const int32_t*>(span.kept) + span.kept_row * static_cast<size_t>(token - span.chunk);
+  }
+  alignas(64) uint8_t block[P][Q8_0::kBlock];
+  const uint8_t *coarse[P], *fine[P], *at[P];
+  TS_UNROLL for (int p = 0; p < P; p++) {
+    coarse[p] = span.panels[p] + b0 * Coarse::kBlock;
+    fine[p] = fine_of(*span.call->w, span.panels[p]) + b0 * kFineBlock;
+    at[p] = block[p];
+  }
+  F f[T][P];
+  TS_UNROLL for (int t = 0; t < T; t++) {
+    TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = span.first() ? zero() : load(sums + kStride * t + 16 * p);
+  }
+  for (int b = 0; b < span.depth / 32; b++, a.next()) {
+    TS_UNROLL for (int p = 0; p < P; p++) {
+      call_ahead(coarse[p], fine[p]);
+      merge_block(coarse[p], fine[p], block[p]);
+      coarse[p] += Coarse::kBlock, fine[p] += kFineBlock;
+    }
+    add_block<Q8_0, P, T>(at, at, a, f);
+  }
+  TS_UNROLL for (int t = 0; t < T; t++) {
+    TS_UNROLL for (int p = 0; p < P; p++) store(sums + kStride * t + 16 * p, f[t][p]);
+  }
+}
+
+struct Merged : Int8<Q8_0> {
+  static constexpr int kSlice = 32 * MergedSlice::kBlocks;
+  using Few = Way<1, 4, 0, 4, 2048>;
+  using Several = Way<kWide, kWideTile, 4, 16, kSlice>;
+  using Many = Way<kWide, kTile, 16, 192, kSlice>;
+  using Packed = Coarse;
+  using Sliced = Q8_0;
+  using Scratch = MergedSlice;
+  template <class Form, int P, int T, int ahead>
+  static TS_INLINE void tile(const Span& span, int token, float* sums) {
+    if constexpr (Form::kBits == 8) {
+      int8_tile<Form, P, T, ahead>(span, token, sums);
+    } else {
+      merged_tile<P, T>(span, token, sums);
+    }
+  }
+};
+
 void multiply_any(const Call& call, Team& team) {
+  if (call.w->fine) return multiply<Merged>(call, team);
   switch (call.w->type) {
     case DType::q8_0: return multiply<Int8<Q8_0>>(call, team);
     case DType::q4_0: return multiply<Int8<Q4_0>>(call, team);

@@ -44,6 +44,7 @@ struct Floating {
   using Few = Way<1, 4, 0, 4, 1 << 30>;
   using Several = Way<kWide, kTile, 4, 16, 1 << 30>;
   using Many = Way<kWide, kTile, 16, 192, 256>;
+  using Unsliced = SameSlice;
   using Scratch = SameSlice;
   template <class W>
   using Keep = KeepNothing;

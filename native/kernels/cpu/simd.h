@@ -10,7 +10,7 @@
 //                exp2(x) exp(x): relative error <= 2e-7 where the result is normal; 0 far below, infinity far above
 //   I  16 int32  zeroi() set1i(x) loadi(p) storei(p, v) addi subi muli mini maxi  to_f32(I) to_i32(F) (nearest even)
 //                pair_sums(p): of 32 int16  reduce_addi  store_i8(p, I), |lane| <= 127
-//   B  64 bytes  load_b(p) set1b(byte) and_b or_b  shr_b<n> shl_b<n> (of 16-bit units: mask what crosses a byte)
+//   B  64 bytes  load_b(p) set1b(byte) and_b or_b xor_b  select_b(mask, a, b): the bits of a where the mask has 1, else of b   shr_b<n> shl_b<n> (of 16-bit units: mask what crosses a byte)
 //   X  4 int8 activations in every lane: broadcast4(p)
 //                Dots<bits>: exact sums of code times activation, four products in every lane. S begin(I acc), then
 //                S add(S, B w, X x) at most kRun times, then I end(I acc, S): acc[lane] += sum w[4 lane + j] x[j].

@@ -170,6 +170,11 @@ TS_INLINE void store_b(void* p, B x) {
 TS_INLINE B set1b(int x) { return {_mm256_set1_epi8(static_cast<char>(x)), _mm256_set1_epi8(static_cast<char>(x))}; }
 TS_INLINE B and_b(B x, B y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 TS_INLINE B or_b(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+TS_INLINE B xor_b(B x, B y) { return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
+TS_INLINE B select_b(B mask, B x, B y) {
+  return {_mm256_or_si256(_mm256_and_si256(mask.a, x.a), _mm256_andnot_si256(mask.a, y.a)),
+          _mm256_or_si256(_mm256_and_si256(mask.b, x.b), _mm256_andnot_si256(mask.b, y.b))};
+}
 template <int n>
 TS_INLINE B shr_b(B x) {
   return {_mm256_srli_epi16(x.a, n), _mm256_srli_epi16(x.b, n)};

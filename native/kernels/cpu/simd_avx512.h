@@ -142,6 +142,8 @@ TS_INLINE void store_b(void* p, B a) { _mm512_storeu_si512(p, a.v); }
 TS_INLINE B set1b(int x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
 TS_INLINE B and_b(B a, B b) { return {_mm512_and_si512(a.v, b.v)}; }
 TS_INLINE B or_b(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
+TS_INLINE B xor_b(B a, B b) { return {_mm512_xor_si512(a.v, b.v)}; }
+TS_INLINE B select_b(B mask, B a, B b) { return {_mm512_ternarylogic_epi32(mask.v, a.v, b.v, 0xca)}; }
 template <int n>
 TS_INLINE B shr_b(B a) {
   return {_mm512_srli_epi16(a.v, n)};

@@ -131,6 +131,8 @@ TS_INLINE void store_b(void* p, B a) { TS_UNROLL for (int i = 0; i < 4; i++) vst
 TS_INLINE B set1b(int x) { TS_QUARTERS(B, vdupq_n_u8(static_cast<uint8_t>(x))); }
 TS_INLINE B and_b(B a, B b) { TS_QUARTERS(B, vandq_u8(a.v[i], b.v[i])); }
 TS_INLINE B or_b(B a, B b) { TS_QUARTERS(B, vorrq_u8(a.v[i], b.v[i])); }
+TS_INLINE B xor_b(B a, B b) { TS_QUARTERS(B, veorq_u8(a.v[i], b.v[i])); }
+TS_INLINE B select_b(B mask, B a, B b) { TS_QUARTERS(B, vbslq_u8(mask.v[i], a.v[i], b.v[i])); }
 template <int n>
 TS_INLINE B shr_b(B a) {
   if constexpr (n == 0) {

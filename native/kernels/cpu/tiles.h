@@ -9,7 +9,7 @@
 #pragma once
 
 #include "kernels/cpu/activation.h"
-#include "kernels/cpu/panel.h"
+#include "kernels/cpu/planes.h"
 #include "kernels/matmul.h"
 
 namespace tokensieve::kernels::TS_ISA {
@@ -150,7 +150,7 @@ TS_INLINE void run_tiles(const Span& span, int token, int count, float* sums) {
 
 // Forms that tiles read as they are, and that keep nothing.
 struct SameSlice {
-  const uint8_t* const* unpack(const uint8_t* const* packed, int, int) { return packed; }
+  const uint8_t* const* unpack(const Call&, const uint8_t* const* packed, int, int) { return packed; }
 };
 struct KeepNothing {
   static constexpr size_t kRow = 0;
@@ -178,7 +178,7 @@ void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch
   const int even = ((c.w->cols + slices - 1) / slices + M::kStep - 1) / M::kStep * M::kStep;
   for (int k = 0; k < c.w->cols; k += even) {
     const int depth = c.w->cols - k < even ? c.w->cols - k : even;
-    const uint8_t* const* sliced = scratch.unpack(panels, k, depth);
+    const uint8_t* const* sliced = scratch.unpack(c, panels, k, depth);
     const void* kept = keep.keep(*c.x, token, tokens, k, depth);
     Span span{&c,         sliced,          sliced == panels ? k : 0,        k, depth, 16 * first, token, kept,
               Keep::kRow, cut.panel_bytes, (W::kWide - 1) * cut.panel_bytes};
@@ -206,11 +206,16 @@ TS_INLINE int clamp(size_t x, int low, int high) {
   return x < static_cast<size_t>(low) ? low : x > static_cast<size_t>(high) ? high : static_cast<int>(x);
 }
 
+// Bytes from a panel to the next, of the coarse plane where there are two.
+TS_INLINE size_t stride_of(const PackedMatrix& w) {
+  return w.fine ? coarse_bytes(w.cols) : panel_bytes(w.type, w.cols);
+}
+
 // A task reads about `bytes` of the matrix, or does about 2^20 multiply-adds.
 template <class M, class W, class L, class Scratch>
 void run_way(const Call& call, size_t bytes, Team& team) {
   const int units = (call.w->rows + 32 - 1) / (32);
-  Cut cut{&call, panel_bytes(call.w->type, call.w->cols), units, 1, 1, (call.x->n + W::kChunk - 1) / W::kChunk};
+  Cut cut{&call, stride_of(*call.w), units, 1, 1, (call.x->n + W::kChunk - 1) / W::kChunk};
   const size_t unit = 2 * cut.panel_bytes;
   const size_t tokens = static_cast<size_t>(call.x->n) / static_cast<size_t>(cut.chunks);
   const size_t work = 32 * static_cast<size_t>(call.w->cols) * tokens;
@@ -228,10 +233,12 @@ void multiply(const Call& call, Team& team) {
   const int n = call.x->n;
   if (n <= 0 || w.rows <= 0 || w.cols <= 0) return;
   // a task reads about a thirtieth of the matrix, 32 to 256 KB
-  const size_t all = panel_bytes(w.type, w.cols) * static_cast<size_t>((w.rows + 15) / 16);
+  const size_t all = stride_of(w) * static_cast<size_t>((w.rows + 15) / 16);
   const size_t task = static_cast<size_t>(clamp(all / 30, 32768, 262144));
-  if (n <= M::Few::kChunk) return run_way<M, typename M::Few, typename M::Packed, SameSlice>(call, task, team);
-  if (n <= M::Several::kChunk) return run_way<M, typename M::Several, typename M::Packed, SameSlice>(call, task, team);
+  if (n <= M::Few::kChunk)
+    return run_way<M, typename M::Few, typename M::Packed, typename M::Unsliced>(call, task, team);
+  if (n <= M::Several::kChunk)
+    return run_way<M, typename M::Several, typename M::Packed, typename M::Unsliced>(call, task, team);
   run_way<M, typename M::Many, typename M::Sliced, typename M::Scratch>(call, 0, team);
 }
 

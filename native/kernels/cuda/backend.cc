@@ -19,7 +19,7 @@ static Backend table(const char* name, const Memory* memory) noexcept {
   return {
       name,
 #include "kernels/table.inc"
-      matmul_gate, no_peak, no_reading, memory,
+      matmul_gate, nullptr, nullptr, nullptr, no_peak, no_reading, memory,
   };
 }
 

@@ -1,5 +1,5 @@
-// The functions of the CUDA backend, one for each member of Backend but what measures the processor (limits.h). Those that
-// have a team hand their work to its queue and return.
+// The functions of the CUDA backend, one for each member of Backend but those of screen.h and what measures the processor
+// (limits.h). Those that have a team hand their work to its queue and return.
 #pragma once
 
 #include "kernels/functions.h"

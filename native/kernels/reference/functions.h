@@ -7,6 +7,9 @@ namespace tokensieve::kernels::reference {
 
 #include "kernels/declare.inc"
 Function<MatmulGate> matmul_gate;
+Function<PlaneSizes> plane_bytes;
+Function<PackPlanes> pack_planes;
+Function<Screen> screen;
 Function<Peak> peak;
 Function<ReadMemory> read_memory;
 

@@ -5,7 +5,7 @@
 
 #include "core/half.h"
 #include "kernels/reference/activation.h"
-#include "kernels/reference/functions.h"
+#include "kernels/reference/planes.h"
 
 namespace tokensieve::kernels::reference {
 namespace {
@@ -21,11 +21,6 @@ struct Call {
   size_t ldo;
   const Activation* gate;  // of matmul_gate, else null
 };
-
-const uint8_t* row_at(const PackedMatrix& w, int row, int col) {
-  return w.data + row_bytes(w.type, static_cast<size_t>(w.cols)) * static_cast<size_t>(row) +
-         row_bytes(w.type, static_cast<size_t>(col));
-}
 
 // sums[T] += row[depth] x [depth][T]
 template <int T>
@@ -57,7 +52,7 @@ void multiply(const Call& c, int row0, int rows, int token0, int tokens, double*
   for (int k0 = 0; k0 < c.w.cols; k0 += kSlice) {
     const int depth = c.w.cols - k0 < kSlice ? c.w.cols - k0 : kSlice;
     for (int r = 0; r < rows; r++) {
-      dequantize(c.w.type, row_at(c.w, row0 + r, k0), static_cast<size_t>(depth), weights[r], alone);
+      row_values(c.w, row0 + r, k0, depth, weights[r], alone);
     }
     for (int t = 0; t < tokens; t += T) {
       transpose<T>(c.x, token0 + t, k0, depth, x);
@@ -160,7 +155,7 @@ void matmul_gate(const PackedMatrix& w, const Prepared& x, const float* bias, Ac
 void embedding(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out, Team& team) noexcept {
   for (int i = 0; i < n; i++) {
     float* row = out + static_cast<size_t>(w.cols) * static_cast<size_t>(i);
-    dequantize(w.type, row_at(w, ids[i], 0), static_cast<size_t>(w.cols), row, team);
+    row_values(w, ids[i], 0, w.cols, row, team);
     for (int k = 0; k < w.cols; k++) row[k] *= scale;
   }
 }
