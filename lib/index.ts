@@ -45,7 +45,7 @@ export {
   type Shape,
   type VisionSeen,
 } from './methods/index.js'
-export { type LoadOptions, type LoadProgress, load, type Model } from './model.js'
+export { type LoadOptions, type LoadProgress, load, type Model, type ModelStage } from './model.js'
 export type { DType, ModelConfig } from './native.js'
 export type { VisionConfig } from './native-vision.js'
 export type { PlanEntry } from './plan.js'

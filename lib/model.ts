@@ -38,6 +38,12 @@ export interface LoadOptions {
   readonly signal?: AbortSignal
 }
 
+export interface ModelStage {
+  readonly layers: readonly [number, number]
+  readonly device: string
+  readonly why?: string
+}
+
 export interface LoadProgress {
   /** Bytes. */
   readonly done: number
@@ -100,9 +106,9 @@ export class Model {
   get vision(): VisionConfig | null {
     return this.#parts.vision?.config ?? null
   }
-  /** Which layers run where. */
-  get stages(): { readonly layers: readonly [number, number]; readonly device: string }[] {
-    return this.#open().stages.map(({ from, to, device }) => ({ layers: [from, to], device }))
+  /** Which layers run where. why: with device 'auto', which cards were left out and what is wrong with them. */
+  get stages(): ModelStage[] {
+    return this.#open().stages.map(({ from, to, device, why }) => ({ layers: [from, to], device, ...(why && { why }) }))
   }
   /** weights: bytes of the packed weights in memory; vision: of those of the tower. mapped: of the file that is still mapped (none: it is closed when the weights are packed). file: of the file. */
   get bytes(): { readonly weights: number; readonly vision: number; readonly mapped: number; readonly file: number } {

@@ -261,7 +261,7 @@ export interface NativeModel {
   /** Bytes of the packed weights. */
   readonly bytes: number
   readonly isa: string
-  readonly stages: { from: number; to: number; device: string }[]
+  readonly stages: { from: number; to: number; device: string; why?: string }[]
   readonly fingerprint: string
   /** Bytes of one cache row of one KV head, both sides. */
   rowBytes(keys: DType, values: DType): number
@@ -336,6 +336,8 @@ export interface Addon extends VisionAddon {
   pieces(written: PackedStrings, types: Uint8Array, byteLevel: boolean): PackedStrings & { glue: Uint8Array }
   /** Cards that layers can be placed on: "cuda:0", its name and the bytes that are free on it. */
   devices(): { device: string; name: string; free: number }[]
+  /** '' where a card computes what the reference does, else in plain words what it does otherwise; found out once a process. */
+  checkDevice(card: number): Promise<string>
   physicalCores(): number
   /** Memory that the caches of the process hold, shared rows once. */
   cacheBytes(): number

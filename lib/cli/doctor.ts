@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import { freemem } from 'node:os'
 import { join, relative } from 'node:path'
 import { TokensieveError } from '../errors.js'
+import { native } from '../native.js'
 import { knownModels, modelsFolder } from '../pull.js'
 import { flagOf, parse } from './arguments.js'
 import { bytes } from './format.js'
@@ -19,7 +20,7 @@ Usage: tokensieve doctor [--json]`,
 
   async run(args, io) {
     const parsed = parse(args, { json: { type: 'boolean' } })
-    const found = examine()
+    const found = await examine()
     if (flagOf(parsed, 'json')) io.out.write(`${JSON.stringify(found)}\n`)
     else print(found, io)
     return found.problems.length === 0 ? 0 : 1
@@ -38,7 +39,7 @@ interface Findings {
   problems: string[]
 }
 
-function examine(): Findings {
+async function examine(): Promise<Findings> {
   const environment = Object.fromEntries(
     VARIABLES.flatMap((name) => (process.env[name] ? [[name, process.env[name] as string]] : [])),
   )
@@ -56,16 +57,26 @@ function examine(): Findings {
     found.machine = { ...machineOf(), free: freemem() }
     found.addon.path = addonPath()
     found.kernels = chosen(levelsOf(), environment.TOKENSIEVE_ISA)
-    found.devices = [
-      { name: 'cpu', runs: true },
-      { name: 'cuda', runs: false, why: 'this version has no CUDA kernels' },
-    ]
+    found.devices = [{ name: 'cpu', runs: true }, ...(await cardsOf())]
   } catch (error) {
     found.addon.error = error instanceof Error ? error.message : String(error)
     found.problems.push(`the addon does not load: ${found.addon.error}`)
   }
   found.problems.push(...forced(found))
   return found
+}
+
+/** Cards, and whether they compute what they should; `cuda` where there is none. */
+async function cardsOf(): Promise<Findings['devices']> {
+  const cards = native().devices()
+  if (cards.length === 0) return [{ name: 'cuda', runs: false, why: 'no card that this binary can use was found' }]
+  return Promise.all(
+    cards.map(async ({ device, free, name }, card) => {
+      const fault = await native().checkDevice(card)
+      const why = fault === '' ? `${name}, ${bytes(free)} free; its kernels were checked` : fault
+      return { name: device, runs: fault === '', why }
+    }),
+  )
 }
 
 /** What TOKENSIEVE_ISA forces, else the best that runs. */
@@ -76,15 +87,16 @@ function chosen(levels: Level[], forcedTo: string | undefined): (Level & { chose
   return levels.map((level) => ({ ...level, chosen: level === best }))
 }
 
-function forced({ kernels, environment }: Findings): string[] {
+function forced({ devices, environment, kernels }: Findings): string[] {
   const { TOKENSIEVE_ISA: isa, TOKENSIEVE_DEVICE: device, TOKENSIEVE_THREADS: threads } = environment
   const problems: string[] = []
   if (isa !== undefined && kernels.length > 0 && !kernels.some((level) => level.chosen))
     problems.push(
       `TOKENSIEVE_ISA asks for ${isa}, which does not run here: unset it, or set one of ${kernels.flatMap(({ isa, runs }) => (runs ? [isa] : [])).join(', ')}`,
     )
-  if (device !== undefined && device !== 'auto' && device !== 'cpu')
-    problems.push(`TOKENSIEVE_DEVICE asks for ${device}, which this version cannot use: unset it, or set cpu`)
+  const asked = device === 'cuda' ? 'cuda:0' : device
+  if (asked !== undefined && asked !== 'auto' && !devices.some(({ name, runs }) => runs && name === asked))
+    problems.push(`TOKENSIEVE_DEVICE asks for ${device}, which cannot be used here: unset it, or set cpu`)
   if (threads !== undefined && !(Number.isInteger(Number(threads)) && Number(threads) >= 1))
     problems.push(`TOKENSIEVE_THREADS is ${threads}: unset it, or set a whole number from 1`)
   return problems

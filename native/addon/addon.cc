@@ -1,14 +1,19 @@
 // The addon's entry: classes, load, kernels. Loaded once for the main thread and once for each worker thread that uses it.
 #include <napi.h>
 
+#include <string>
+
 #include "addon/addon_data.h"
+#include "addon/arguments.h"
 #include "addon/file.h"
 #include "addon/kernels.h"
 #include "addon/measure.h"
 #include "addon/model.h"
 #include "addon/vision.h"
 #include "addon/vocabulary.h"
+#include "addon/worker.h"
 #include "core/pool.h"
+#include "engine/card_check.h"
 #include "engine/kv_cache.h"
 
 namespace tokensieve::addon {
@@ -25,6 +30,17 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
     out.Set(static_cast<uint32_t>(i), one);
   }
   return out;
+}
+
+// checkDevice(card): Promise<string>
+Napi::Value check_device(const Napi::CallbackInfo& info) {
+  const int card = need_int(info[0], "card", 0, 7);
+  auto* worker = new PromiseWorker<std::string>(
+      info.Env(), [card] { return card_fault(card); },
+      [](Napi::Env env, std::string& fault) -> Napi::Value { return Napi::String::New(env, fault); }, {});
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -48,6 +64,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("byteTable", Napi::Function::New(env, make_byte_table, "byteTable"));
   exports.Set("pieces", Napi::Function::New(env, make_pieces, "pieces"));
   exports.Set("devices", Napi::Function::New(env, devices));
+  exports.Set("checkDevice", Napi::Function::New(env, check_device));
   exports.Set("physicalCores", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 return Napi::Number::New(info.Env(), physical_cores());
               }));

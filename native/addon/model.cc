@@ -92,6 +92,7 @@ Napi::Value JsModel::stages(const Napi::CallbackInfo& info) {
     stage.Set("from", stages[i].from);
     stage.Set("to", stages[i].to);
     stage.Set("device", stages[i].device.queue ? stages[i].device.backend->name : "cpu");
+    if (!stages[i].why.empty()) stage.Set("why", stages[i].why);
     out.Set(static_cast<uint32_t>(i), stage);
   }
   return out;

@@ -3,10 +3,13 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "engine/card_check.h"
 
 namespace tokensieve {
 
 namespace {
+
+using kernels::Backend;
 
 // Of a card's free memory, for weights: the rest is for caches and what a call needs.
 constexpr double kWeightShare = 0.8;
@@ -17,7 +20,7 @@ size_t sum(const std::vector<size_t>& bytes, int from, int to) {
   return all;
 }
 
-size_t room_on(const kernels::Backend& backend) {
+size_t room_on(const Backend& backend) {
   return static_cast<size_t>(static_cast<double>(backend.memory->free_bytes(backend.memory->device)) * kWeightShare);
 }
 
@@ -31,14 +34,18 @@ int fitting(const std::vector<size_t>& layer_bytes, int from, size_t room) {
   return to - from;
 }
 
-Device open(int card, const kernels::Backend& host) {
+Device open(int card, const Backend& host) {
   if (card < 0) return {&host, nullptr};
-  const kernels::Backend* backend = kernels::cuda_backend(card);
+  const Backend* const backend = kernels::cuda_backend(card);
   if (backend == nullptr) {
     const int count = kernels::cuda_devices();
     throw Error(Code::device, "[cuda] expected a card that is there, asked for cuda:" + std::to_string(card) +
                                   ", there " + (count == 1 ? "is 1" : "are " + std::to_string(count)));
   }
+  const std::string& fault = card_fault(card);
+  if (!fault.empty())
+    throw Error(Code::device, std::string("[") + backend->name +
+                                  "] expected a card that passes a check of its kernels, but " + fault);
   const Memory& memory = *backend->memory;
   Queue* queue = memory.open_queue(memory.device);
   if (queue == nullptr)
@@ -46,12 +53,18 @@ Device open(int card, const kernels::Backend& host) {
   return {backend, std::shared_ptr<Queue>(queue, memory.close_queue)};
 }
 
-std::vector<PlacementWish> as_fits(const std::vector<size_t>& layer_bytes) {
+std::vector<PlacementWish> as_fits(const std::vector<size_t>& layer_bytes, std::string* why) {
   const int layers = static_cast<int>(layer_bytes.size());
   std::vector<PlacementWish> wishes;
   int from = 0;
   for (int card = 0; card < kernels::cuda_devices() && from < layers; card++) {
-    const int count = fitting(layer_bytes, from, room_on(*kernels::cuda_backend(card)));
+    const Backend& backend = *kernels::cuda_backend(card);
+    const std::string& fault = card_fault(card);
+    if (!fault.empty()) {
+      *why += (why->empty() ? "" : "; ") + std::string(backend.name) + " is left out: " + fault;
+      continue;
+    }
+    const int count = fitting(layer_bytes, from, room_on(backend));
     if (count > 0) wishes.push_back({from, from + count, card});
     from += count;
   }
@@ -93,14 +106,15 @@ const float* Device::fetch(const float* from, size_t n) const noexcept {
 }
 
 std::vector<Placement> place_layers(const PlacementPlan& plan, const std::vector<size_t>& layer_bytes,
-                                    const kernels::Backend& host) {
+                                    const Backend& host) {
   const int layers = static_cast<int>(layer_bytes.size());
-  std::vector<PlacementWish> wishes = plan.fit ? as_fits(layer_bytes) : plan.wishes;
+  std::string why;
+  std::vector<PlacementWish> wishes = plan.fit ? as_fits(layer_bytes, &why) : plan.wishes;
   if (wishes.empty()) wishes.push_back({0, layers, -1});
   check(wishes, layers);
   std::vector<Placement> placed;
   for (const PlacementWish& wish : wishes) {
-    placed.push_back({wish.from, wish.to, open(wish.card, host)});
+    placed.push_back({wish.from, wish.to, open(wish.card, host), why});
     if (wish.card < 0) continue;
     const size_t needed = sum(layer_bytes, wish.from, wish.to), room = room_on(*placed.back().device.backend);
     if (needed <= room) continue;

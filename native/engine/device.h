@@ -45,6 +45,7 @@ class HeldBack {
 struct Placement {
   int from = 0, to = 0;
   Device device;
+  std::string why{};  // of what `fit` gave: which cards it left out and what is wrong with them
 };
 
 // What a user asks for; card < 0: the processor.
@@ -53,8 +54,9 @@ struct PlacementWish {
 };
 
 // layer_bytes [layers]: what each will take. No wishes: all on the processor. `fit`: cards take as many of the first
-// layers as have room, the processor the rest. Throws Error(device) for wishes that do not cover all layers once and for
-// cards that are not there, Error(out_of_memory) where the layers wished for a card have no room.
+// layers as have room, the processor the rest; a card that fails its check (engine/card_check.h) takes none. Throws
+// Error(device) for wishes that do not cover all layers once and for cards that are not there or fail their check,
+// Error(out_of_memory) where the layers wished for a card have no room.
 struct PlacementPlan {
   std::vector<PlacementWish> wishes;
   bool fit = false;

@@ -290,7 +290,26 @@ void wait_copies(int left) {
   groups.erase(groups.begin(), groups.begin() + done);
 }
 
+namespace {
+
+thread_local bool products_wrong = false;
+
+// Whether the kernel is broken and does nothing.
+bool broken(const char* name) {
+  const char* const fault = std::getenv("TOKENSIEVE_FAULT");
+  products_wrong = fault && std::strcmp(fault, "mma") == 0;
+  if (fault == nullptr || *fault == 0 || products_wrong) return false;
+  if (std::strstr(name, fault + (*fault == '!')) == nullptr) return false;
+  if (*fault == '!') throw std::runtime_error(std::string("simt: ") + name + " was told to fail");
+  return true;
+}
+
+}  // namespace
+
+bool wrong_products() noexcept { return products_wrong; }
+
 void run(const char* name, Shape grid, Shape shape, size_t shared_bytes, const std::function<void()>& kernel) {
+  if (broken(name)) return;
   const size_t threads = size_t{shape.x} * shape.y * shape.z, blocks = size_t{grid.x} * grid.y * grid.z;
   if (threads == 0 || threads > 1024 || blocks == 0 || grid.y > 65535 || grid.z > 65535)
     throw std::runtime_error(std::string("simt: ") + name + ": no device takes this launch");

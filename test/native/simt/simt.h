@@ -22,6 +22,11 @@ void set_schedule(Schedule schedule) noexcept;  // else TOKENSIEVE_SCHEDULE says
 // body runs under each of the three, or under the one that TOKENSIEVE_SCHEDULE names.
 void each_schedule(const std::function<void()>& body);
 
+// A card that is broken, for tests of those who look for that: TOKENSIEVE_FAULT names kernels (a part of their names)
+// that do nothing; with a ! in front they end with an error; "mma": products of tensor cores are a hundredth too large
+// in one lane.
+bool wrong_products() noexcept;
+
 // ---- for device.h -------------------------------------------------------------------------------------------------
 
 constexpr int kSlot = 64;  // bytes that a lane may give to the others

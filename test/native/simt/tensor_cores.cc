@@ -41,6 +41,7 @@ void multiply(const char* name, Sum (&d)[4], const uint32_t (&a)[4], const uint3
       const Fragments x = of_lane(all, row % 8 * 4 + k % half / per), y = of_lane(all, column * 4 + k % half / per);
       sum += value(part_of<T>(&x.a[row / 8 + k / half * 2], k % per)) * value(part_of<T>(&y.b[k / half], k % per));
     }
+    if (lane == 5 && simt::wrong_products()) sum += sum / 100;
     d[i] = sum;
   }
 }
