@@ -5,7 +5,7 @@
 //                 backend has such an instruction (bf16). 1 <= rounds <= 2^20.
 //   read_memory:  the OR of the 64-bit words of `bytes` (a multiple of 256) at a 64-byte aligned address: a plain read.
 //
-// One thread each; whoever times them starts as many as there are (engine/limits.h).
+// One thread each; whoever times them starts as many as there are (engine/limits.h). A card: all of it, on own memory.
 #pragma once
 
 #include <cstddef>

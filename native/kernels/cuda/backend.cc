@@ -1,25 +1,21 @@
-// The tables of the devices, in the order of Backend's members: they differ in their name and memory.
+// The tables of the devices, in the order of Backend's members: they differ in their name, memory and what measures them.
 #include <array>
 #include <cstdio>
 #include <utility>
 
 #include "kernels/cuda/devices.h"
 #include "kernels/cuda/functions.h"
+#include "kernels/cuda/limits.h"
 
 namespace tokensieve::kernels {
 
 namespace cuda {
 
-namespace {
-double no_peak(Kind, int) noexcept { return 0; }
-uint64_t no_reading(const uint8_t*, size_t) noexcept { return 0; }
-}  // namespace
-
-static Backend table(const char* name, const Memory* memory) noexcept {
+static Backend table(const char* name, Peak peak, ReadMemory read_memory, const Memory* memory) noexcept {
   return {
       name,
 #include "kernels/table.inc"
-      matmul_gate, nullptr, nullptr, nullptr, no_peak, no_reading, memory,
+      matmul_gate, nullptr, nullptr, nullptr, peak, read_memory, memory,
   };
 }
 
@@ -28,6 +24,25 @@ static Backend table(const char* name, const Memory* memory) noexcept {
 namespace {
 
 constexpr int kMostDevices = 8;
+
+// What measures a device has no team to say which: a function of its own for each.
+template <int device>
+double peak_on(Kind kind, int rounds) noexcept {
+  return cuda::peak_of(device, kind, rounds);
+}
+template <int device>
+uint64_t read_memory_on(const uint8_t* data, size_t bytes) noexcept {
+  return cuda::read_memory_of(device, data, bytes);
+}
+struct Measures {
+  Peak peak;
+  ReadMemory read_memory;
+};
+template <int... devices>
+constexpr std::array<Measures, kMostDevices> make_measures(std::integer_sequence<int, devices...>) {
+  return {{{peak_on<devices>, read_memory_on<devices>}...}};
+}
+constexpr std::array<Measures, kMostDevices> kMeasures = make_measures(std::make_integer_sequence<int, kMostDevices>());
 
 struct Devices {
   int count = 0;
@@ -39,7 +54,8 @@ struct Devices {
     if (count > kMostDevices) count = kMostDevices;
     for (size_t i = 0; i < static_cast<size_t>(count); i++) {
       std::snprintf(names[i].data(), names[i].size(), "cuda:%d", static_cast<int>(i));
-      tables[i] = cuda::table(names[i].data(), cuda::device_memory(static_cast<int>(i)));
+      tables[i] = cuda::table(names[i].data(), kMeasures[i].peak, kMeasures[i].read_memory,
+                              cuda::device_memory(static_cast<int>(i)));
     }
   }
 };
