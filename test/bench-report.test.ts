@@ -20,6 +20,7 @@ const report: Report = {
     isa: 'avx2',
     threads: 2,
   },
+  cards: {},
   limits: { isa: 'avx2', threads: 2, read: rate(31e9, 34.5e9), int8: rate(7e11), bf16: null, f32: rate(2.3e11) },
   models: [{ name: 'A', file: 'a.gguf' }],
   runs: [],

@@ -32,6 +32,7 @@ const OPTIONS = {
   model: { ...MODEL_OPTIONS.model, multiple: true },
   threads: MODEL_OPTIONS.threads,
   vision: MODEL_OPTIONS.vision,
+  device: { type: 'string' },
   method: SESSION_OPTIONS.method,
   kv: SESSION_OPTIONS.kv,
   section: { type: 'string' },
@@ -69,13 +70,15 @@ Usage: tokensieve bench [options]
       --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
                          context (with the last --method and --kv), as tables and as a trace for
                          chrome://tracing in FILE
-      --json             one object { machine, limits, models, runs, growth, sessions, dropping,
+      --json             one object { machine, limits, cards, models, runs, growth, sessions, dropping,
                          pictures }
 
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be
                          repeated; default ${DEFAULT_MODEL}, pulled on first use
       --vision FILE      its vision tower; default: the one beside it, where there is one
       --threads N        default: physical cores; results do not depend on it
+      --device DEVICE    auto, cpu, cuda, cuda:1, …: a card's limits are measured too, and figures
+                         show operations and bytes a second
 ${METHOD_HELP}`,
 
   async run(args, io) {
@@ -188,6 +191,7 @@ async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, 
       const subject = await subjectOf(model, path)
       models.push(aboutOf(model, subject))
       meter ??= new Meter(model.isa, threads)
+      meter.watch(model)
       if (traced === undefined) await measureModel(subject, path, wanted, meter, found, io)
       else profiled.push(...(await profiles(subject, wanted, io)))
     } finally {
@@ -199,9 +203,9 @@ async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, 
     io.out.write(`${profiled.map((one) => profileText(one, io)).join('\n\n')}\n`)
     return undefined
   }
-  const { limits } = meter as Meter
+  const { cards, limits } = meter as Meter
   const machine = { ...machineOf(), isa: limits.isa, threads }
-  return { machine, limits, model: models[0], models, ...found }
+  return { machine, limits, cards, model: models[0], models, ...found }
 }
 
 async function measureModel(

@@ -33,11 +33,16 @@ export async function openModel(
   const threads = numberOf(parsed, 'threads', { min: 1, max: 1024, whole: true })
   const path = await findModel(textOf(parsed, 'model') ?? otherwise, io)
   const vision = textOf(parsed, 'vision')
+  const device = textOf(parsed, 'device')
   const { signal } = io.interrupts
   const bar = new Bar(io, 'loading')
   try {
     const onProgress = ({ done, total }: { done: number; total: number }) => bar.show(done, total)
-    const given = { ...(threads !== undefined && { threads }), ...(vision !== undefined && { vision }) }
+    const given = {
+      ...(threads !== undefined && { threads }),
+      ...(vision !== undefined && { vision }),
+      ...(device !== undefined && { device }),
+    }
     const model = await load(path, { ...given, onProgress, signal })
     return { model, path }
   } finally {

@@ -92,7 +92,7 @@ export async function growthOfPrompts(
     await meter.measure()
   }
   progress(io, '')
-  const { rates } = meter
+  const rates = meter.ratesOf(model)
   for (const line of lines) line.seconds = prefillSeconds(work, () => line.size, rates)
   return growthOf(lines, file, kv)
 }
@@ -126,7 +126,7 @@ export async function growthOfSessions(
       }
       await meter.measure()
     }
-    const { rates } = meter
+    const rates = meter.ratesOf(model)
     const rows = median(sessions.map(({ ids: all }) => all.length))
     for (const line of lines) line.seconds = decodeSeconds(work, () => rows, kv, rates, line.size)
     return growthOf(lines, file, kv)

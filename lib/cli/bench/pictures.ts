@@ -109,7 +109,7 @@ export async function measurePictures(
     await meter.measure()
   }
   progress(io, '')
-  return samples.map((sample) => runOf(sample, samples, subject, tower, meter.rates))
+  return samples.map((sample) => runOf(sample, samples, subject, tower, meter.ratesOf(subject.model)))
 }
 
 async function oneRun(

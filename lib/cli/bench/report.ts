@@ -9,6 +9,8 @@ import type { Run } from './runs.js'
 export interface Report {
   readonly machine: Machine & { readonly isa: string; readonly threads: number }
   readonly limits: MachineLimits
+  /** Of cards that models run on. */
+  readonly cards: Readonly<Record<string, MachineLimits>>
   readonly models: readonly { readonly name: string; readonly file: string }[]
   readonly runs: readonly Run[]
   readonly growth: readonly Growth[]
@@ -23,6 +25,7 @@ export function reportText(report: Report): string {
     models.map(({ file, name }) => (name === file ? file : `${name} (${file})`)).join(', '),
     `${machine.threads} threads, ${machine.isa}, ${machine.cpu}, Node ${machine.node}`,
     limitsText(report.limits),
+    ...Object.entries(report.cards).map(([name, limits]) => limitsText(limits, `limits of ${name}`)),
   ].join('\n')
   const several = models.length > 1
   const parts = [
@@ -39,9 +42,9 @@ export function reportText(report: Report): string {
 const giga = (rate: Rate | null, unit: string) =>
   rate === null ? 'none' : `${number(rate.median / 1e9)} ${unit} (best ${number(rate.best / 1e9)})`
 
-export function limitsText({ bf16, f32, int8, read }: MachineLimits): string {
+export function limitsText({ bf16, f32, int8, read }: MachineLimits, what = 'limits'): string {
   const peaks = [`int8 ${giga(int8, 'Gop/s')}`, `bf16 ${giga(bf16, 'Gop/s')}`, `f32 ${giga(f32, 'Gop/s')}`]
-  return `limits, measured beside: read ${giga(read, 'GB/s')}, ${peaks.join(', ')}`
+  return `${what}, measured beside: read ${giga(read, 'GB/s')}, ${peaks.join(', ')}`
 }
 
 export function percent(share: number | null | undefined): string {
@@ -65,6 +68,16 @@ function tableOf<T>(cells: readonly Cell<T>[], rows: readonly T[]): string {
 const times = (factor: number | undefined) => (factor === undefined ? '' : `${factor.toFixed(2)} ×`)
 const modelCell = { column: { title: 'model' }, text: ({ model }: { model: string }) => model }
 
+const achievedCell: Cell<Run> = {
+  column: right('achieved'),
+  text: ({ achieved, what }) =>
+    achieved === undefined
+      ? ''
+      : what === 'prefill'
+        ? `${number(achieved / 1e12)} TFLOP/s`
+        : `${number(achieved / 1e9)} GB/s`,
+}
+
 export function runTable(runs: readonly Run[], several: boolean): string {
   const methods = runs.some(({ ideal }) => ideal !== undefined)
   const cells: Cell<Run>[] = [
@@ -77,6 +90,7 @@ export function runTable(runs: readonly Run[], several: boolean): string {
     { column: right('best'), text: ({ best }) => number(best) },
     { column: right('limit'), text: ({ limit }) => number(limit) },
     { column: right('of limit'), text: ({ share }) => percent(share) },
+    ...(runs.some(({ achieved }) => achieved !== undefined) ? [achievedCell] : []),
     { column: right('ms'), text: ({ ms }) => number(ms) },
   ]
   const saved: Cell<Run>[] = [
@@ -135,6 +149,10 @@ export function pictureTable(runs: readonly PictureRun[], several: boolean): str
 function notes({ dropping, growth, pictures, runs, sessions }: Report): string {
   if (runs.length + dropping.length + growth.length + sessions.length === 0) return PICTURE_NOTES
   const all = ['limit: what the rows that ran or are read would allow at the limits above.']
+  if ([...runs, ...dropping].some(({ achieved }) => achieved !== undefined))
+    all.push(
+      "achieved: operations of a prompt, bytes that a step reads. A card's products are held against its bf16 peak.",
+    )
   if (runs.length + dropping.length > 0) all.unshift('ms: of the whole prompt, or of one generated token.')
   if ([...runs, ...dropping].some(({ ideal }) => ideal !== undefined))
     all.push('ideal: how much faster the arithmetic of what is left is. in methods: of the time of the prompt.')

@@ -8,17 +8,28 @@ import type { PlanEntry } from '../../plan.js'
 import { rowBytes, storedBytes } from '../model-sizes.js'
 
 /** Operations a second and bytes a second. */
-export interface Rates {
+export interface DeviceRates {
   readonly int8: number
   readonly bf16: number
   readonly f32: number
   readonly read: number
 }
 
+/** Of the processor; stages: of the devices that layers [from, to) run on, one after the other, where there are others. */
+export interface Rates extends DeviceRates {
+  readonly stages?: readonly { readonly layers: readonly [number, number]; readonly rates: DeviceRates }[]
+}
+
 /** What most passes reached. Where there is no bf16 arithmetic, f32 does its work; where there is no int8, too. */
-export function ratesOf({ bf16, f32, int8, read }: MachineLimits): Rates {
+export function ratesOf({ bf16, f32, int8, read }: MachineLimits): DeviceRates {
   const rate = (of: { median: number } | null) => of?.median ?? f32.median
   return { int8: rate(int8), bf16: rate(bf16), f32: f32.median, read: read.median }
+}
+
+/** The same of a card, whose products are of bf16 whatever the weights' type (kernels/matmul.h). */
+export function cardRatesOf(limits: MachineLimits): DeviceRates {
+  const rates = ratesOf(limits)
+  return { ...rates, int8: rates.bf16 }
 }
 
 export type Arithmetic = 'int8' | 'bf16' | 'f32'
@@ -65,7 +76,7 @@ function arithmeticOf(type: string): Arithmetic {
   return type === 'f32' ? 'f32' : type === 'f16' || type === 'bf16' ? 'bf16' : 'int8'
 }
 
-export function seconds(weights: Weights, tokens: number, rates: Rates): number {
+export function seconds(weights: Weights, tokens: number, rates: DeviceRates): number {
   return tokens * (weights.int8 / rates.int8 + weights.bf16 / rates.bf16 + weights.f32 / rates.f32)
 }
 
@@ -75,35 +86,60 @@ function pairs(tokens: number, window: number): number {
   return (whole * (whole + 1)) / 2 + (tokens - whole) * whole
 }
 
-/** Two products of a head's width a pair, a multiply and an add each, at the bf16 peak. */
-function attentionSeconds({ config }: ModelWork, layer: number, tokens: number, rates: Rates): number {
-  return (4 * config.heads * config.headSize * pairs(tokens, config.windows[layer] ?? 0)) / rates.bf16
+/** Two products of a head's width a pair, a multiply and an add each. */
+function attentionOperations({ config }: ModelWork, layer: number, tokens: number): number {
+  return 4 * config.heads * config.headSize * pairs(tokens, config.windows[layer] ?? 0)
 }
 
-/** Seconds of a prompt at best, without logits. tokens: that run in each layer. */
+function stagesOf({ layers }: ModelWork, rates: Rates): NonNullable<Rates['stages']> {
+  return rates.stages ?? [{ layers: [0, layers.length], rates }]
+}
+
+/** Seconds of a prompt at best, without logits: of each stage, attention at the bf16 peak. tokens: that run in each layer. */
 export function prefillSeconds(work: ModelWork, tokens: (layer: number) => number, rates: Rates): number {
-  let compute = 0
-  let bytes = 0
-  for (const [layer, weights] of work.layers.entries()) {
+  return stagesOf(work, rates).reduce((sum, { layers: [from, to], rates: own }) => {
+    let compute = 0
+    let bytes = 0
+    for (const [i, weights] of work.layers.slice(from, to).entries()) {
+      const count = tokens(from + i)
+      compute += seconds(weights, count, own) + attentionOperations(work, from + i, count) / own.bf16
+      bytes += weights.bytes
+    }
+    return sum + Math.max(compute, bytes / own.read)
+  }, 0)
+}
+
+/** Operations of a prompt, without logits. */
+export function prefillOperations(work: ModelWork, tokens: (layer: number) => number): number {
+  return work.layers.reduce((sum, { bf16, f32, int8 }, layer) => {
     const count = tokens(layer)
-    compute += seconds(weights, count, rates) + attentionSeconds(work, layer, count, rates)
-    bytes += weights.bytes
-  }
-  return Math.max(compute, bytes / rates.read)
+    return sum + count * (int8 + bf16 + f32) + attentionOperations(work, layer, count)
+  }, 0)
 }
 
 export type Kv = KvGiven
 
-/** Bytes that a decode step reads of one session's cache. rows: live ones of a KV head in each layer. */
-export function cacheBytesRead({ config }: ModelWork, rows: (layer: number) => number, kv: Kv): number {
+/** Bytes that a decode step reads of one session's cache. rows: live ones of a KV head in each layer; of layers [from, to). */
+export function cacheBytesRead(
+  { config }: ModelWork,
+  rows: (layer: number) => number,
+  kv: Kv,
+  [from, to]: readonly [number, number] = [0, config.windows.length],
+): number {
   const { headSize, kvHeads, windows } = config
   const heads = { headSize, kvHeads, layers: windows.length }
   const { kinds, of } = headsOf(completeKv(kv, heads, false), heads)
   const row = kinds.map((kind) => rowBytes(headSize, kind))
-  return windows.reduce((sum, window, layer) => {
+  return windows.slice(from, to).reduce((sum, window, i) => {
+    const layer = from + i
     const own = Array.from({ length: kvHeads }, (_, head) => row[of[layer * kvHeads + head] ?? 0] ?? 0)
     return sum + own.reduce((a, b) => a + b) * (window > 0 ? Math.min(window, rows(layer)) : rows(layer))
   }, 0)
+}
+
+/** Bytes of all weights, the head and the cache. */
+export function decodeBytes(work: ModelWork, rows: (layer: number) => number, kv: Kv): number {
+  return [...work.layers, work.head].reduce((sum, { bytes }) => sum + bytes, cacheBytesRead(work, rows, kv))
 }
 
 /** Seconds of a decode step at best: all weights, the head and the cache are read once; the weights serve every session of the batch. */
@@ -114,10 +150,14 @@ export function decodeSeconds(
   rates: Rates,
   sessions = 1,
 ): number {
-  const all = [...work.layers, work.head]
-  const bytes = all.reduce((sum, one) => sum + one.bytes, 0) + sessions * cacheBytesRead(work, rows, kv)
-  const compute = all.reduce((sum, one) => sum + seconds(one, sessions, rates), 0)
-  return Math.max(bytes / rates.read, compute)
+  const stages = stagesOf(work, rates)
+  return stages.reduce((sum, { layers, rates: own }, stage) => {
+    const all = [...work.layers.slice(...layers), ...(stage === stages.length - 1 ? [work.head] : [])]
+    const cache = sessions * cacheBytesRead(work, rows, kv, layers)
+    const bytes = all.reduce((sum, one) => sum + one.bytes, cache)
+    const compute = all.reduce((sum, one) => sum + seconds(one, sessions, own), 0)
+    return sum + Math.max(bytes / own.read, compute)
+  }, 0)
 }
 
 /** Rows of a prompt of `tokens` that run in each layer under what a session's plan dropped and merged, and let pass all of it by. */

@@ -4,7 +4,15 @@ import type { Method } from '../../methods/index.js'
 import type { SessionStats } from '../../stats.js'
 import { median } from '../format.js'
 import type { Io } from '../io.js'
-import { decodeSeconds, type Kv, prefillSeconds, type Rates, tokensByLayer } from './roofline.js'
+import {
+  decodeBytes,
+  decodeSeconds,
+  type Kv,
+  prefillOperations,
+  prefillSeconds,
+  type Rates,
+  tokensByLayer,
+} from './roofline.js'
 import { type Meter, progress, randomIds, type Subject, stepTimes } from './subject.js'
 
 export interface Setting {
@@ -35,6 +43,8 @@ export interface Run {
   /** What the machine's limits allow for the rows that ran, and the median's share of it. */
   readonly limit: number
   readonly share: number
+  /** Of a model with layers on cards: operations (prefill) or bytes (decode) a second. */
+  readonly achieved?: number
   /** Against no method in the same rounds: how much faster, and how much the arithmetic of what is left promises. */
   readonly speedup?: number
   readonly ideal?: number
@@ -86,7 +96,7 @@ export async function measureRuns(subject: Subject, wanted: Wanted, meter: Meter
     await meter.measure()
   }
   progress(io, '')
-  return samples.map((sample) => runOf(sample, samples, subject, meter.rates))
+  return samples.map((sample) => runOf(sample, samples, subject, meter.ratesOf(subject.model)))
 }
 
 /** One session: `tokens` are read, then some are generated, each where there is a sample for it. */
@@ -127,15 +137,17 @@ function rowsByLayer({ kv }: SessionStats): number[] {
 }
 
 function runOf(sample: Sample, all: readonly Sample[], { file, work }: Subject, rates: Rates): Run {
-  const { decide, kvBytes, rss, setting, times, tokens, what } = sample
+  const { decide, kvBytes, rows, rss, setting, times, tokens, what } = sample
   const { kv, method } = setting
   const rate = (time: number) => rounded(1000 / time)
   const time = median(times)
-  const least = ({ rows, setting: { kv: types } }: Sample) =>
+  const least = ({ rows: ran, setting: { kv: types } }: Sample) =>
     what === 'prefill'
-      ? prefillSeconds(work, (layer) => rows[layer] ?? 0, rates) / tokens
-      : decodeSeconds(work, (layer) => rows[layer] ?? 0, types, rates)
+      ? prefillSeconds(work, (layer) => ran[layer] ?? 0, rates) / tokens
+      : decodeSeconds(work, (layer) => ran[layer] ?? 0, types, rates)
   const limit = 1 / least(sample)
+  const own = (layer: number) => rows[layer] ?? 0
+  const done = what === 'prefill' ? prefillOperations(work, own) / tokens : decodeBytes(work, own, kv)
   const full = all.find(
     (one) => one.what === what && one.tokens === tokens && one.setting.kv === kv && one.setting.methods.length === 0,
   )
@@ -153,6 +165,7 @@ function runOf(sample: Sample, all: readonly Sample[], { file, work }: Subject, 
     ms: rounded(time * (what === 'prefill' ? tokens : 1)),
     limit: rounded(limit),
     share: rounded(1000 / time / limit),
+    ...(rates.stages && { achieved: rounded((1000 * done) / time) }),
     ...against,
     kvBytes,
     rss,

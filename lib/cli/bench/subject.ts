@@ -7,7 +7,7 @@ import { native } from '../../native.js'
 import type { Session } from '../../session.js'
 import { median } from '../format.js'
 import { type Io, painter } from '../io.js'
-import { type ModelWork, type Rates, ratesOf, workOf } from './roofline.js'
+import { cardRatesOf, type ModelWork, type Rates, ratesOf, workOf } from './roofline.js'
 
 export interface Subject {
   readonly model: Model
@@ -30,30 +30,52 @@ export async function subjectOf(model: Model, path: string): Promise<Subject> {
   }
 }
 
-/** The limits of the machine over the whole run: a neighbour's minute must not be all that it knows. */
+/** The limits of the machine, and of the cards that models run on, over the whole run: a neighbour's minute must not be all that it knows. */
 export class Meter {
-  readonly #options: { readonly backend: string; readonly threads: number }
-  readonly #seen: MachineLimits[] = []
+  readonly #isa: string
+  readonly #threads: number
+  readonly #seen: Map<string, MachineLimits[]>
   #last = Number.NEGATIVE_INFINITY
 
-  constructor(backend: string, threads: number) {
-    this.#options = { backend, threads }
+  constructor(isa: string, threads: number) {
+    this.#isa = isa
+    this.#threads = threads
+    this.#seen = new Map([[isa, []]])
+  }
+
+  /** The cards of this model are measured too from here on. */
+  watch({ stages }: Model): void {
+    for (const device of cardsOf(stages)) if (!this.#seen.has(device)) this.#seen.set(device, [])
   }
 
   /** Between short runs it is not worth the time. */
   async measure(): Promise<void> {
-    if (performance.now() - this.#last < 3000) return
-    this.#seen.push(await kernels.limits(this.#options))
+    if (performance.now() - this.#last < 3000 && [...this.#seen.values()].every(({ length }) => length > 0)) return
+    for (const [backend, seen] of this.#seen) seen.push(await kernels.limits({ backend, threads: this.#threads }))
     this.#last = performance.now()
   }
 
   get limits(): MachineLimits {
-    return joined(this.#seen)
+    return joined(this.#seen.get(this.#isa) ?? [])
   }
 
-  get rates(): Rates {
-    return ratesOf(this.limits)
+  get cards(): Record<string, MachineLimits> {
+    const cards = [...this.#seen].filter(([name]) => name !== this.#isa)
+    return Object.fromEntries(cards.map(([name, seen]) => [name, joined(seen)]))
   }
+
+  ratesOf({ stages }: Model): Rates {
+    const rates = ratesOf(this.limits)
+    if (cardsOf(stages).length === 0) return rates
+    const { cards } = this
+    const own = (device: string) => (cards[device] ? cardRatesOf(cards[device]) : rates)
+    return { ...rates, stages: stages.map(({ device, layers }) => ({ layers, rates: own(device) })) }
+  }
+}
+
+/** Devices of stages that are not the processor. */
+export function cardsOf(stages: Model['stages']): string[] {
+  return stages.flatMap(({ device }) => (device === 'cpu' ? [] : [device]))
 }
 
 /** Medians of medians, and the best of all. */
