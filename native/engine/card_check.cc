@@ -137,6 +137,29 @@ void try_embedding(Trial& t, const Matrix& m) {
   }
 }
 
+// What matmul gives in the order of its rows, gated by the reference.
+void try_gated(Trial& t, const Matrix& m, int n) {
+  if (t.card.matmul_gate == nullptr) return;
+  const size_t cols = static_cast<size_t>(m.cols), rows = static_cast<size_t>(m.rows), half = rows / 2;
+  const size_t count = static_cast<size_t>(n);
+  Numbers<float> x = t.numbers(count * cols), plain = t.nothing(count * rows), gated = t.nothing(count * half);
+  Numbers<uint16_t> halves(count * (cols + 1), t.card.memory);
+  kernels::Prepared p;
+  p.n = n, p.cols = m.cols, p.f32 = x.data(), p.ld = cols, p.bf16 = halves.data();
+  t.card.prepare(p, t.team);
+  t.card.matmul(m.of_card(), p, nullptr, false, plain.data(), rows, t.team);
+  t.card.matmul_gate(m.of_card(), p, nullptr, kernels::Activation::silu, gated.data(), half, t.team);
+  const std::string what = "a gated product with " + std::to_string(n) + " tokens";
+  t.wait(what);
+  std::vector<float> sides(count * rows), want(count * half);
+  for (size_t i = 0; i < count * rows; i++) {
+    const size_t row = i % rows, place = row / 32 * 16 + row % 16;
+    sides[i - row + place + (row % 32 < 16 ? 0 : half)] = plain[i];
+  }
+  t.exact.gate(kernels::Activation::silu, sides.data(), rows, n, static_cast<int>(half), want.data(), half, t.alone);
+  compare(what, gated.data(), want.data(), want.data(), want.size(), {1e-5, 1e-6});
+}
+
 void try_products(Trial& t) {
   double time = 0;
   for (const DType type : kWeights) {
@@ -144,6 +167,8 @@ void try_products(Trial& t) {
     try_embedding(t, m);
     for (const int n : {3, 12}) time = try_product(t, m, n);
   }
+  const Matrix gated = matrix_of(t, DType::q8_0, 64, 160);
+  for (const int n : {3, 12}) try_gated(t, gated, n);
   // Enough blocks for large tiles: where a hundred times the work is nothing.
   if (time < 0.003) try_product(t, matrix_of(t, DType::q4_0, 95 * 256 + 1, 32), 9);
 }

@@ -51,6 +51,7 @@ TEST("a kernel that does nothing is found, and named") {
   expect_fault("matmul_f32", "a product of f32 weights");
   expect_fault("matmul_few", "a product of f16 weights with 3 tokens");
   expect_fault("matmul_tiles", "a product of f16 weights with 12 tokens");
+  expect_fault("kType, true", "a gated product with 3 tokens gave ");
   expect_fault("store_pages", "storing f32 keys");
   expect_fault("store_kivi", "storing kivi4 keys");
   expect_fault("attention_decode", "attention of 2 queries over f32 rows");
