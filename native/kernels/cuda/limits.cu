@@ -10,7 +10,7 @@
 // an H100 needs 18 KB (kernels/cuda/matmul_few.cu).
 #include "kernels/cuda/limits.h"
 
-#include <memory>
+#include <mutex>
 #include <new>
 
 #include "core/memory.h"
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(kThreads, kReadBlocks) read_all(const uint4* d
 
 namespace {
 
-// A queue, and room for what blocks find: of the thread that measures, until it ends.
+// A queue, and room for what blocks find. One for each device, until the process ends: pool threads end after the
+// library's statics, so that none of them could close it.
 class Bench {
  public:
   explicit Bench(int device) noexcept
@@ -121,10 +122,6 @@ class Bench {
         queue_(memory_->open_queue(device)),
         processors_(device_info(device).processors),
         found_(memory_->allocate(device, room())) {}
-  ~Bench() {
-    if (queue_) memory_->close_queue(queue_);
-    if (found_) memory_->release(memory_->device, found_);
-  }
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
@@ -146,16 +143,23 @@ class Bench {
   uint8_t* found_;
 };
 
-Bench* bench_of(int device) noexcept {
-  static thread_local std::unique_ptr<Bench> all[16];
-  std::unique_ptr<Bench>& one = all[device];
-  if (!one) one.reset(new (std::nothrow) Bench(device));
-  return one && one->works() ? one.get() : nullptr;
+// One measures at a time.
+std::mutex& measuring() noexcept {
+  static std::mutex mutex;
+  return mutex;
+}
+
+const Bench* bench_of(int device) noexcept {
+  static const Bench* all[16];
+  const Bench*& one = all[device];
+  if (!one) one = new (std::nothrow) Bench(device);
+  return one && one->works() ? one : nullptr;
 }
 
 }  // namespace
 
 double peak_of(int device, Kind kind, int rounds) noexcept {
+  const std::lock_guard<std::mutex> lock(measuring());
   const Bench* const bench = bench_of(device);
   if (bench == nullptr) return 0;
   const Team team(1, nullptr, bench->queue());
@@ -179,6 +183,7 @@ double peak_of(int device, Kind kind, int rounds) noexcept {
 }
 
 uint64_t read_memory_of(int device, const uint8_t* data, size_t bytes) noexcept {
+  const std::lock_guard<std::mutex> lock(measuring());
   const Bench* const bench = bench_of(device);
   if (bench == nullptr) return 0;
   const Team team(1, nullptr, bench->queue());
