@@ -42,7 +42,7 @@ TEST("a kernel that does nothing is found, and named") {
   if (!can_be_broken()) return;
   expect_fault("copy_numbers", "step 1 of three");
   expect_fault("gather_rows", "norm gave");
-  expect_fault("normalize_rms", "norm gave");
+  expect_fault("normalize", "norm gave");
   expect_fault("rotate_heads", "rotation gave");
   expect_fault("transform_heads", "rotation gave");
   expect_fault("find_largest", "the largest number");
@@ -63,6 +63,6 @@ TEST("a kernel that does nothing is found, and named") {
 TEST("wrong products and errors of the queue are found, in words") {
   if (!can_be_broken()) return;
   expect_fault("mma", "a product of f16 weights with 3 tokens (20 x 160) gave ");
-  expect_fault("!normalize_rms", "failed at step 1 of three: ");
+  expect_fault("!normalize", "failed at step 1 of three: ");
   expect_fault("!attention_prefill", "failed at attention of 6 queries over f32 rows: ");
 }
