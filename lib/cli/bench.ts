@@ -70,8 +70,8 @@ Usage: tokensieve bench [options]
       --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
                          context (with the last --method and --kv), as tables and as a trace for
                          chrome://tracing in FILE
-      --json             one object { machine, limits, cards, models, runs, growth, sessions, dropping,
-                         pictures }
+      --json             one object { machine, limits, cards, models, runs, growth, sessions,
+                         dropping, pictures }
 
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be
                          repeated; default ${DEFAULT_MODEL}, pulled on first use
