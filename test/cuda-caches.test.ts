@@ -31,6 +31,15 @@ const STAYS: Record<number, (i: number, head: number) => boolean> = {
   3: (i, head) => i !== 7 && i !== 20 + head,
 }
 
+/** Writes down the rows of a layer, by head. */
+function note(found: Found, seen: CacheSeen): Rows[] {
+  const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
+  const rows = heads.map((h) => ({ sources: [...seen.sources(h)], keys: seen.keys(h), values: seen.values(h) }))
+  found[seen.step] ??= []
+  ;(found[seen.step] as Rows[][])[seen.layer] = rows
+  return rows
+}
+
 /** Writes down the rows that it sees; those that go fold by halves into the one before them, which stays whole. */
 function changing(found: Found, keys: boolean) {
   return defineMethod({
@@ -39,10 +48,7 @@ function changing(found: Found, keys: boolean) {
     looks: [{ at: 'prompt' }, { at: 'decode', every: 1 }],
     decide(given) {
       const seen = given as CacheSeen
-      const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
-      const rows = heads.map((h) => ({ sources: [...seen.sources(h)], keys: seen.keys(h), values: seen.values(h) }))
-      found[seen.step] ??= []
-      ;(found[seen.step] as Rows[][])[seen.layer] = rows
+      const rows = note(found, seen)
       const stays = STAYS[seen.step]
       if (stays === undefined) return null
       const kept = rows.map(({ sources }, head) => sources.filter((_, i) => stays(i, head)))
@@ -121,11 +127,9 @@ t.test('what is set aside on a card comes back bit for bit', async (t) => {
       looks: [{ at: 'prompt' }, { at: 'decode', every: 1 }],
       decide(given) {
         const seen = given as CacheSeen
-        const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
-        found[seen.step] ??= []
-        const rows = heads.map((h) => ({ sources: [...seen.sources(h)], keys: seen.keys(h), values: seen.values(h) }))
-        ;(found[seen.step] as Rows[][])[seen.layer] = rows
+        note(found, seen)
         if (seen.step > 1) return null
+        const heads = Array.from({ length: seen.shape.kvHeads }, (_, head) => head)
         const all = heads.map((h) => [...seen.sources(h), ...seen.stored(h)].sort((a, b) => a - b))
         const half = (odd: number) => all.map((sources) => sources.filter((s) => s % 2 === odd))
         const aside = seen.step === 0 ? half(1) : all.map(() => [])

@@ -237,10 +237,7 @@ void KvCache::keep_rows(int layer, int head, const int32_t* index, int n, PageWo
     gather(h.table.mass, index, n, &table.mass);
     table.dropped = h.table.dropped + mass_beside(h.table, index, n);
     KvSide keys = h.keys.kept(index, n, *work), values = h.values.kept(index, n, *work);
-    h.keys.swap(keys);
-    h.values.swap(values);
-    keys.clear(*work), values.clear(*work);
-    std::swap(h.table, table);
+    h.become(table, keys, values, *work);
   } catch (const std::bad_alloc&) {
     no_memory("the rows that stay after an eviction");
   }

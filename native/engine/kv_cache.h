@@ -181,6 +181,12 @@ class KvCache {
   };
   struct Head {
     Head(const SideFormat& k, const SideFormat& v) noexcept : keys(k), values(v) {}
+    // Holds these rows from now on; pages of what it held are given back.
+    void become(HeadRows& rows, KvSide& k, KvSide& v, PageWork& work) noexcept {
+      keys.swap(k), values.swap(v);
+      k.clear(work), v.clear(work);
+      std::swap(table, rows);
+    }
     KvSide keys, values;
     HeadRows table;
     KvSide& side(kernels::Side s) noexcept { return s == kernels::Side::keys ? keys : values; }

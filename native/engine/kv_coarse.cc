@@ -159,10 +159,7 @@ void KvCache::coarsen(int layer, int head, const std::vector<int32_t>& sources, 
     reorder(table.size, coarse, others);
     reorder(table.mass, coarse, others);
     KvSide keys = h.keys.coarsened(coarse, others, *work), values = h.values.coarsened(coarse, others, *work);
-    h.keys.swap(keys);
-    h.values.swap(values);
-    keys.clear(*work), values.clear(*work);
-    std::swap(h.table, table);
+    h.become(table, keys, values, *work);
   } catch (const std::bad_alloc&) {
     throw Error(Code::out_of_memory, "[kv_cache] expected memory for rows that become coarse, the system gave none");
   }
