@@ -8,15 +8,7 @@
 
 #include "core/error.h"
 #include "engine/slab_heads.h"
-
-#if defined(_WIN32)
-#define WIN32_LEAN_AND_MEAN
-#define NOMINMAX
-#include <windows.h>
-#else
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
+#include "engine/slab_memory.h"
 
 // A free page is poison to AddressSanitizer: reading a row that was evicted is found at once.
 #if defined(__SANITIZE_ADDRESS__)
@@ -30,7 +22,6 @@ namespace tokensieve {
 
 namespace {
 
-constexpr size_t kMinGranule = 4096;
 constexpr size_t kWords = kSlabBytes / kMinGranule / 64;
 
 std::atomic<size_t> used_bytes{0}, held_bytes{0}, mapped_bytes{0};
@@ -40,78 +31,6 @@ size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * 
 bool get_bit(const uint64_t* bits, size_t i) { return bits[i / 64] >> i % 64 & 1; }
 void set_bit(uint64_t* bits, size_t i) { bits[i / 64] |= uint64_t{1} << i % 64; }
 void clear_bit(uint64_t* bits, size_t i) { bits[i / 64] &= ~(uint64_t{1} << i % 64); }
-
-#if defined(_WIN32)
-size_t system_page() {
-  SYSTEM_INFO info;
-  GetSystemInfo(&info);
-  return std::max<size_t>(info.dwPageSize, kMinGranule);
-}
-
-// Windows cannot cut a mapping: a bigger one shows where an aligned one fits, and somebody may take that place in
-// between.
-void* map_slab() {
-  for (int attempt = 0; attempt < 16; attempt++) {
-    void* probe = VirtualAlloc(nullptr, 2 * kSlabBytes, MEM_RESERVE, PAGE_NOACCESS);
-    if (!probe) return nullptr;
-    VirtualFree(probe, 0, MEM_RELEASE);
-    void* aligned = reinterpret_cast<void*>(round_up(reinterpret_cast<uintptr_t>(probe), kSlabBytes));
-    if (void* slab = VirtualAlloc(aligned, kSlabBytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE)) return slab;
-  }
-  return nullptr;
-}
-void unmap_slab(void* slab) { VirtualFree(slab, 0, MEM_RELEASE); }
-bool drop_memory(void* start, size_t bytes) { return DiscardVirtualMemory(start, bytes) == ERROR_SUCCESS; }
-void make_huge(void*) {}
-#else
-size_t system_page() { return std::max(static_cast<size_t>(sysconf(_SC_PAGESIZE)), kMinGranule); }
-
-void* map(size_t bytes) {
-  void* start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return start == MAP_FAILED ? nullptr : start;
-}
-
-void* map_slab() {
-  void* slab = map(kSlabBytes);  // the next one is mostly mapped right below the last, and so aligned
-  if (slab && reinterpret_cast<uintptr_t>(slab) % kSlabBytes != 0) {
-    munmap(slab, kSlabBytes);
-    uint8_t* wide = static_cast<uint8_t*>(map(2 * kSlabBytes));
-    if (!wide) return nullptr;
-    const size_t before = round_up(reinterpret_cast<uintptr_t>(wide), kSlabBytes) - reinterpret_cast<uintptr_t>(wide);
-    if (before != 0) munmap(wide, before);
-    slab = wide + before;
-    munmap(wide + before + kSlabBytes, kSlabBytes - before);
-  }
-#if defined(MADV_NOHUGEPAGE)
-  if (slab) madvise(slab, kSlabBytes, MADV_NOHUGEPAGE);  // a small session would cost a big one's memory
-#endif
-  return slab;
-}
-
-// A full slab becomes one huge page: reading a long cache would else miss the TLB at every page. Before Linux 6.1: not.
-void make_huge(void* slab) {
-#if defined(__linux__)
-  constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers lack
-  if (madvise(slab, kSlabBytes, MADV_HUGEPAGE) == 0) madvise(slab, kSlabBytes, kCollapse);
-#else
-  (void)slab;
-#endif
-}
-void unmap_slab(void* slab) { munmap(slab, kSlabBytes); }
-
-bool drop_memory(void* start, size_t bytes) {
-#if defined(__linux__)
-  return madvise(start, bytes, MADV_DONTNEED) == 0;
-#else  // elsewhere advice may be put off until memory is short; a new mapping in its place is not
-  return mmap(start, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == start;
-#endif
-}
-#endif
-
-size_t granule() {
-  static const size_t bytes = system_page();
-  return bytes;
-}
 
 }  // namespace
 
@@ -126,6 +45,7 @@ struct Slab {
   size_t position;  // among the slabs of its size
   size_t start;  // offset of page 0, a multiple of the system's page
   bool freed;  // since the last give_back
+  bool huge;  // one huge page, as far as the system makes them
   uint64_t touched[kWords];  // system pages that have been handed out and not given back
   std::atomic<uint32_t>* refs;
   uint64_t* taken;
@@ -133,6 +53,7 @@ struct Slab {
   uint8_t* page(size_t index) { return base + start + index * page_bytes; }
   size_t index(const uint8_t* of) const { return (static_cast<size_t>(of - base) - start) / page_bytes; }
   void touch(size_t index);
+  void touch_all();
   void give_back() noexcept;
   bool unused(size_t g) const;
 };
@@ -177,18 +98,23 @@ Slab* make_beside(PageAllocator* owner, const Memory* of, size_t page_bytes) noe
   return place_head(head, base, owner, of, page_bytes, pages);
 }
 
+Slab* make_own(PageAllocator* owner, size_t page_bytes, bool huge) noexcept {
+  void* const memory = map_slab();
+  if (!memory) return nullptr;
+  huge = huge && begin_huge(memory);
+  size_t pages = kSlabBytes / page_bytes;
+  while (start_offset(pages) + pages * page_bytes > kSlabBytes) pages--;
+  Slab* slab = place_head(memory, static_cast<uint8_t*>(memory), owner, nullptr, page_bytes, pages);
+  slab->huge = huge;
+  if (huge) slab->touch_all();
+  return slab;
+}
+
 Slab* make_slab(PageAllocator* owner, const Memory* of, size_t page_bytes, size_t position) noexcept {
-  Slab* slab;
-  if (of) {
-    slab = make_beside(owner, of, page_bytes);
-    if (!slab) return nullptr;
-  } else {
-    void* const memory = map_slab();
-    if (!memory) return nullptr;
-    size_t pages = kSlabBytes / page_bytes;
-    while (start_offset(pages) + pages * page_bytes > kSlabBytes) pages--;
-    slab = place_head(memory, static_cast<uint8_t*>(memory), owner, nullptr, page_bytes, pages);
-  }
+  // Behind a full slab there may be many: the session is not small, and what a huge page takes too much is less than it
+  // has already.
+  Slab* slab = of ? make_beside(owner, of, page_bytes) : make_own(owner, page_bytes, position > 0);
+  if (!slab) return nullptr;
   slab->position = position;
   ASAN_POISON_MEMORY_REGION(slab->base + slab->start, kSlabBytes - slab->start);
   mapped_bytes += kSlabBytes;
@@ -221,6 +147,11 @@ void Slab::touch(size_t index) {
   }
 }
 
+void Slab::touch_all() {
+  for (size_t g = start / granule(); g * granule() < kSlabBytes; g++) set_bit(touched, g);
+  held_bytes += kSlabBytes - start;
+}
+
 bool Slab::unused(size_t g) const {
   const size_t first = (g * granule() - start) / page_bytes;
   const size_t last = std::min(((g + 1) * granule() - 1 - start) / page_bytes, pages - 1);
@@ -237,6 +168,10 @@ void Slab::give_back() noexcept {
   for (size_t g = start / granule(); g < end;) {
     size_t stop = g;
     while (stop < end && get_bit(touched, stop) && unused(stop)) stop++;
+    if (stop > g && huge) {
+      make_small(base);
+      huge = false;
+    }
     if (stop > g && drop_memory(base + g * granule(), (stop - g) * granule())) {
       for (size_t i = g; i < stop; i++) clear_bit(touched, i);
       held_bytes -= (stop - g) * granule();
@@ -280,7 +215,10 @@ uint8_t* PageAllocator::allocate(size_t bytes) {
       of.first_free++;
     Slab* slab = of.first_free < of.slabs.size() ? of.slabs[of.first_free] : add_slab(of);
     if (slab->used++ == 0) of.empty--;
-    if (slab->used == slab->pages && !memory_) make_huge(slab);
+    if (slab->used == slab->pages && !slab->huge && !memory_) {
+      make_huge(slab);
+      slab->huge = true;
+    }
     size_t index = slab->first_free;
     while (get_bit(slab->taken, index))
       index = slab->taken[index / 64] == ~uint64_t{0} ? (index / 64 + 1) * 64 : index + 1;

@@ -98,6 +98,36 @@ TEST("memory falls in the process when free pages are given back") {
   }
 }
 
+// Whether the next slab is huge is the system's affair: counts and memory agree in both cases.
+TEST("behind a full slab the next one may be huge, and still gives back what is free of it") {
+  constexpr size_t kBytes = 4096, kRoom = size_t{256} << 10;
+  const size_t before = page_counts().held;
+  PageAllocator::Handle pages = PageAllocator::open();
+  std::vector<uint8_t*> all;
+  const auto add = [&] { std::memset(all.emplace_back(pages->allocate(kBytes)), 1, kBytes); };
+  add();
+  CHECK(page_counts().held - before < kRoom);  // a small session is small
+  size_t mapped = page_counts().mapped;
+  size_t start = check::resident(), held = page_counts().held;
+  while (page_counts().mapped == mapped) start = check::resident(), held = page_counts().held, add();
+  const size_t second = all.size() - 1, grown = page_counts().held - held;
+  CHECK(grown == kSlabBytes || grown < kRoom);
+  if (start > 0) CHECK(check::resident() - start + kRoom > grown);
+  for (int i = 0; i < 64; i++) add();
+  for (int again = 0; again < 2; again++) {
+    for (size_t i = second + 8; i < all.size(); i++) release_page(all[i]);
+    all.resize(second + 8);
+    pages->give_back();
+    CHECK(page_counts().held - held < kRoom);
+    if (start > 0) CHECK(check::resident() < start + 2 * kRoom);
+    mapped = page_counts().mapped;
+    while (page_counts().mapped == mapped) add();  // full, and one page behind it
+  }
+  bool kept = true;
+  for (uint8_t* page : all) kept = kept && page[0] == 1 && page[kBytes - 1] == 1, release_page(page);
+  CHECK(kept);
+}
+
 TEST("a page that comes and goes maps nothing") {
   PageAllocator::Handle pages = PageAllocator::open();
   release_page(pages->allocate(4096));
