@@ -13,7 +13,7 @@ const { load, methods } = require('../dist/index.js')
 const { native } = require('../dist/native.js')
 const { resolveModel } = require('../dist/pull.js')
 const { median } = require('../dist/cli/format.js')
-const { randomIds } = require('../dist/cli/bench/subject.js')
+const { randomIds } = require('../dist/cli/bench/context.js')
 const program = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
 
 const { values: args } = parseArgs({

@@ -7,12 +7,12 @@ import {
   measurePrompts,
   model as path,
   report,
+  reportSteps,
   STEPS,
   start,
   threads,
   tokens,
   valuesType,
-  WARM,
 } from './work.mjs'
 
 const { load } = await import('../dist/index.mjs')
@@ -25,29 +25,29 @@ if (start) {
   process.exit()
 }
 
-const kv = { keys, values: valuesType }
-const ids = (count) => Int32Array.from(tokens(count, model.config.vocabularySize))
+const open = () => model.session({ contextLength: context, kv: { keys, values: valuesType }, reuse: false })
+const ids = (from, to) => Int32Array.from(tokens(from, to))
 let session
 async function read(count) {
-  await session?.close() // so that the next one reads all of its prompt itself
-  session = model.session({ contextLength: context, kv })
-  await session.forward(ids(count), { logits: 'none' })
+  await session?.close()
+  session = open()
+  await session.forward(ids(0, count), { logits: 'none' })
 }
 
 await measurePrompts(read)
-session ??= model.session({ contextLength: context, kv })
+session ??= open()
 for (const count of decode) {
   const there = session.ids.length
   if (there >= count) await session.truncate(count - 1)
-  else if (there < count - 1) await session.forward(ids(count - 1 - there), { logits: 'none' })
+  else if (there < count - 1) await session.forward(ids(there, count - 1), { logits: 'none' })
   const times = []
   let last = performance.now()
   const options = { maxTokens: STEPS, temperature: 0, ignoreEnd: true }
-  for await (const piece of session.stream(ids(1), options)) {
+  for await (const piece of session.stream(ids(count - 1, count), options)) {
     const now = performance.now()
     for (let i = 0; i < piece.ids.length; i++) times.push((now - last) / piece.ids.length)
     last = now
   }
-  report('decode', count, times.slice(WARM))
+  reportSteps(count, times)
 }
 await model.close()

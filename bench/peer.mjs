@@ -8,12 +8,12 @@ import {
   measurePrompts,
   model as path,
   report,
+  reportSteps,
   STEPS,
   start,
   threads,
   tokens,
   valuesType,
-  WARM,
 } from './work.mjs'
 
 const options = { gpu: false, build: 'never', skipDownload: true, progressLogs: false, logLevel: 'error' }
@@ -38,24 +38,23 @@ if (start) {
   process.exit()
 }
 
-const vocabulary = model.fileInfo.metadata.tokenizer.ggml.tokens.length
 await measurePrompts(async (count) => {
   await sequence.clearHistory()
-  await sequence.evaluateWithoutGeneratingNewTokens(tokens(count, vocabulary))
+  await sequence.evaluateWithoutGeneratingNewTokens(tokens(0, count))
 })
 for (const count of decode) {
   const there = sequence.nextTokenIndex
   if (there >= count) await sequence.eraseContextTokenRanges([{ start: count - 1, end: there }])
-  else if (there < count - 1) await sequence.evaluateWithoutGeneratingNewTokens(tokens(count - 1 - there, vocabulary))
+  else if (there < count - 1) await sequence.evaluateWithoutGeneratingNewTokens(tokens(there, count - 1))
   const times = []
   let last = performance.now()
-  for await (const _ of sequence.evaluate(tokens(1, vocabulary), greedy)) {
+  for await (const _ of sequence.evaluate(tokens(count - 1, count), greedy)) {
     const now = performance.now()
     times.push(now - last)
     last = now
     if (times.length === STEPS) break
   }
-  report('decode', count, times.slice(WARM))
+  reportSteps(count, times)
 }
 await context.dispose()
 await model.dispose()

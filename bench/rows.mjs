@@ -1,5 +1,5 @@
 // From lines of both sides to rows of the table: the median of ours, the best median of the peer's, both as shares of what
-// the machine allows. Nothing here measures.
+// the machine allows, their ratio, and the median of the ratios of the rounds. Nothing here measures.
 import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
@@ -7,16 +7,28 @@ const { bytes, markdownTable, median, number } = require('../dist/cli/format.js'
 const { decodeSeconds, prefillSeconds } = require('../dist/cli/bench/roofline.js')
 const { percent } = require('../dist/cli/bench/report.js')
 
-/** Collects the lines of processes: `who` is 'ours' or 'peer'. */
+/** Collects the lines of processes: `who` is 'ours' or 'peer', what has the same `round` ran side by side. */
 export class Rows {
   #rows = new Map()
   #peaks = new Map()
 
-  note(model, who, lines) {
+  note(model, who, lines, round) {
     for (const { best, kv, rate, tokens, what } of lines) {
       const key = `${model} ${what} ${kv} ${tokens}`
-      const row = this.#rows.get(key) ?? { model, what, kv, tokens, ours: [], peer: [], bests: { ours: 0, peer: 0 } }
+      const row = this.#rows.get(key) ?? {
+        model,
+        what,
+        kv,
+        tokens,
+        ours: [],
+        peer: [],
+        bests: { ours: 0, peer: 0 },
+        rounds: new Map(),
+      }
       row[who].push(rate)
+      const pair = row.rounds.get(round) ?? { ours: 0, peer: 0 }
+      pair[who] = Math.max(pair[who], rate)
+      row.rounds.set(round, pair)
       row.bests[who] = Math.max(row.bests[who], best)
       this.#rows.set(key, row)
     }
@@ -44,7 +56,7 @@ export class Rows {
   }
 }
 
-function finishedRow({ bests, kv, model, ours, peer, tokens, what }, work, rates) {
+function finishedRow({ bests, kv, model, ours, peer, rounds, tokens, what }, work, rates) {
   const side = (rate, best) => ({ rate, best, ...(limit && { share: rate / limit }) })
   const limit = what === 'start' ? undefined : limitOf(what, tokens, kv, work, rates)
   const mine = side(median(ours), bests.ours)
@@ -58,6 +70,7 @@ function finishedRow({ bests, kv, model, ours, peer, tokens, what }, work, rates
     ours: mine,
     peer: theirs,
     ratio: mine.rate / theirs.rate,
+    paired: median([...rounds.values()].map((pair) => pair.ours / pair.peer)),
     all: { ours, peer },
   }
 }
@@ -83,15 +96,17 @@ export function table(rows, peer) {
     ...(several ? [{ title: 'model' }] : []),
     ...[{ title: '' }, { title: 'cache' }, right('tokens')],
     ...[right('tokensieve'), right('best'), right('of limit')],
-    ...[right(peer), right('best'), right('of limit'), right('ratio')],
+    ...[right(peer), right('best'), right('of limit'), right('ratio'), right('by round')],
   ]
   const lines = rows.map((row) => [
     ...(several ? [row.model] : []),
     ...[TITLES[row.what], row.what === 'start' ? '' : row.kv, row.limit ? number(row.tokens) : ''],
-    ...[...sideOf(row.what, row.ours), ...sideOf(row.what, row.peer), `${row.ratio.toFixed(2)} ×`],
+    ...[...sideOf(row.what, row.ours), ...sideOf(row.what, row.peer), ...[row.ratio, row.paired].map(times)],
   ])
   return markdownTable(columns, lines)
 }
+
+const times = (factor) => (factor === undefined ? '' : `${factor.toFixed(2)} ×`)
 
 function sideOf(what, { best, bytes: size, rate, share }) {
   if (what === 'memory') return [bytes(size), '', '']

@@ -1,12 +1,13 @@
 // tokensieve against node-llama-cpp: the same file, threads and tokens, in turn, every run a process of its own.
-//   node bench/versus.mjs [--model smollm2]… [--kv f16,q8_0] [--prompt 512,2048] [--decode 128,2048] [--rounds 3]
-//                         [--no-start] [--json FILE] [--write]     the start alone: --prompt '' --decode ''
+//   node bench/versus.mjs [--model smollm2]… [--kv f16,q8_0] [--prompt 512,2048] [--decode 128,2048] [--rounds 4]
+//                         [--context text|random] [--no-start] [--json FILE] [--write]
+// The start alone: --prompt '' --decode ''.
 // Prints a table; --write stores it in bench/last.json and in the README.
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { cpus, totalmem } from 'node:os'
-import { basename } from 'node:path'
+import { cpus, tmpdir, totalmem } from 'node:os'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { installPeer, PEER } from './install.mjs'
@@ -16,13 +17,14 @@ const here = fileURLToPath(new URL('.', import.meta.url))
 const require = createRequire(import.meta.url)
 const { fill } = require('../dist/cli/markdown.js')
 const { bytes } = require('../dist/cli/format.js')
-const { limitsText } = require('../dist/cli/bench/report.js')
+const { CONTEXTS, idsOf } = require('../dist/cli/bench/context.js')
+const { contextText, limitsText } = require('../dist/cli/bench/report.js')
 const { joined } = require('../dist/cli/bench/subject.js')
 const { ratesOf, workOf } = require('../dist/cli/bench/roofline.js')
 const { readSizes } = require('../dist/cli/model-sizes.js')
 const { native } = require('../dist/native.js')
 const { resolveModel } = require('../dist/pull.js')
-const { kernels } = require('../dist/index.js')
+const { kernels, load } = require('../dist/index.js')
 
 const { values: args } = parseArgs({
   allowNegative: true,
@@ -31,7 +33,8 @@ const { values: args } = parseArgs({
     kv: { type: 'string', default: 'f16' },
     prompt: { type: 'string', default: '512,2048' },
     decode: { type: 'string', default: '128,2048' },
-    rounds: { type: 'string', default: '3' },
+    context: { type: 'string', default: 'text' },
+    rounds: { type: 'string', default: '4' },
     start: { type: 'boolean', default: true },
     json: { type: 'string' },
     write: { type: 'boolean', default: false },
@@ -71,24 +74,39 @@ async function startOf(script, model) {
   return lines.map((line) => ({ ...line, rate: 1000 / first, best: 1000 / first }))
 }
 
-async function round(rows, path) {
+/** Every second round begins with the other side: neither is always the one that comes after. */
+async function round(rows, path, ids, turn) {
   const model = basename(path)
+  const inTurn = async (sides) => {
+    for (const [who, lines] of turn % 2 === 0 ? sides.reverse() : sides) rows.note(model, who, await lines(), turn)
+  }
   const { decode, prompt } = args
   // With one thread it decodes small models faster: it gets both and its best counts. Long contexts would take it minutes to read.
   const short = decode.split(',').filter((count) => count !== '' && Number(count) <= 2048)
   for (const kv of prompt || decode ? args.kv.split(',') : []) {
-    rows.note(model, 'ours', (await measure('ours.mjs', path, { kv, prompt, decode })).lines)
-    rows.note(model, 'peer', (await measure('peer.mjs', path, { kv, prompt, decode })).lines)
-    if (short.length > 0)
-      rows.note(
-        model,
-        'peer',
-        (await measure('peer.mjs', path, { kv, prompt: '', decode: short.join(), threads: 1 })).lines,
-      )
+    const run = (script, more) => async () => (await measure(script, path, { ids, kv, prompt, decode, ...more })).lines
+    const sides = [
+      ['ours', run('ours.mjs')],
+      ['peer', run('peer.mjs')],
+    ]
+    if (short.length > 0) sides.push(['peer', run('peer.mjs', { prompt: '', decode: short.join(), threads: 1 })])
+    await inTurn(sides)
   }
   if (!args.start) return
-  rows.note(model, 'ours', await startOf('ours.mjs', path))
-  rows.note(model, 'peer', await startOf('peer.mjs', path))
+  await inTurn([
+    ['ours', () => startOf('ours.mjs', path)],
+    ['peer', () => startOf('peer.mjs', path)],
+  ])
+}
+
+/** A file of the ids that both sides read: as long as the longest prompt or context. */
+async function writeIds(path, folder) {
+  const most = Math.max(0, ...`${args.prompt},${args.decode}`.split(',').map(Number))
+  const model = await load(path)
+  const file = join(folder, `${basename(path)}.json`)
+  writeFileSync(file, JSON.stringify([...idsOf(model, args.context)(most)]))
+  await model.close()
+  return file
 }
 
 async function readWork(path) {
@@ -100,30 +118,37 @@ async function readWork(path) {
   }
 }
 
+if (!CONTEXTS.includes(args.context)) throw new Error(`expected text or random for --context, not ${args.context}`)
 installPeer(here)
 const paths = args.model.map((model) => resolveModel(model))
 for (const path of paths) if (!existsSync(path)) throw new Error(`there is no ${path}`)
 if (new Set(paths.map((path) => basename(path))).size < paths.length)
   throw new Error('expected files of different names')
+const folder = mkdtempSync(join(tmpdir(), 'versus-'))
+process.on('exit', () => rmSync(folder, { recursive: true }))
 const works = new Map()
-for (const path of paths) works.set(basename(path), await readWork(path))
+const ids = new Map()
+for (const path of paths) {
+  works.set(basename(path), await readWork(path))
+  ids.set(path, await writeIds(path, folder))
+}
 const rows = new Rows()
 const passes = []
 for (let turn = 1; turn <= Number(args.rounds); turn++)
   for (const path of paths) {
     console.error(`round ${turn} of ${args.rounds}: ${basename(path)}`)
     passes.push(await kernels.limits())
-    await round(rows, path)
+    await round(rows, path, ids.get(path), turn)
   }
 passes.push(await kernels.limits())
 
 const limits = joined(passes)
 const finished = rows.finished(works, ratesOf(limits))
 const machine = `${cpus()[0].model.trim()}, ${threads} threads, ${isa}, ${bytes(totalmem())}, Node ${process.versions.node}`
-const about = `${[...works.keys()].join(', ')} on ${machine}, ${new Date().toISOString().slice(0, 10)}; ${limitsText(limits)}:`
+const about = `${[...works.keys()].join(', ')} on ${machine}, ${new Date().toISOString().slice(0, 10)}; ${contextText(args.context)}; ${limitsText(limits)}:`
 const text = `${about}\n\n${table(finished, `node-llama-cpp ${PEER}`)}`
 console.log(text)
-const data = `${JSON.stringify({ machine, peer: PEER, limits, rows: finished }, null, 1)}\n`
+const data = `${JSON.stringify({ machine, peer: PEER, context: args.context, limits, rows: finished }, null, 1)}\n`
 if (args.json) writeFileSync(args.json, data)
 if (args.write) {
   writeFileSync(`${here}last.json`, data)

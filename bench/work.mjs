@@ -1,4 +1,5 @@
 // What both sides have in common: the same arguments, the same tokens, lines of the same form.
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
 const { values } = parseArgs({
@@ -6,6 +7,7 @@ const { values } = parseArgs({
     model: { type: 'string' },
     prompt: { type: 'string', default: '512,2048' },
     decode: { type: 'string', default: '128,2048' },
+    ids: { type: 'string' },
     kv: { type: 'string', default: 'f16' },
     threads: { type: 'string', default: '2' },
     runs: { type: 'string', default: '3' },
@@ -34,14 +36,9 @@ export const runsOf = (count) => Math.min(Number(values.runs), count <= 1024 ? 1
 
 export const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1]
 
-/** Random ids, the same for both; none of the first 300, which are special in many vocabularies. */
-export function tokens(count, vocabulary) {
-  let state = 1
-  return Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return 300 + (state % (vocabulary - 300))
-  })
-}
+/** The ids that both sides read: of the file --ids, which is as long as the longest prompt or context. */
+const all = values.ids === undefined ? [] : JSON.parse(readFileSync(values.ids, 'utf8'))
+export const tokens = (from, to) => all.slice(from, to)
 
 /** read(count) reads a prompt into an empty context. */
 export async function measurePrompts(read) {
@@ -55,6 +52,12 @@ export async function measurePrompts(read) {
     }
     report('prefill', count, times)
   }
+}
+
+/** Whole decode runs only: a side that stops early has done less. times: milliseconds a token. */
+export function reportSteps(count, times) {
+  if (times.length !== STEPS) throw new Error(`expected ${STEPS} steps at ${count}, there were ${times.length}`)
+  report('decode', count, times.slice(WARM))
 }
 
 /** times: milliseconds a token. */

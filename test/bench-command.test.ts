@@ -21,7 +21,8 @@ const json = async (...words: string[]) => {
 t.test('speed: every length with every cache and method, beside the limits', async (t) => {
   const method = 'snapkv:keep=0.5,window=4'
   const words = ['--prompt', '16,40', '--decode', '40', '--kv', 'f16/f32,q8_0', '--method', method]
-  const { limits, machine, model, runs } = await json(...words)
+  const { context, limits, machine, model, runs } = await json(...words)
+  t.equal(context, 'text')
   t.match(machine, { cpu: String, cores: Number, threads: Number, isa: String, node: process.versions.node })
   t.match(model, { file: 'tiny.gguf', architecture: 'llama' })
   t.match(limits, { isa: machine.isa, threads: machine.threads, read: { median: Number, best: Number } })
@@ -107,10 +108,16 @@ t.test('a prompt with a picture, from its pixels', async (t) => {
 })
 
 t.test('tables', async (t) => {
-  const table = await cli(['bench', '-m', tiny, '--runs', '2', '--prompt', '16', '--decode', '16', '--threads', '1'], {
-    columns: 90,
-  })
-  t.match(table.out, /tiny\.gguf.*\n1 threads, .*\nlimits, measured beside: read .*\n\n\| what +\| tokens \|/)
+  const table = await cli(
+    ['bench', '-m', tiny, '--runs', '2', '--prompt', '16', '--decode', '16', '--threads', '1', '--context', 'random'],
+    {
+      columns: 90,
+    },
+  )
+  t.match(
+    table.out,
+    /tiny\.gguf.*\n1 threads, .*; prompts are random tokens\nlimits, measured beside: read .*\n\n\| what +\| tokens \|/,
+  )
   t.match(table.out, /\n\| prefill \| +16 \| none +\| f16 +\|/)
   t.match(table.err, /tiny\.gguf: run 2 of 2/)
 })
@@ -139,5 +146,6 @@ t.test('misuse', async (t) => {
   t.match(await bench('--prompt', '', '--decode', ''), { code: 2, err: /lengths/ })
   t.match(await bench('--section', 'speed,magic'), { code: 2, err: /pictures for --section but received "magic"/ })
   t.match(await bench('--section', 'sessions', '--sessions', ''), { code: 2, err: /section sessions/ })
+  t.match(await bench('--context', 'noise'), { code: 2, err: /text or random for --context but received "noise"/ })
   t.match(await bench('--kv', 'f17'), { code: 2, err: /`kv/ })
 })

@@ -10,6 +10,7 @@ const run: Run = {
 }
 const rate = (median: number, best = median) => ({ median, best })
 const report: Report = {
+  context: 'random',
   machine: {
     cpu: 'X',
     cores: 2,
@@ -34,7 +35,7 @@ t.test('speeds beside their limits', async (t) => {
   t.equal(
     reportText({ ...report, runs: [run] }),
     `A (a.gguf)
-2 threads, avx2, X, Node 20.0.0
+2 threads, avx2, X, Node 20.0.0; prompts are random tokens
 limits, measured beside: read 31 GB/s (best 34.5), int8 700 Gop/s (best 700), bf16 none, f32 230 Gop/s (best 230)
 
 | what    | tokens | method | kv  | tokens/s, median |  best | limit | of limit |    ms |    cache | process |

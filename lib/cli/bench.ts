@@ -12,6 +12,7 @@ import {
   textsOf,
   UsageError,
 } from './arguments.js'
+import { CONTEXTS, type Context } from './bench/context.js'
 import { type Growth, growthOfPrompts, growthOfSessions } from './bench/growth.js'
 import { measurePictures, type PictureRun, towerOfSubject } from './bench/pictures.js'
 import { profiles, profileText, writeTrace } from './bench/profile.js'
@@ -39,6 +40,7 @@ const OPTIONS = {
   prompt: { type: 'string' },
   decode: { type: 'string' },
   sessions: { type: 'string' },
+  context: { type: 'string' },
   runs: { type: 'string' },
   profile: { type: 'string' },
   json: { type: 'boolean' },
@@ -49,8 +51,9 @@ export const command: Command = {
 Measures how fast a prompt is read (prefill) and text is generated (decode), and what the cache
 takes. The limits of the machine (a plain read of memory, the peak of its arithmetic) are measured
 in the same run, and every figure is also shown as a share of what they allow.
-Prompts are made of random tokens, all of them droppable; every run is a new session, runs of
-different settings take turns, and one turn comes first that is not counted.
+Prompts are text of this package's documentation, all of it droppable; every run is a new session
+that takes no rows of another, runs of different settings take turns, and one turn comes first that
+is not counted.
 
 Usage: tokensieve bench [options]
 
@@ -66,12 +69,14 @@ Usage: tokensieve bench [options]
       --sessions N,…     sessions at once; default 1,2,4,8,16
       --method METHOD    measured beside no method; may be repeated, each is measured by itself
       --kv TYPE,…        how the cache is stored, as in "generate"; default f16
+      --context KIND     what prompts are made of: text (default) or random tokens, after which a
+                         model is sure of nothing
       --runs N           default 3
       --profile FILE     instead: time by kernel, layer and thread of the first prompt and the first
                          context (with the last --method and --kv), as tables and as a trace for
                          chrome://tracing in FILE
-      --json             one object { machine, limits, cards, models, runs, growth, sessions,
-                         dropping, pictures }
+      --json             one object { context, machine, limits, cards, models, runs, growth,
+                         sessions, dropping, pictures }
 
   -m, --model MODEL      a GGUF file, a folder with safetensors, or a name that "pull" knows; may be
                          repeated; default ${DEFAULT_MODEL}, pulled on first use
@@ -95,6 +100,7 @@ ${METHOD_HELP}`,
 }
 
 interface BenchWanted extends Wanted {
+  readonly context: Context
   readonly sections: readonly Section[]
   readonly lengths: readonly number[]
   readonly sessions: readonly number[]
@@ -133,7 +139,24 @@ function wantedOf(parsed: Parsed): BenchWanted {
     ['sessions', sessions],
   ] as const)
     if (sections.includes(name) && list.length === 0) throw new UsageError(`Expected numbers for the section ${name}`)
-  return { ...wanted, sections, lengths, sessions, dropping, pictures, vision: textOf(parsed, 'vision') }
+  return {
+    ...wanted,
+    context: contextOf(parsed),
+    sections,
+    lengths,
+    sessions,
+    dropping,
+    pictures,
+    vision: textOf(parsed, 'vision'),
+  }
+}
+
+function contextOf(parsed: Parsed): Context {
+  const text = textOf(parsed, 'context') ?? 'text'
+  const context = CONTEXTS.find((one) => one === text)
+  if (!context)
+    throw new UsageError(`Expected ${CONTEXTS.join(' or ')} for --context but received ${JSON.stringify(text)}`)
+  return context
 }
 
 function sectionsOf(parsed: Parsed): Section[] {
@@ -188,7 +211,7 @@ async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, 
   for (const name of given.length > 0 ? given : [otherwise]) {
     const { model, path } = await openModel({ ...parsed, values: { ...parsed.values, model: name } }, io)
     try {
-      const subject = await subjectOf(model, path)
+      const subject = await subjectOf(model, path, wanted.context)
       models.push(aboutOf(model, subject))
       meter ??= new Meter(model.isa, threads)
       meter.watch(model)
@@ -205,7 +228,7 @@ async function measureAll(parsed: Parsed, wanted: BenchWanted, threads: number, 
   }
   const { cards, limits } = meter as Meter
   const machine = { ...machineOf(), isa: limits.isa, threads }
-  return { machine, limits, cards, model: models[0], models, ...found }
+  return { context: wanted.context, machine, limits, cards, model: models[0], models, ...found }
 }
 
 async function measureModel(

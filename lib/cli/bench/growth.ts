@@ -5,7 +5,7 @@ import type { Session } from '../../session.js'
 import { median } from '../format.js'
 import type { Io } from '../io.js'
 import { decodeSeconds, exponents, type Kv, prefillSeconds } from './roofline.js'
-import { type Meter, progress, randomIds, type Subject } from './subject.js'
+import { type Meter, progress, type Subject } from './subject.js'
 
 export interface Growth {
   readonly model: string
@@ -65,7 +65,7 @@ function roundsOf(tokens: number, rounds: number): number {
 }
 
 export async function growthOfPrompts(
-  { file, model, work }: Subject,
+  { file, ids, model, work }: Subject,
   { kv, lengths, rounds }: { kv: Kv; lengths: readonly number[]; rounds: number },
   meter: Meter,
   io: Io,
@@ -75,7 +75,7 @@ export async function growthOfPrompts(
     const session = model.session({ kv, reuse: false, contextLength: tokens })
     try {
       const start = performance.now()
-      await session.forward(randomIds(tokens, model.config.vocabularySize), { logits: 'none' })
+      await session.forward(ids(tokens), { logits: 'none' })
       return performance.now() - start
     } finally {
       await session.close()
@@ -101,7 +101,7 @@ const STEPS = 24
 const WARM = 3
 
 export async function growthOfSessions(
-  { file, model, work }: Subject,
+  { file, ids, model, work }: Subject,
   { context, counts, kv, rounds }: { context: number; counts: readonly number[]; kv: Kv; rounds: number },
   meter: Meter,
   io: Io,
@@ -110,13 +110,12 @@ export async function growthOfSessions(
   const lines = counts.map((size): Line => ({ size, tokens: size, times: [], seconds: 0 }))
   const contextLength = context + rounds * counts.length * (STEPS + WARM + 2)
   const sessions: Session[] = []
-  const ids = randomIds(context + most, model.config.vocabularySize)
   try {
     progress(io, `${file}: ${most} sessions of ${context} tokens`)
     for (let i = 0; i < most; i++) {
       const session = model.session({ kv, reuse: false, contextLength })
       sessions.push(session)
-      await session.forward(ids.slice(i, i + context), { logits: 'none' })
+      await session.forward(ids(context, i * context), { logits: 'none' })
     }
     await meter.measure()
     for (let round = 0; round < rounds; round++) {

@@ -11,7 +11,7 @@ import { median } from '../format.js'
 import type { Io } from '../io.js'
 import { prefillSeconds, type Rates, tokensByLayer } from './roofline.js'
 import type { Setting } from './runs.js'
-import { type Meter, progress, randomIds, type Subject } from './subject.js'
+import { type Meter, progress, type Subject } from './subject.js'
 import { patchesByPlace, type TowerWork, towerSeconds, towerWorkOf } from './tower-work.js'
 
 /** One line of the table. Milliseconds of the fastest round, methods apart from tower and prompt; `ms`: from pixels to cache. */
@@ -113,14 +113,14 @@ export async function measurePictures(
 }
 
 async function oneRun(
-  { model }: Subject,
+  { ids: idsOf, model }: Subject,
   { config }: TowerWork,
   { kv, methods }: Setting,
   number: number,
 ): Promise<Round & { seen: Seen }> {
   const session = model.session({ kv, methods, reuse: false })
   try {
-    const prompt = [{ image: noise(number) }, { ids: randomIds(QUESTION, model.config.vocabularySize) }]
+    const prompt = [{ image: noise(number) }, { ids: idsOf(QUESTION + 1).slice(1) }]
     const start = performance.now()
     await session.forward(prompt, { logits: 'none' })
     const ms = performance.now() - start

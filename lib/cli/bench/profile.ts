@@ -5,7 +5,7 @@ import { type Profile, profile } from '../../profile.js'
 import { type Column, number, plainTable } from '../format.js'
 import { type Io, painter } from '../io.js'
 import type { Setting, Wanted } from './runs.js'
-import { progress, randomIds, type Subject, stepTimes } from './subject.js'
+import { progress, type Subject, stepTimes } from './subject.js'
 
 const STEPS = 32
 const WARM = 4
@@ -42,12 +42,15 @@ function title({ file }: Subject, what: string, { method, kv }: Setting): string
   return `${file}: ${what}, ${kvText(kv)} cache${method === 'none' ? '' : `, ${method}`}`
 }
 
-async function ofPrompt({ model }: Subject, { kv, methods }: Setting, tokens: number): Promise<{ profile: Profile }> {
+async function ofPrompt(
+  { ids, model }: Subject,
+  { kv, methods }: Setting,
+  tokens: number,
+): Promise<{ profile: Profile }> {
   const run = async (work: (read: () => Promise<unknown>) => Promise<{ profile: Profile } | undefined>) => {
     const session = model.session({ kv, methods, reuse: false, contextLength: tokens })
-    const ids = randomIds(tokens, model.config.vocabularySize)
     try {
-      return await work(() => session.forward([{ ids, droppable: true }], { logits: 'none' }))
+      return await work(() => session.forward([{ ids: ids(tokens), droppable: true }], { logits: 'none' }))
     } finally {
       await session.close()
     }
@@ -56,12 +59,15 @@ async function ofPrompt({ model }: Subject, { kv, methods }: Setting, tokens: nu
   return (await run((read) => profile(read))) as { profile: Profile }
 }
 
-async function ofSteps({ model }: Subject, { kv, methods }: Setting, tokens: number): Promise<{ profile: Profile }> {
+async function ofSteps(
+  { ids, model }: Subject,
+  { kv, methods }: Setting,
+  tokens: number,
+): Promise<{ profile: Profile }> {
   const session = model.session({ kv, methods, reuse: false, contextLength: tokens + STEPS + WARM + 2 })
   try {
-    const ids = randomIds(tokens, model.config.vocabularySize)
-    await session.forward([{ ids, droppable: true }], { logits: 'none' })
-    await stepTimes(session, 1, WARM)
+    await session.forward([{ ids: ids(tokens), droppable: true }], { logits: 'none' })
+    await stepTimes(session, ids(tokens + 1).slice(tokens), 1, WARM)
     return await profile(() => session.generate(new Int32Array(0), { maxTokens: STEPS, ignoreEnd: true }))
   } finally {
     await session.close()

@@ -2,11 +2,14 @@
 import type { MachineLimits, Rate } from '../../kernels.js'
 import { bytes, type Column, markdownTable, number } from '../format.js'
 import type { Machine } from '../machine.js'
+import type { Context } from './context.js'
 import type { Growth } from './growth.js'
 import type { PictureRun } from './pictures.js'
 import type { Run } from './runs.js'
 
 export interface Report {
+  /** What prompts are made of. */
+  readonly context: Context
   readonly machine: Machine & { readonly isa: string; readonly threads: number }
   readonly limits: MachineLimits
   /** Of cards that models run on. */
@@ -20,10 +23,10 @@ export interface Report {
 }
 
 export function reportText(report: Report): string {
-  const { dropping, growth, machine, models, pictures, runs, sessions } = report
+  const { context, dropping, growth, machine, models, pictures, runs, sessions } = report
   const head = [
     models.map(({ file, name }) => (name === file ? file : `${name} (${file})`)).join(', '),
-    `${machine.threads} threads, ${machine.isa}, ${machine.cpu}, Node ${machine.node}`,
+    `${machine.threads} threads, ${machine.isa}, ${machine.cpu}, Node ${machine.node}; ${contextText(context)}`,
     limitsText(report.limits),
     ...Object.entries(report.cards).map(([name, limits]) => limitsText(limits, `limits of ${name}`)),
   ].join('\n')
@@ -37,6 +40,10 @@ export function reportText(report: Report): string {
     notes(report),
   ]
   return `${[head, ...parts.filter((part) => part !== '')].join('\n\n')}\n`
+}
+
+export function contextText(context: Context): string {
+  return context === 'text' ? 'prompts are text' : 'prompts are random tokens'
 }
 
 const giga = (rate: Rate | null, unit: string) =>

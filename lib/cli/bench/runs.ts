@@ -13,7 +13,7 @@ import {
   type Rates,
   tokensByLayer,
 } from './roofline.js'
-import { type Meter, progress, randomIds, type Subject, stepTimes } from './subject.js'
+import { type Meter, progress, type Subject, stepTimes } from './subject.js'
 
 export interface Setting {
   readonly method: string
@@ -101,13 +101,12 @@ export async function measureRuns(subject: Subject, wanted: Wanted, meter: Meter
 
 /** One session: `tokens` are read, then some are generated, each where there is a sample for it. */
 async function oneRun(
-  { model }: Subject,
+  { ids, model }: Subject,
   { kv, methods }: Setting,
   tokens: number,
   sample: (what: What) => Sample | undefined,
 ): Promise<void> {
   const session = model.session({ kv, methods, reuse: false, contextLength: tokens + WARM + STEPS + 1 })
-  const ids = randomIds(tokens, model.config.vocabularySize)
   const note = (line: Sample, times: readonly number[]) => {
     line.times.push(...times)
     line.kvBytes = session.stats.kv.bytes
@@ -115,7 +114,7 @@ async function oneRun(
   }
   try {
     const start = performance.now()
-    await session.forward([{ ids, droppable: true }], { logits: 'none' })
+    await session.forward([{ ids: ids(tokens), droppable: true }], { logits: 'none' })
     const time = performance.now() - start
     const prefill = sample('prefill')
     if (prefill) {
@@ -126,7 +125,7 @@ async function oneRun(
     const decode = sample('decode')
     if (!decode) return
     decode.rows = rowsByLayer(session.stats)
-    note(decode, await stepTimes(session, STEPS, WARM))
+    note(decode, await stepTimes(session, ids(tokens + 1).slice(tokens), STEPS, WARM))
   } finally {
     await session.close()
   }

@@ -7,6 +7,7 @@ import { native } from '../../native.js'
 import type { Session } from '../../session.js'
 import { median } from '../format.js'
 import { type Io, painter } from '../io.js'
+import { type Context, type Ids, idsOf } from './context.js'
 import { cardRatesOf, type ModelWork, type Rates, ratesOf, workOf } from './roofline.js'
 
 export interface Subject {
@@ -14,9 +15,11 @@ export interface Subject {
   readonly work: ModelWork
   readonly name: string
   readonly file: string
+  /** Prompts: the same for all sessions, which therefore take nothing from each other (`reuse: false`). */
+  readonly ids: Ids
 }
 
-export async function subjectOf(model: Model, path: string): Promise<Subject> {
+export async function subjectOf(model: Model, path: string, context: Context): Promise<Subject> {
   const file = await native()
     .open(path)
     .catch((error: unknown) => {
@@ -24,7 +27,7 @@ export async function subjectOf(model: Model, path: string): Promise<Subject> {
     })
   try {
     const named = { name: model.config.name ?? basename(path), file: basename(path) }
-    return { model, work: workOf(model.config, file.tensors()), ...named }
+    return { model, work: workOf(model.config, file.tensors()), ...named, ids: idsOf(model, context) }
   } finally {
     file.close()
   }
@@ -93,22 +96,12 @@ export function joined(all: readonly MachineLimits[]): MachineLimits {
   return { isa, threads, read, int8: rate((one) => one.int8), bf16: rate((one) => one.bf16), f32 }
 }
 
-/** The same ids every time, so sessions take nothing from each other (`reuse: false`): no token of the first 300, which are special in many vocabularies. */
-export function randomIds(count: number, vocabulary: number): Int32Array {
-  const first = Math.min(300, vocabulary >> 1)
-  let state = 1
-  return Int32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return first + (state % (vocabulary - first))
-  })
-}
-
-/** Milliseconds of each of `count` tokens that a session generates, after `warm` that are not told. */
-export async function stepTimes(session: Session, count: number, warm: number): Promise<number[]> {
+/** Milliseconds of each of `count` tokens that a session generates behind `next`, after `warm` that are not told. */
+export async function stepTimes(session: Session, next: Int32Array, count: number, warm: number): Promise<number[]> {
   const times: number[] = []
   let last = performance.now()
   const options = { maxTokens: warm + count, temperature: 0, ignoreEnd: true }
-  for await (const { ids } of session.stream(Int32Array.of(session.ids.at(-1) ?? 0), options)) {
+  for await (const { ids } of session.stream(next, options)) {
     const now = performance.now()
     for (let i = 0; i < ids.length; i++) times.push((now - last) / ids.length)
     last = now
