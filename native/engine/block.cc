@@ -96,7 +96,6 @@ Block::Block(Stage& stage, const Device& device, std::vector<StageEntry*>& entri
   for (const Layer& l : model_.layers) apart = apart || !l.gate_up.gated || arithmetic_ == Arithmetic::fine;
   stage_.qkv_.need(n * std::max(width_, static_cast<size_t>(apart ? 2 * c.feed_forward : 0)) * sizeof(float));
   stage_.attended_.need(n * static_cast<size_t>(std::max(c.heads * c.head_size, c.hidden)) * sizeof(float));
-  stage_.gated_.need(n * static_cast<size_t>(c.feed_forward) * sizeof(float));
 }
 
 void Block::run(int layer) {
@@ -111,15 +110,15 @@ void Block::end(int layer) {
   for (StageEntry* e : entries_) e->session->ran(layer);
 }
 
-// hidden += linear(x), or hidden += norm(linear(x)) where the architecture norms what a sub-layer gives.
-void Block::add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm) {
+// hidden += linear(in), or hidden += norm(linear(x)) where the architecture norms what a sub-layer gives.
+void Block::add_to_hidden(const Linear& linear, const Input& in, const float* post_norm) {
   const size_t d = static_cast<size_t>(model_.config.hidden);
   if (post_norm == nullptr) {
-    stage_.apply(device_, linear, arithmetic_, x, static_cast<size_t>(cols), rows_, cols, true, hidden_, d, team_);
+    stage_.apply(device_, linear, arithmetic_, in, true, hidden_, d, team_);
     return;
   }
   float* y = stage_.normed_.as<float>();
-  stage_.apply(device_, linear, arithmetic_, x, static_cast<size_t>(cols), rows_, cols, false, y, d, team_);
+  stage_.apply(device_, linear, arithmetic_, in, false, y, d, team_);
   backend_.rms_norm(y, d, rows_, 1, static_cast<int>(d), post_norm, model_.config.norm_eps, hidden_, hidden_, d, team_);
 }
 
@@ -145,43 +144,47 @@ void Block::give_out(int layer) {
   look_ahead(layer);
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
-  add_to_hidden(l.output, stage_.attended_.as<float>(), c.heads * c.head_size, l.post_attention_norm);
+  const int wide = c.heads * c.head_size;
+  add_to_hidden(l.output, {stage_.attended_.as<float>(), static_cast<size_t>(wide), rows_, wide},
+                l.post_attention_norm);
 }
 
 void Block::feed_forward(int layer) {
   if (entries_[0]->session->options().skip_mlp[static_cast<size_t>(layer)]) return;
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
-  const size_t d = static_cast<size_t>(c.hidden), wide = static_cast<size_t>(2 * c.feed_forward);
-  float* x = stage_.normed_.as<float>();
-  float* gated = stage_.gated_.as<float>();
-  backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.feed_forward_norm, c.norm_eps, nullptr, x, d, team_);
+  const size_t d = static_cast<size_t>(c.hidden), inner = static_cast<size_t>(c.feed_forward);
+  const Norm norm{l.feed_forward_norm, c.norm_eps, stage_.normed_.as<float>()};
+  const Input in{hidden_, d, rows_, c.hidden, &norm};
   if (l.gate_up.gated && arithmetic_ == Arithmetic::fast) {
-    apply_gated(backend_, l.gate_up, c.activation, x, d, rows_, c.hidden, gated, wide / 2, stage_.prepared_, team_);
-  } else {
-    float* gate_up = stage_.qkv_.as<float>();
-    stage_.apply(device_, l.gate_up, arithmetic_, x, d, rows_, c.hidden, false, gate_up, wide, team_);
-    // Where they take turns (kernels/matmul.h) each 16 gate columns and their 16 up columns are a row by themselves.
-    const int each = l.gate_up.gated ? 16 : c.feed_forward, rows = rows_ * (c.feed_forward / each);
-    const size_t ld = static_cast<size_t>(each);
-    backend_.gate(c.activation, gate_up, 2 * ld, rows, each, gated, ld, team_);
+    const kernels::Prepared gated =
+        apply_gated(backend_, l.gate_up, c.activation, in, l.down, stage_.gated_, stage_.prepared_, team_);
+    add_to_hidden(l.down, {gated.f32, gated.ld, rows_, c.feed_forward, nullptr, &gated}, l.post_feed_forward_norm);
+    return;
   }
-  add_to_hidden(l.down, gated, c.feed_forward, l.post_feed_forward_norm);
+  float* gate_up = stage_.qkv_.as<float>();
+  stage_.gated_.need(static_cast<size_t>(rows_) * inner * sizeof(float));
+  float* gated = stage_.gated_.as<float>();
+  stage_.apply(device_, l.gate_up, arithmetic_, in, false, gate_up, 2 * inner, team_);
+  // Where they take turns (kernels/matmul.h) each 16 gate columns and their 16 up columns are a row by themselves.
+  const int each = l.gate_up.gated ? 16 : c.feed_forward, rows = rows_ * (c.feed_forward / each);
+  const size_t ld = static_cast<size_t>(each);
+  backend_.gate(c.activation, gate_up, 2 * ld, rows, each, gated, ld, team_);
+  add_to_hidden(l.down, {gated, inner, rows_, c.feed_forward}, l.post_feed_forward_norm);
 }
 
 void Block::project(int layer, Part part) {
   const Config& c = model_.config;
   const Layer& l = model_.layers[static_cast<size_t>(layer)];
   const size_t d = static_cast<size_t>(c.hidden);
-  float* x = stage_.normed_.as<float>();
+  const Norm norm{l.attention_norm, c.norm_eps, stage_.normed_.as<float>()};
   float* qkv = stage_.qkv_.as<float>();
-  backend_.rms_norm(hidden_, d, rows_, 1, c.hidden, l.attention_norm, c.norm_eps, nullptr, x, d, team_);
   const int q_width = c.heads * c.head_size;
   float* k = qkv + q_width;
   Linear some;
   if (part == Part::queries) some = slice(backend_, l.qkv, 0, q_width, c.hidden);
   if (part == Part::keys) some = slice(backend_, l.qkv, q_width, static_cast<int>(width_), c.hidden);
-  stage_.apply(device_, part == Part::all ? l.qkv : some, arithmetic_, x, d, rows_, c.hidden, false,
+  stage_.apply(device_, part == Part::all ? l.qkv : some, arithmetic_, {hidden_, d, rows_, c.hidden, &norm}, false,
                part == Part::keys ? k : qkv, width_, team_);
   if (l.q_norm && part != Part::keys)
     backend_.rms_norm(qkv, width_, rows_, c.heads, c.head_size, l.q_norm, c.norm_eps, nullptr, qkv, width_, team_);

@@ -56,7 +56,7 @@ class Block {
   MeanRotation rotation_ahead(int layer, int from, int n, int length);
   std::vector<float> keys_seen(const Session& s, int layer, int head);
   void observe(StageEntry& e, int layer, const kernels::AttentionJob& job, const kernels::AttentionShape& shape);
-  void add_to_hidden(const Linear& linear, const float* x, int cols, const float* post_norm);
+  void add_to_hidden(const Linear& linear, const Input& in, const float* post_norm);
 
   Stage& stage_;
   const Model& model_;

@@ -34,12 +34,28 @@ struct Linear {
 // a second time, so that about 15 bits of int8 and of bf16 take part, for twice the time.
 enum class Arithmetic : uint8_t { fast, fine };
 
-// out (+)= linear(x) for n rows of `cols` numbers. prepared: scratch.
-void apply_linear(const kernels::Backend& backend, const Linear& linear, Arithmetic arithmetic, const float* x,
-                  size_t ldx, int n, int cols, bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
-// act(gate(x)) * up(x) -> out [n][ldo], of a gated linear.
-void apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act, const float* x,
-                 size_t ldx, int n, int cols, float* out, size_t ldo, Buffer& prepared, Team& team);
+// rms_norm before a linear. weight: [cols] or null; room [n][cols] takes the rows where products read them in f32.
+struct Norm {
+  const float* weight;
+  float eps;
+  float* room;
+};
+
+// What a linear reads: n rows of `cols` numbers, or what `norm` makes of them.
+struct Input {
+  const float* x;
+  size_t ld;
+  int n, cols;
+  const Norm* norm = nullptr;
+  const kernels::Prepared* rounded = nullptr;  // all of this, where the forms that the linear reads are there already
+};
+
+// out (+)= linear(in). prepared: scratch.
+void apply_linear(const kernels::Backend& backend, const Linear& linear, Arithmetic arithmetic, const Input& in,
+                  bool accumulate, float* out, size_t ldo, Buffer& prepared, Team& team);
+// act(gate(in)) * up(in) of a gated linear, in the forms that `next` reads: held by `out` and, where made of f32, `prepared`.
+kernels::Prepared apply_gated(const kernels::Backend& backend, const Linear& linear, kernels::Activation act,
+                              const Input& in, const Linear& next, Buffer& out, Buffer& prepared, Team& team);
 
 // Kernel screen for n rows of x, w.cols numbers each; w is in two planes.
 void screen_linear(const kernels::Backend& backend, const kernels::PackedMatrix& w, const float* x, int n,

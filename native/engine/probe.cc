@@ -14,10 +14,8 @@ void Stage::project_part(int layer, const Linear& part, Arithmetic arithmetic, c
   const size_t d = static_cast<size_t>(c.hidden);
   const Device& device = model_->device(layer);
   normed_.need(static_cast<size_t>(count) * d * sizeof(float));
-  float* const normed = normed_.as<float>();
-  device.backend->rms_norm(x, d, count, 1, c.hidden, model_->layers[static_cast<size_t>(layer)].attention_norm,
-                           c.norm_eps, nullptr, normed, d, team);
-  apply(device, part, arithmetic, normed, d, count, c.hidden, false, out, static_cast<size_t>(part.rows), team);
+  const Norm norm{model_->layers[static_cast<size_t>(layer)].attention_norm, c.norm_eps, normed_.as<float>()};
+  apply(device, part, arithmetic, {x, d, count, c.hidden, &norm}, false, out, static_cast<size_t>(part.rows), team);
 }
 
 // Un-rotated keys of rows [begin, begin + count) of the call: -> k [count][kv_heads * head_size].

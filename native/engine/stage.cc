@@ -96,9 +96,9 @@ void Stage::late(int layer, int rows, kernels::AttentionShape* shape) {
   shape->cos = s.cos.data(), shape->sin = s.sin.data(), shape->rotated = r.rotated, shape->table_rows = s.rows;
 }
 
-void Stage::apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const float* x, size_t ldx, int n,
-                  int cols, bool accumulate, float* out, size_t ldo, Team& team) {
-  apply_linear(*device.backend, linear, arithmetic, x, ldx, n, cols, accumulate, out, ldo, prepared_, team);
+void Stage::apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const Input& in, bool accumulate,
+                  float* out, size_t ldo, Team& team) {
+  apply_linear(*device.backend, linear, arithmetic, in, accumulate, out, ldo, prepared_, team);
 }
 
 namespace {
@@ -257,11 +257,10 @@ const float* Stage::normalize(const float* hidden, int n, Team& team) {
 
 void Stage::head_logits(Arithmetic arithmetic, const float* hidden, int n, float* logits, Team& team) {
   const Config& c = model_->config;
-  const float* const x = normalize(hidden, n, team);
+  const Input in{normalize(hidden, n, team), static_cast<size_t>(c.hidden), n, c.hidden};
   Linear head;
   head.parts.push_back({model_->head, 0, nullptr});
-  apply(model_->device(c.layers - 1), head, arithmetic, x, static_cast<size_t>(c.hidden), n, c.hidden, false, logits,
-        static_cast<size_t>(c.vocabulary), team);
+  apply(model_->device(c.layers - 1), head, arithmetic, in, false, logits, static_cast<size_t>(c.vocabulary), team);
 }
 
 void Stage::run_head(std::vector<StageEntry*>& group, const float* hidden, Team& team) {

@@ -106,8 +106,8 @@ class Stage {
   void scores(StageEntry& e, const float* hidden, Team& team);
   const Angles& angles(const Device& device, int rotary, const std::vector<int32_t>& position, int length);
   void late(int layer, int rows, kernels::AttentionShape* shape);  // tables of slots [0, rows)
-  void apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const float* x, size_t ldx, int n,
-             int cols, bool accumulate, float* out, size_t ldo, Team& team);
+  void apply(const Device& device, const Linear& linear, Arithmetic arithmetic, const Input& in, bool accumulate,
+             float* out, size_t ldo, Team& team);
   struct Sides {
     const float* const* rows;
     int count;

@@ -58,6 +58,8 @@ struct Backend {
   ResampleAcross resample_across;
   ResampleDown resample_down;
   MatmulGate matmul_gate;
+  NormPrepare norm_prepare;  // null, as the next, on devices and in the reference
+  GatePrepare gate_prepare;
   PlaneSizes plane_bytes;  // null, as the next two, where matrices have no planes
   PackPlanes pack_planes;
   Screen screen;

@@ -61,6 +61,9 @@ using Pack = void (*)(DType type, const void* src, int rows, int cols, const int
                       uint8_t* out) noexcept;
 // Fills the members of p that are not null from p.f32, rows in parallel.
 using Prepare = void (*)(const Prepared& p, Team& team) noexcept;
+// The same of what kernel rms_norm makes of the rows of p.f32, with the bits that the two would give one after the other, for who
+// reads no f32 of them. weight: [cols] or null; p.rest is null. A device may have none (null); so has the reference, which reads f32.
+using NormPrepare = void (*)(const Prepared& p, const float* weight, float eps, Team& team) noexcept;
 // bias: [rows] or null. accumulate: out += instead of out =. out [n][ldo].
 using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out,
                         size_t ldo, Team& team) noexcept;
@@ -69,6 +72,10 @@ using Matmul = void (*)(const PackedMatrix& w, const Prepared& x, const float* b
 // multiple of 32; out [n][ldo] has half as many columns. bias: in the order of w's rows, or null. A device may have none (null).
 using MatmulGate = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, float* out,
                             size_t ldo, Team& team) noexcept;
+// What prepare makes of matmul_gate's output, bit for bit, for who reads no f32 of it: to.cols = w.rows / 2, a multiple of 32;
+// to.f32 and to.rest are null. Null where norm_prepare is.
+using GatePrepare = void (*)(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act,
+                             const Prepared& to, Team& team) noexcept;
 // Kernel embedding: out[i] = scale * W[ids[i]], dequantized exactly; 0 <= ids[i] < rows. out [n][cols].
 using Embedding = void (*)(const PackedMatrix& w, const int32_t* ids, int n, float scale, float* out,
                            Team& team) noexcept;

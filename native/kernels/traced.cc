@@ -46,6 +46,7 @@ struct Traced<slot, void (*)(A...) noexcept, kernel> {
     inner(arguments...);
   }
   static void put(Backend& table, const char* as) {
+    if (table.*kernel == nullptr) return;
     name = as, inner = table.*kernel;
     table.*kernel = call;
   }
@@ -57,8 +58,10 @@ Backend make_table(const BackendList& list) {
   Backend table = *list.items[slot];
 #define TS_TRACED(kernel) Traced<slot, decltype(table.kernel), &Backend::kernel>::put(table, #kernel)
   TS_TRACED(prepare);
+  TS_TRACED(norm_prepare);
   TS_TRACED(matmul);
   TS_TRACED(matmul_gate);
+  TS_TRACED(gate_prepare);
   TS_TRACED(screen);
   TS_TRACED(embedding);
   TS_TRACED(rms_norm);

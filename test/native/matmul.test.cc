@@ -30,6 +30,15 @@ void compare(const Matrix& m, const Input& in, Kind kind, const std::vector<floa
   }
 }
 
+// In all forms.
+void check_rounded(const Input& a, const Input& b) {
+  CHECK(a.brain == b.brain);
+  CHECK(a.scale == b.scale);
+  CHECK(a.sum == b.sum);
+  const size_t bytes = static_cast<size_t>(a.n) * static_cast<size_t>(a.cols);
+  if (a.cols % 32 == 0) CHECK(std::memcmp(a.q.get(), b.q.get(), bytes) == 0);
+}
+
 TEST("matmul equals a plain loop for every type and shape") {
   struct Shape {
     int rows, cols, n;
@@ -199,6 +208,30 @@ TEST("matmul_gate gives the bits of matmul and gate, one after the other") {
   }
 }
 
+TEST("gate_prepare gives the bits of matmul_gate and prepare, one after the other") {
+  for (const Backend* backend : backends()) {
+    if (backend->gate_prepare == nullptr) continue;
+    for (const DType type : kTypes) {
+      for (const int half : {32, 96, 352}) {
+        const int cols = columns(type, type == DType::q8_0 ? 2080 : 96);
+        const Matrix m(*backend, type, 2 * half, cols, 83);
+        const Input in(*backend, 200, cols, 84);
+        const std::vector<float> bias = check::Random(85).normals(2 * static_cast<size_t>(half));
+        for (const int n : {1, 3, 5, 16, 17, 200}) {
+          Input mine(*backend, n, half, 86), want(*backend, n, half, 86);
+          Team team(2);
+          backend->matmul_gate(m.packed, in.first(n), bias.data(), Activation::silu, want.x.data() + 1, want.ld, team);
+          want.prepare(*backend, 1);
+          mine.make_room();
+          mine.p.f32 = nullptr;
+          backend->gate_prepare(m.packed, in.first(n), bias.data(), Activation::silu, mine.p, team);
+          check_rounded(mine, want);
+        }
+      }
+    }
+  }
+}
+
 TEST("embedding gives the bits of the dequantized row") {
   const int32_t ids[] = {0, 34, 15, 16, 7, 34};
   for (const Backend* backend : backends()) {
@@ -230,10 +263,27 @@ TEST("prepare rounds as the reference does, whatever the team") {
       other.prepare(reference_backend(), 1);
       for (const int threads : {1, 3}) {
         mine.prepare(*backend, threads);
-        CHECK(mine.brain == other.brain);
-        CHECK(mine.scale == other.scale);
-        CHECK(mine.sum == other.sum);
-        if (cols % 32 == 0) CHECK(std::memcmp(mine.q.get(), other.q.get(), 23 * static_cast<size_t>(cols)) == 0);
+        check_rounded(mine, other);
+      }
+    }
+  }
+}
+
+TEST("norm_prepare gives the bits of rms_norm and prepare, one after the other") {
+  for (const Backend* backend : backends()) {
+    if (backend->norm_prepare == nullptr) continue;
+    for (const int cols : {32, 33, 511, 576, 1056}) {
+      Input in(*backend, 23, cols, 63), want(*backend, 23, cols, 63);
+      const std::vector<float> weight = check::Random(64).normals(static_cast<size_t>(cols));
+      for (const float* w : {weight.data(), static_cast<const float*>(nullptr)}) {
+        for (const int threads : {1, 3}) {
+          Team team(threads);
+          backend->rms_norm(in.x.data() + 1, in.ld, 23, 1, cols, w, 1e-5f, nullptr, want.x.data() + 1, in.ld, team);
+          want.prepare(*backend, threads);
+          in.make_room();
+          backend->norm_prepare(in.p, w, 1e-5f, team);
+          check_rounded(in, want);
+        }
       }
     }
   }

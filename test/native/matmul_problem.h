@@ -70,6 +70,11 @@ struct Input {
     prepare(backend, 1);
   }
   void prepare(const Backend& backend, int threads) {
+    make_room();
+    Team team(threads);
+    backend.prepare(p, team);
+  }
+  void make_room() {
     const size_t rows = static_cast<size_t>(n), width = static_cast<size_t>(cols), blocks = width / 32;
     brain.assign(rows * ((width + 1) / 2 * 2), 0x7fc0);
     q = aligned(rows * width + 1);
@@ -78,8 +83,6 @@ struct Input {
     p = Prepared{};
     p.n = n, p.cols = cols, p.f32 = x.data() + 1, p.ld = ld, p.bf16 = brain.data();
     if (cols % 32 == 0) p.q = reinterpret_cast<int8_t*>(q.get()), p.scale = scale.data(), p.sum = sum.data();
-    Team team(threads);
-    backend.prepare(p, team);
   }
   Prepared first(int count) const {
     Prepared part = p;

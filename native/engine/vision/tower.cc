@@ -97,7 +97,7 @@ void Tower::norm(const VisionNorm& norm, const float* x, int rows, int width, fl
 }
 
 void Tower::apply(const Linear& linear, const float* x, int rows, int cols, bool accumulate, float* out, Team& team) {
-  apply_linear(*model_->backend, linear, Arithmetic::fast, x, static_cast<size_t>(cols), rows, cols, accumulate, out,
+  apply_linear(*model_->backend, linear, Arithmetic::fast, {x, static_cast<size_t>(cols), rows, cols}, accumulate, out,
                static_cast<size_t>(linear.rows), prepared_, team);
 }
 

@@ -7,7 +7,7 @@ const Backend& backend() noexcept {
   static constexpr Backend table = {
       TS_ISA_NAME,
 #include "kernels/table.inc"
-      matmul_gate, plane_bytes, pack_planes, screen, peak, read_memory, nullptr,
+      matmul_gate, norm_prepare, gate_prepare, plane_bytes, pack_planes, screen, peak, read_memory, nullptr,
   };
   return table;
 }

@@ -8,6 +8,8 @@ namespace tokensieve::kernels::TS_ISA {
 
 #include "kernels/declare.inc"
 Function<MatmulGate> matmul_gate;
+Function<NormPrepare> norm_prepare;
+Function<GatePrepare> gate_prepare;
 Function<PlaneSizes> plane_bytes;
 Function<PackPlanes> pack_planes;
 Function<Screen> screen;

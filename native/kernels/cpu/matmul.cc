@@ -189,13 +189,8 @@ struct MergedSlice {
 // The same for few tokens: a block of P panels at a time.
 template <int P, int T>
 TS_INLINE void merged_tile(const Span& span, int token, float* sums) {
-  const Prepared& x = *span.call->x;
-  const size_t cols = static_cast<size_t>(x.cols), blocks = cols / 32;
-  const size_t row = static_cast<size_t>(token), b0 = static_cast<size_t>(span.k) / 32;
-  Activations<Q8_0> a{x.q + cols * row + 32 * b0, x.scale + blocks * row + b0, nullptr, cols, blocks, span.kept_row};
-  if (span.kept) {
-    a.kept = static_cast<const int32_t*>(span.kept) + span.kept_row * static_cast<size_t>(token - span.chunk);
-  }
+  Activations<Q8_0> a = activations_of<Q8_0>(span, token);
+  const size_t b0 = static_cast<size_t>(span.k) / 32;
   alignas(64) uint8_t block[P][Q8_0::kBlock];
   const uint8_t *coarse[P], *fine[P], *at[P];
   TS_UNROLL for (int p = 0; p < P; p++) {
@@ -257,12 +252,17 @@ void multiply_any(const Call& call, Team& team) {
 
 void matmul(const PackedMatrix& w, const Prepared& x, const float* bias, bool accumulate, float* out, size_t ldo,
             Team& team) noexcept {
-  multiply_any({&w, &x, bias, accumulate, out, ldo, nullptr}, team);
+  multiply_any({&w, &x, bias, accumulate, out, ldo}, team);
 }
 
 void matmul_gate(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, float* out, size_t ldo,
                  Team& team) noexcept {
   multiply_any({&w, &x, bias, false, out, ldo, &act}, team);
+}
+
+void gate_prepare(const PackedMatrix& w, const Prepared& x, const float* bias, Activation act, const Prepared& to,
+                  Team& team) noexcept {
+  multiply_any({&w, &x, bias, false, nullptr, 0, &act, &to}, team);
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

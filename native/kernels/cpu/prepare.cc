@@ -1,53 +1,11 @@
 // Activations of one input, rounded once for all the matrices that read it.
 #include "kernels/cpu/functions.h"
+#include "kernels/cpu/norm_row.h"
+#include "kernels/cpu/rounding.h"
 #include "kernels/cpu/tasks.h"
 
 namespace tokensieve::kernels::TS_ISA {
 namespace {
-
-// x [32] -> q [32], its scale, and the sums of both halves of q. Blocks with no number of at least 1e-30 count as zero:
-// 127 / max would be infinite.
-TS_INLINE void quantize_block(const float* x, int8_t* q, float* scale, int16_t* sums) {
-  const F a = load(x), b = load(x + 16);
-  const float largest = reduce_max(max(abs(a), abs(b)));
-  const bool zero_block = largest < 1e-30f;
-  *scale = zero_block ? 0 : largest / 127;
-  const F inverse = set1(zero_block ? 0 : 127 / largest);
-  const I qa = to_i32(mul(a, inverse)), qb = to_i32(mul(b, inverse));
-  store_i8(q, qa);
-  store_i8(q + 16, qb);
-  sums[0] = static_cast<int16_t>(reduce_addi(qa));
-  sums[1] = static_cast<int16_t>(reduce_addi(qb));
-}
-
-#if defined(TS_ISA_AVX512)
-// 16 blocks, with the same bits: their maxima, scales and sums side by side.
-void quantize_16_blocks(const float* x, int8_t* q, float* scale, int16_t* sums) {
-  F top[16];
-  TS_UNROLL for (int b = 0; b < 16; b++) top[b] = max(abs(load(x + 32 * b)), abs(load(x + 32 * b + 16)));
-  const F largest = max_of_each(top), least = set1(1e-30f);
-  store(scale, select_less(largest, least, zero(), div(largest, set1(127))));
-  float inverse[16];
-  store(inverse, select_less(largest, least, zero(), div(set1(127), largest)));
-  B bytes[8];
-  TS_UNROLL for (int i = 0; i < 8; i++, x += 64) {
-    const F a = set1(inverse[2 * i]), b = set1(inverse[2 * i + 1]);
-    bytes[i] = bytes_of(to_i32(mul(load(x), a)), to_i32(mul(load(x + 16), a)), to_i32(mul(load(x + 32), b)),
-                        to_i32(mul(load(x + 48), b)));
-    store_b(q + 64 * i, bytes[i]);
-  }
-  store_sums_of_16(sums, bytes);
-}
-#endif
-
-void round_row(const float* x, int cols, uint16_t* y) {
-  int k = 0;
-  for (; k + 16 <= cols; k += 16) store_bf16(y + k, load(x + k));
-  if (k == cols) return;
-  uint16_t tail[16];
-  store_bf16(tail, load_part(x + k, cols - k));  // the padding of an odd row is zero
-  for (int i = 0; i < (cols - k + 1) / 2 * 2; i++) y[k + i] = tail[i];
-}
 
 void leave_of_blocks(const float* x, const int8_t* q, const float* scale, size_t blocks, float* rest) {
   for (size_t b = 0; b < blocks; b++, x += 32, q += 32, rest += 32) {
@@ -68,42 +26,73 @@ void leave_of_bf16(const float* x, const uint16_t* y, int cols, float* rest) {
   }
 }
 
-void prepare_row(const Prepared& p, int row) {
-  const size_t t = static_cast<size_t>(row), cols = static_cast<size_t>(p.cols), blocks = cols / 32;
-  const float* x = p.f32 + p.ld * t;
-  if (p.bf16) round_row(x, p.cols, p.bf16 + (cols + 1) / 2 * 2 * t);
-  if (p.rest && !p.q) leave_of_bf16(x, p.bf16 + (cols + 1) / 2 * 2 * t, p.cols, p.rest + cols * t);
+// Columns [from, from + count) of a row, given as x. from is a multiple of kSlice.
+void prepare_slice(const Prepared& p, size_t row, int from, const float* x, int count) {
+  const size_t cols = static_cast<size_t>(p.cols), k = static_cast<size_t>(from), at = cols * row + k;
+  uint16_t* const half = p.bf16 + (cols + 1) / 2 * 2 * row + k;
+  if (p.bf16) round_row(x, count, half);
+  if (p.rest && !p.q) leave_of_bf16(x, half, count, p.rest + at);
   if (!p.q) return;
+  const size_t blocks = static_cast<size_t>(count) / 32;
+  int8_t* const q = p.q + at;
+  float* const scale = p.scale + at / 32;
+  int16_t* const sum = p.sum + at / 16;
   size_t b = 0;
-#if defined(TS_ISA_AVX512)
-  for (; b + 16 <= blocks; b += 16) {
-    const size_t at = blocks * t + b;
-    quantize_16_blocks(x + 32 * b, p.q + cols * t + 32 * b, p.scale + at, p.sum + 2 * at);
+  for (; b + 16 <= blocks; b += 16) quantize_16_blocks(x + 32 * b, q + 32 * b, scale + b, sum + 2 * b);
+  for (; b < blocks; b++) quantize_block(x + 32 * b, q + 32 * b, scale + b, sum + 2 * b);
+  if (p.rest) leave_of_blocks(x, q, scale, blocks, p.rest + at);
+}
+
+constexpr int kSlice = 512;
+
+void prepare_normed(const Prepared& p, size_t row, const float* weight, float eps) {
+  alignas(64) float normed[kSlice];
+  const float* x = p.f32 + p.ld * row;
+  const F factor = norm_factor(x, p.cols, eps);
+  for (int k = 0; k < p.cols; k += kSlice, x += kSlice) {
+    const int count = p.cols - k < kSlice ? p.cols - k : kSlice;
+    if (weight) {
+      scale_norm<true, false>(x, count, weight + k, factor, nullptr, normed);
+    } else {
+      scale_norm<false, false>(x, count, nullptr, factor, nullptr, normed);
+    }
+    prepare_slice(p, row, k, normed, count);
   }
-#endif
-  for (; b < blocks; b++) {
-    const size_t at = blocks * t + b;
-    quantize_block(x + 32 * b, p.q + cols * t + 32 * b, p.scale + at, p.sum + 2 * at);
-  }
-  if (p.rest) leave_of_blocks(x, p.q + cols * t, p.scale + blocks * t, blocks, p.rest + cols * t);
 }
 
 struct Job {
   const Prepared* p;
   int rows;  // a task
+  bool normed;
+  const float* weight;
+  float eps;
 };
 
 void prepare_task(void* context, int index, int) {
   const Job& job = *static_cast<const Job*>(context);
-  const int from = index * job.rows, to = from + job.rows < job.p->n ? from + job.rows : job.p->n;
-  for (int row = from; row < to; row++) prepare_row(*job.p, row);
+  const Prepared& p = *job.p;
+  const int from = index * job.rows, to = from + job.rows < p.n ? from + job.rows : p.n;
+  for (int t = from; t < to; t++) {
+    const size_t row = static_cast<size_t>(t);
+    if (job.normed) {
+      prepare_normed(p, row, job.weight, job.eps);
+    } else {
+      prepare_slice(p, row, 0, p.f32 + p.ld * row, p.cols);
+    }
+  }
+}
+
+void run(const Prepared& p, bool normed, const float* weight, float eps, Team& team) {
+  Job job{&p, rows_per_task(p.n, static_cast<size_t>(p.cols)), normed, weight, eps};
+  team.run(tasks_of(p.n, job.rows), prepare_task, &job);
 }
 
 }  // namespace
 
-void prepare(const Prepared& p, Team& team) noexcept {
-  Job job{&p, rows_per_task(p.n, static_cast<size_t>(p.cols))};
-  team.run(tasks_of(p.n, job.rows), prepare_task, &job);
+void prepare(const Prepared& p, Team& team) noexcept { run(p, false, nullptr, 0, team); }
+
+void norm_prepare(const Prepared& p, const float* weight, float eps, Team& team) noexcept {
+  run(p, true, weight, eps, team);
 }
 
 }  // namespace tokensieve::kernels::TS_ISA

@@ -118,8 +118,9 @@ TS_INLINE void add_halves(const uint8_t* const* head, const uint8_t* const* bloc
 // are left to the machine's own foresight.
 constexpr int kNarrow = 500;
 
-template <class L, int P, int T, int ahead>
-TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
+// Those that a tile begins with.
+template <class L>
+TS_INLINE Activations<L> activations_of(const Span& span, int token) {
   const Prepared& x = *span.call->x;
   const size_t cols = static_cast<size_t>(x.cols), blocks = cols / 32;
   const size_t row = static_cast<size_t>(token), b0 = static_cast<size_t>(span.k) / 32;
@@ -128,6 +129,12 @@ TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
     a.kept = static_cast<const typename Number<L::kMin>::Type*>(span.kept);
     a.kept += span.kept_row * static_cast<size_t>(token - span.chunk);
   }
+  return a;
+}
+
+template <class L, int P, int T, int ahead>
+TS_INLINE void int8_tile(const Span& span, int token, float* sums) {
+  Activations<L> a = activations_of<L>(span, token);
   F f[T][P];
   TS_UNROLL for (int t = 0; t < T; t++) {
     TS_UNROLL for (int p = 0; p < P; p++) f[t][p] = span.first() ? zero() : load(sums + kStride * t + 16 * p);

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/planes.h"
+#include "kernels/cpu/rounding.h"
 #include "kernels/matmul.h"
 
 namespace tokensieve::kernels::TS_ISA {
@@ -21,7 +22,8 @@ struct Call {
   bool accumulate;
   float* out;
   size_t ldo;
-  const Activation* gate;  // of matmul_gate, else null
+  const Activation* gate = nullptr;  // of matmul_gate and gate_prepare
+  const Prepared* rounded = nullptr;  // of gate_prepare, in place of out
 };
 
 void matmul_float(const Call& call, Team& team) noexcept;
@@ -41,6 +43,7 @@ struct Span {
   const void* kept;  // what the form keeps of the chunk's activations at these columns, or null
   size_t kept_row;  // numbers a token
   size_t panel_bytes, skip;  // past the end of its panel a tile goes on `skip` bytes further
+  float* pair;  // of gate_prepare, else null: columns of two pairs of panels, [tokens of the chunk][kStride]
 
   // Calls for `bytes` bytes from `to` in panel p, or as far in the next one that takes its place.
   template <int bytes>
@@ -97,10 +100,36 @@ inline __attribute__((noinline)) void finish_gated(const Span& span, int panels,
   const int row = span.row / 32 * 32;
   if (span.row + 16 * panels < row + 32) return;
   sums -= span.row - row;
-  for (int t = 0; t < tokens; t++, sums += kStride) {
+  const size_t ldo = span.pair ? kStride : c.ldo;
+  float* out = span.pair ? span.pair + kStride * (token - span.chunk) + row / 2 % kStride
+                         : c.out + ldo * static_cast<size_t>(token) + row / 2;
+  for (int t = 0; t < tokens; t++, sums += kStride, out += ldo) {
     F gate = load(sums), up = load(sums + 16);
     if (c.bias) gate = add(gate, load(c.bias + row)), up = add(up, load(c.bias + row + 16));
-    store(c.out + c.ldo * static_cast<size_t>(token + t) + row / 2, mul(activated(*c.gate, gate), up));
+    store(out, mul(activated(*c.gate, gate), up));
+  }
+}
+
+// 32 columns from column k on, of tokens [token, token + tokens), given as x [tokens][32].
+inline __attribute__((noinline)) void round_pair(const Prepared& p, int token, int tokens, int k, const float* x) {
+  const size_t cols = static_cast<size_t>(p.cols), row = static_cast<size_t>(token), at = cols * row + k;
+  if (p.bf16) {
+    for (int t = 0; t < tokens; t++) round_row(x + 32 * t, 32, p.bf16 + at + cols * t);
+  }
+  if (!p.q) return;
+  alignas(64) int8_t q[16 * 32];
+  alignas(64) float scale[16];
+  alignas(64) int16_t sum[32];
+  for (int from = 0; from < tokens; from += 16) {
+    const int count = tokens - from < 16 ? tokens - from : 16;
+    if (count == 16) quantize_16_blocks(x + 32 * from, q, scale, sum);
+    for (int t = 0; t < count; t++) {
+      const size_t to = at + cols * (from + t);
+      if (count < 16) quantize_block(x + 32 * (from + t), q + 32 * t, scale + t, sum + 2 * t);
+      __builtin_memcpy(p.q + to, q + 32 * t, 32);
+      p.scale[to / 32] = scale[t];
+      __builtin_memcpy(p.sum + to / 16, sum + 2 * t, 4);
+    }
   }
 }
 
@@ -125,10 +154,20 @@ TS_INLINE void run_tile(const Span& span, int token, int size, float* sums) {
   M::template tile<L, W::kWide, T, W::ahead(T)>(span, token, sums);
 }
 
+// Lines of gate_prepare that a tile will write are called for before its work begins, at the second pair of panels: the
+// columns of the first wait for it.
+TS_INLINE void expect_pair(const Prepared& p, int row, int token, int tokens) {
+  if (row % 64 < 32 || !p.q) return;
+  size_t at = static_cast<size_t>(p.cols) * static_cast<size_t>(token) + static_cast<size_t>(row / 64 * 32);
+  for (int t = 0; t < tokens; t++, at += static_cast<size_t>(p.cols))
+    __builtin_prefetch(p.q + at, 1), __builtin_prefetch(p.scale + at / 32, 1), __builtin_prefetch(p.sum + at / 16, 1);
+}
+
 // The lines of `out` that a tile will write are called for before its work begins.
 template <int P>
 TS_INLINE void expect(const Span& span, int token, int tokens) {
   const Call& c = *span.call;
+  if (c.rounded) return expect_pair(*c.rounded, span.row, token, tokens);
   const int column = c.gate ? span.row / 2 : span.row;
   for (int t = 0; t < tokens; t++) {
     const float* out = c.out + c.ldo * static_cast<size_t>(token + t) + column;
@@ -166,7 +205,7 @@ struct Cut {
 
 // Two panels from panel `first` on times one chunk of tokens.
 template <class M, class W, class L, class Scratch, class Keep>
-void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch, Keep& keep) {
+void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch, Keep& keep, float* pair) {
   alignas(64) float sums[W::kChunk * kStride];
   const Call& c = *cut.call;
   const uint8_t* panels[2];
@@ -180,11 +219,12 @@ void run_unit(const Cut& cut, int first, int token, int tokens, Scratch& scratch
     const int depth = c.w->cols - k < even ? c.w->cols - k : even;
     const uint8_t* const* sliced = scratch.unpack(c, panels, k, depth);
     const void* kept = keep.keep(*c.x, token, tokens, k, depth);
-    Span span{&c,         sliced,          sliced == panels ? k : 0,        k, depth, 16 * first, token, kept,
-              Keep::kRow, cut.panel_bytes, (W::kWide - 1) * cut.panel_bytes};
+    Span span{&c,         sliced,          sliced == panels ? k : 0,         k,   depth, 16 * first, token, kept,
+              Keep::kRow, cut.panel_bytes, (W::kWide - 1) * cut.panel_bytes, pair};
     for (int p = 0; p < 2 && span.row < c.w->rows; p += W::kWide, span.panels += W::kWide, span.row += 16 * W::kWide)
       run_tiles<M, W, L>(span, token, tokens, sums + 16 * p);
   }
+  if (pair && first % 4 == 2) round_pair(*c.rounded, token, tokens, 8 * first - 16, pair);
 }
 
 // Tasks go by blocks of kNear chunks, in a block by groups of panels, in a group by chunks.
@@ -199,7 +239,9 @@ void run_task(void* context, int index, int) {
   const int from = rest / near * cut.per_task, to = from + cut.per_task < cut.units ? from + cut.per_task : cut.units;
   Scratch scratch;
   typename M::template Keep<W> keep;
-  for (int i = from; i < to; i++) run_unit<M, W, L>(cut, 2 * i, token, tokens, scratch, keep);
+  alignas(64) float columns[W::kChunk * kStride];
+  float* const pair = cut.call->rounded ? columns : nullptr;
+  for (int i = from; i < to; i++) run_unit<M, W, L>(cut, 2 * i, token, tokens, scratch, keep, pair);
 }
 
 TS_INLINE int clamp(size_t x, int low, int high) {
@@ -223,6 +265,7 @@ void run_way(const Call& call, size_t bytes, Team& team) {
   // Larger ones where many are left for each thread: what is kept of a chunk's activations is made anew by every task.
   const int many = units * cut.chunks / (48 * team.size());
   if (bytes == 0 && many > cut.per_task) cut.per_task = many < 8 ? many : 8;
+  if (call.rounded) cut.per_task += cut.per_task % 2;  // a block of 32 columns is of two units
   cut.groups = (units + cut.per_task - 1) / cut.per_task;
   team.run(cut.groups * cut.chunks, run_task<M, W, L, Scratch>, &cut);
 }

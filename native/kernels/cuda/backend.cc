@@ -15,7 +15,7 @@ static Backend table(const char* name, Peak peak, ReadMemory read_memory, const 
   return {
       name,
 #include "kernels/table.inc"
-      matmul_gate, nullptr, nullptr, nullptr, peak, read_memory, memory,
+      matmul_gate, nullptr, nullptr, nullptr, nullptr, nullptr, peak, read_memory, memory,
   };
 }
 

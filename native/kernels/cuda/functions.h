@@ -1,4 +1,4 @@
-// The functions of the CUDA backend, one for each member of Backend but those of screen.h and what measures a device
+// The functions of the CUDA backend, one for each member of Backend but norm_prepare, gate_prepare, those of screen.h and what measures a device
 // (limits.h). Those that have a team hand their work to its queue and return.
 #pragma once
 

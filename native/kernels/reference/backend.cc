@@ -7,7 +7,7 @@ namespace reference {
 static constexpr Backend table = {
     "reference",
 #include "kernels/table.inc"
-    matmul_gate, plane_bytes, pack_planes, screen, peak, read_memory, nullptr,
+    matmul_gate, nullptr, nullptr, plane_bytes, pack_planes, screen, peak, read_memory, nullptr,
 };
 }  // namespace reference
 

@@ -1,4 +1,4 @@
-// The functions of the reference backend, one for each member of Backend.
+// The functions of the reference backend, one for each member of Backend but norm_prepare and gate_prepare.
 #pragma once
 
 #include "kernels/functions.h"
