@@ -2,6 +2,7 @@
 import t from 'tap'
 import {
   cacheBytesRead,
+  cardRatesOf,
   decodeSeconds,
   exponents,
   type ModelWork,
@@ -24,7 +25,7 @@ const tensors = [
   { name: 'blk.1.ffn_up.weight', type: 'f32', shape: [2, 64] },
 ]
 const work = workOf(config, tensors)
-const rates = { int8: 1000, bf16: 100, f32: 10, read: 50 }
+const rates = { int8: 1000, bf16: 100, f32: 10, read: 50, attention: 100 }
 const f16 = { keys: 'f16', values: 'f16' } as const
 const near = (a: number, b: number) => Math.abs(a - b) <= 1e-12 * Math.abs(b)
 
@@ -108,7 +109,7 @@ t.test('shapes of a real model give the figures that are known of it', async (t)
       .map(([name, of]) => ({ name: `blk.${layer}.${name}.weight`, type: 'q8_0', shape: of }))
   const embedding = { name: 'token_embd.weight', type: 'q8_0', shape: [49152, 576] }
   const smol = workOf(shape, [embedding, ...shape.windows.flatMap((_, layer) => matrices(layer))])
-  const peak = { int8: 934e9, bf16: 462e9, f32: 231e9, read: 34e9 }
+  const peak = { int8: 934e9, bf16: 462e9, f32: 231e9, read: 34e9, attention: 462e9 }
   const linear = smol.layers.reduce((sum, { int8 }) => sum + int8, 0)
   t.equal(Math.round(linear / 1e5), 2123, '212.3 million operations a token')
   for (const [tokens, limit] of [
@@ -136,8 +137,12 @@ t.test('shapes of a real model give the figures that are known of it', async (t)
 t.test('where a backend has no such arithmetic, f32 does the work', async (t) => {
   const rate = (median: number) => ({ median, best: 2 * median })
   const machine = { isa: 'x', threads: 2, read: rate(5), f32: rate(7) }
-  t.same(ratesOf({ ...machine, int8: rate(9), bf16: null }), { int8: 9, bf16: 7, f32: 7, read: 5 })
-  t.same(ratesOf({ ...machine, int8: null, bf16: rate(8) }), { int8: 7, bf16: 8, f32: 7, read: 5 })
+  t.same(ratesOf({ ...machine, int8: rate(9), bf16: null }), { int8: 9, bf16: 7, f32: 7, read: 5, attention: 7 })
+  const wide = { ...machine, int8: null, bf16: rate(8) }
+  t.same(ratesOf(wide), { int8: 7, bf16: 8, f32: 7, read: 5, attention: 8 })
+  const dots = { ...machine, isa: 'avx512-vnni-bf16', int8: rate(9), bf16: rate(8) }
+  t.equal(ratesOf(dots).attention, 9, 'attention of prompts is of int8 there')
+  t.equal(cardRatesOf(dots).attention, 8)
 })
 
 t.test('a plan as tokens in each layer', async (t) => {

@@ -31,7 +31,7 @@ const { Rows, limitOf, table } = (await import(new URL('../bench/rows.mjs', impo
 
 const weights = { int8: 1000, bf16: 0, f32: 0, bytes: 100 }
 const work = { config: { heads: 1, kvHeads: 1, headSize: 32, windows: [0] }, layers: [weights], head: weights }
-const rates = { int8: 1e5, bf16: 1e5, f32: 1e5, read: 1e4 }
+const rates = { int8: 1e5, bf16: 1e5, f32: 1e5, read: 1e4, attention: 1e5 }
 const line = (what: string, rate: number, best: number, peak = 1) => ({ what, tokens: 4, kv: 'f16', rate, best, peak })
 
 t.test('limits of both kinds', async (t) => {

@@ -135,7 +135,8 @@ t.test('methods: the same rows as on the processor, bytes that go, and what is k
   const kept = []
   for (const device of ['cpu', 'cuda', SPLIT]) {
     const { model } = await loaded(t, {}, device)
-    const session = model.session({ methods: used() })
+    // Finely: which of two rows that are nearly even stays would else be a matter of rounding.
+    const session = model.session({ methods: used(), arithmetic: 'fine' })
     const full = model.session()
     await session.forward(ids)
     await full.forward(ids)

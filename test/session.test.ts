@@ -114,7 +114,8 @@ t.test('every instruction set and every type of cache', async (t) => {
         await session.forward(ids.subarray(0, 90))
         for (let i = 90; i < 99; i++) await session.forward(ids.subarray(i, i + 1), { logits: 'none' })
         const off = distance(await session.forward(ids.subarray(99)), exact.get(kv) as Float64Array)
-        const rounded = isa === 'reference' ? 0 : 'type' in options ? 0.12 : 0.02 // int8 activations where weights are quantized
+        // Int8 activations where weights are quantized; of prompts queries, keys and values too.
+        const rounded = isa === 'reference' ? 0 : 'type' in options ? 0.12 : 0.04
         const coarse = { q8_0: 0.01, q4_0: rounded > 0 ? 0.25 : 0.01, kivi4: 0.2, kivi2: 0.8 } as Record<string, number>
         t.ok(off < 0.001 + rounded + (coarse[kv] ?? 0), `${JSON.stringify(options)}, ${isa}, ${kv}: ${off.toFixed(4)}`)
       }

@@ -351,6 +351,7 @@ void Block::attend(int layer) {
     job.ldo = wide;
   }
   kernels::AttentionShape shape = attention_shape(model_);
+  shape.fine = arithmetic_ == Arithmetic::fine;
   // Sessions whose keys are rotated late read other tables: two calls where a batch holds both kinds.
   for (bool late : {false, true}) {
     part_.clear();

@@ -21,7 +21,11 @@
 //     an error of 3.1e-5 of it at most, where a key's own is 4e-3 (q8_0); for kivi against the largest of the head,
 //     times the page's scales; for q4_0 of 8 bits, 4e-3, where a key's own is 6e-2
 //   decode path, quantized values: the probability times the row's scale to 15 bits against the largest of a split
-//   prefill path of avx512-vnni-bf16: q, K, V and the probabilities to bf16 where a head's view has no f32 piece
+//   prefill path, where int8 dots are instructions (avx512-vnni, neon-dotprod), of a head without an f32 piece and unless
+//     the shape asks for `fine`: q, K and V to 8 bits against the largest of a row (of q and K after a Hadamard
+//     transform, which no product notices), the probability times the value's factor to 8 bits (7 for neon) against the
+//     largest of 128 cache rows: 2^-8 of what a row is at most; with unit variances 1e-2 of an output
+//   prefill path of avx512-vnni-bf16 otherwise: q, K, V and the probabilities to bf16 where a head has no f32 piece
 #pragma once
 
 #include <cstddef>
@@ -64,6 +68,7 @@ struct AttentionShape {
   const float* cos = nullptr;
   const float* sin = nullptr;
   int rotated = 0, table_rows = 0;
+  bool fine = false;  // no products of int8 on the prefill path
 };
 
 // Bytes of scratch, which is 64-byte aligned; threads = team.size().

@@ -81,6 +81,10 @@ struct Spec {
   bool ragged = false, bias = false, mass = false;
   int rotated = 0;  // late rotation of so many channels
   int window = 0;  // 0: all rows up to the query's own
+  bool fine = false;  // as AttentionShape
+  float loud = 0;  // added to channel 5 of every key, which holds most of it then
+  bool turned = false;  // keys after a Hadamard transform
+  float first = 1;  // factor of the first value of a head
   uint64_t seed = 1;
 
   std::string text() const {
@@ -106,8 +110,15 @@ class Problem {
  public:
   explicit Problem(const Spec& spec) : spec_(spec), random_(spec.seed) {
     const int d = spec.head_size, most = *std::max_element(spec.rows.begin(), spec.rows.end());
-    shape_ = {
-        spec.group * spec.kv_heads, spec.kv_heads, d, 1 / std::sqrt(static_cast<float>(d)), nullptr, nullptr, 0, 0};
+    shape_ = {spec.group * spec.kv_heads,
+              spec.kv_heads,
+              d,
+              1 / std::sqrt(static_cast<float>(d)),
+              nullptr,
+              nullptr,
+              0,
+              0,
+              spec.fine};
     q_ = Matrix::normal(spec.n, shape_.heads * d, random_);
     for (int h = 0; h < spec.kv_heads; ++h) add_head(spec.rows[static_cast<size_t>(h) % spec.rows.size()]);
     if (spec.rotated == 0) return;
@@ -228,7 +239,12 @@ class Problem {
  private:
   void add_head(int rows) {
     const int d = spec_.head_size;
-    const Matrix k = Matrix::normal(rows, d, random_), v = Matrix::normal(rows, d, random_);
+    Matrix k = Matrix::normal(rows, d, random_), v = Matrix::normal(rows, d, random_);
+    for (int j = 0; j < rows; ++j) {
+      k.at(j, 5) += spec_.loud;
+      if (spec_.turned) turn(&k.at(j, 0), d);
+    }
+    for (int c = 0; c < d; ++c) v.at(0, c) *= spec_.first;
     keys_.emplace_back(Side::keys, spec_.keys, k, spec_.ragged, random_);
     values_.emplace_back(Side::values, spec_.values, v, spec_.ragged, random_);
     std::vector<int32_t> first, end;
@@ -240,6 +256,17 @@ class Problem {
     end_.push_back(end);
     bias_.emplace_back();
     for (int j = 0; j < rows; ++j) bias_.back().push_back(j % 7 == 3 ? -INFINITY : std::log(1 + random_.uniform(0, 3)));
+  }
+
+  static void turn(float* x, int d) {
+    for (int step = 1; step < d; step *= 2) {
+      for (int c = 0; c < d; ++c) {
+        if (c & step) continue;
+        const float a = x[c], b = x[c + step];
+        x[c] = (a + b) / std::sqrt(2.0f);
+        x[c + step] = (a - b) / std::sqrt(2.0f);
+      }
+    }
   }
 
   double score(int i, int head, const Matrix& keys, int j) const {

@@ -51,6 +51,11 @@ inline bool expect(bool ok, const char* file, int line, const std::string& what)
   return ok;
 }
 
+// Whether prompts' attention is of int8 there (kernels/attention.h).
+inline bool attends_in_int8(const char* isa) {
+  return std::strstr(isa, "vnni") != nullptr || std::strcmp(isa, "neon-dotprod") == 0;
+}
+
 inline std::string number(double value) {
   char text[40];
   std::snprintf(text, sizeof text, "%.9g", value);

@@ -13,6 +13,8 @@ export interface DeviceRates {
   readonly bf16: number
   readonly f32: number
   readonly read: number
+  /** Operations of a prompt's attention. */
+  readonly attention: number
 }
 
 /** Of the processor; stages: of the devices that layers [from, to) run on, one after the other, where there are others. */
@@ -20,16 +22,22 @@ export interface Rates extends DeviceRates {
   readonly stages?: readonly { readonly layers: readonly [number, number]; readonly rates: DeviceRates }[]
 }
 
+/** Where prompts' attention is of int8, as its kernel chooses (native/kernels/attention.h), of caches without f32. */
+const INT8_ATTENTION = ['avx512-vnni', 'avx512-vnni-bf16', 'neon-dotprod']
+
 /** What most passes reached. Where there is no bf16 arithmetic, f32 does its work; where there is no int8, too. */
-export function ratesOf({ bf16, f32, int8, read }: MachineLimits): DeviceRates {
+export function ratesOf(limits: MachineLimits): DeviceRates {
+  const { f32, read } = limits
   const rate = (of: { median: number } | null) => of?.median ?? f32.median
-  return { int8: rate(int8), bf16: rate(bf16), f32: f32.median, read: read.median }
+  const [int8, bf16] = [rate(limits.int8), rate(limits.bf16)]
+  const attention = INT8_ATTENTION.includes(limits.isa) ? int8 : bf16
+  return { int8, bf16, f32: f32.median, read: read.median, attention }
 }
 
 /** The same of a card, whose products are of bf16 whatever the weights' type (kernels/matmul.h). */
 export function cardRatesOf(limits: MachineLimits): DeviceRates {
   const rates = ratesOf(limits)
-  return { ...rates, int8: rates.bf16 }
+  return { ...rates, int8: rates.bf16, attention: rates.bf16 }
 }
 
 export type Arithmetic = 'int8' | 'bf16' | 'f32'
@@ -95,14 +103,14 @@ function stagesOf({ layers }: ModelWork, rates: Rates): NonNullable<Rates['stage
   return rates.stages ?? [{ layers: [0, layers.length], rates }]
 }
 
-/** Seconds of a prompt at best, without logits: of each stage, attention at the bf16 peak. tokens: that run in each layer. */
+/** Seconds of a prompt at best, without logits: of each stage. tokens: that run in each layer. */
 export function prefillSeconds(work: ModelWork, tokens: (layer: number) => number, rates: Rates): number {
   return stagesOf(work, rates).reduce((sum, { layers: [from, to], rates: own }) => {
     let compute = 0
     let bytes = 0
     for (const [i, weights] of work.layers.slice(from, to).entries()) {
       const count = tokens(from + i)
-      compute += seconds(weights, count, own) + attentionOperations(work, from + i, count) / own.bf16
+      compute += seconds(weights, count, own) + attentionOperations(work, from + i, count) / own.attention
       bytes += weights.bytes
     }
     return sum + Math.max(compute, bytes / own.read)

@@ -53,7 +53,7 @@ export function towerSeconds(work: TowerWork, patches: readonly number[], crops:
   for (const [place, weights] of work.halves.entries()) {
     const rows = (patches[place] as number) + own
     const pairs = place % 2 === 0 ? rows ** 2 / crops : 0
-    compute += seconds(weights, rows, rates) + (4 * heads * headSize * pairs) / rates.bf16
+    compute += seconds(weights, rows, rates) + (4 * heads * headSize * pairs) / rates.attention
     bytes += weights.bytes
   }
   compute += seconds(work.projector, (patches.at(-1) as number) / pool ** 2, rates)

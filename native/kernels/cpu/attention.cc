@@ -13,9 +13,14 @@ namespace {
 constexpr int kDecodeRows = 4;  // a job of more query rows takes the prefill path
 
 #if defined(TS_ISA_BF16)
-constexpr bool kPairs = true;
+constexpr Form kFine = Form::bf16;
 #else
-constexpr bool kPairs = false;
+constexpr Form kFine = Form::f32;
+#endif
+#if defined(TS_ISA_INTS)
+constexpr Form kFast = Form::int8;
+#else
+constexpr Form kFast = kFine;
 #endif
 
 bool any_f32(const Piece* pieces, int count) {
@@ -25,8 +30,9 @@ bool any_f32(const Piece* pieces, int count) {
   return false;
 }
 
-bool exact(const View& view) {
-  return !kPairs || any_f32(view.keys, view.key_pieces) || any_f32(view.values, view.value_pieces);
+Form form_of(const AttentionShape& shape, const View& view) {
+  if (any_f32(view.keys, view.key_pieces) || any_f32(view.values, view.value_pieces)) return Form::f32;
+  return shape.fine ? kFine : kFast;
 }
 
 // Hands out the scratch in order, or counts it where there is none.
@@ -112,14 +118,19 @@ void add_decode(const Call& call, const AttentionJob& job, int kv, int per_task,
 void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena, Plan* plan, int* heads) {
   const View& view = job.views[kv];
   const Range rows = seen(view, job.n);
-  PrefillHead head{&job, &view, kv,     prefill_base(rows), prefill_end(rows), exact(view), nullptr, nullptr,
-                   {},   {},    nullptr};
-  const int opened = head.end - head.base;
-  const size_t bytes = static_cast<size_t>(opened) * static_cast<size_t>(call.shape.head_size * (head.exact ? 4 : 2));
+  PrefillHead head{};
+  head.job = &job, head.view = &view, head.kv = kv;
+  head.base = prefill_base(rows), head.end = prefill_end(rows);
+  head.form = form_of(call.shape, view);
+  const size_t opened = static_cast<size_t>(head.end - head.base);
+  const size_t bytes = opened * static_cast<size_t>(call.shape.head_size * number_bytes(head.form));
   head.keys = arena->take<uint8_t>(bytes);
   head.values = arena->take<uint8_t>(bytes);
+  if (head.form == Form::int8) {
+    head.scales = {arena->take<float>(opened), arena->take<float>(opened), arena->take<float>(opened)};
+  }
   const int runs = up(up(job.n * call.group, kTileRows), kMassTiles);
-  if (view.mass) head.mass = arena->take<float>(static_cast<size_t>(runs) * static_cast<size_t>(opened));
+  if (view.mass) head.mass = arena->take<float>(static_cast<size_t>(runs) * opened);
   if (!arena->memory) return;
   head.key_start = {0, head.base};
   head.value_start = {0, head.base};
@@ -127,7 +138,7 @@ void add_prefill(const Call& call, const AttentionJob& job, int kv, Arena* arena
     head.key_start = settle(view.keys, head.key_start);
     head.value_start = settle(view.values, head.value_start);
   }
-  for (int c = 0; c < up(opened, kChunkRows); c++) plan->chunks[plan->chunk_count++] = {*heads, c};
+  for (int c = 0; c < up(head.end - head.base, kChunkRows); c++) plan->chunks[plan->chunk_count++] = {*heads, c};
   plan->prefill[(*heads)++] = head;
 }
 

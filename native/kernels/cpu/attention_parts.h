@@ -55,14 +55,27 @@ struct DecodeTask {
   Cursor keys, values;  // of the first split's first row
 };
 
+// What the rows of a head are opened to.
+//         keys                          values
+//   f32   [rows/16][head_size][16]      [rows][head_size]
+//   bf16  [rows/16][head_size/2][16][2] [rows/2][head_size][2]
+//   int8  [rows/16][head_size/4][16][4] [rows/4][head_size][4], each row against its largest
+enum class Form : uint8_t { f32, bf16, int8 };
+constexpr int number_bytes(Form form) { return form == Form::f32 ? 4 : form == Form::bf16 ? 2 : 1; }
+
+// Of rows in int8: a key is its codes times `key`; a value its codes times 2^log, 1 / 2^log = `part`. [rows] each.
+struct RowScales {
+  float *key, *log, *part;
+};
+
 struct PrefillHead {
   const AttentionJob* job;
   const View* view;
   int kv;
-  int base, end;     // opened cache rows: base a multiple of kTileKeys, end - base of 32
-  bool exact;        // f32 forms
-  uint8_t* keys;     // exact: f32 [rows/16][head_size][16], else bf16 [rows/16][head_size/2][16][2]
-  uint8_t* values;   // exact: f32 [rows][head_size], else bf16 [rows/2][head_size][2]; 0 behind the last row
+  int base, end;  // opened cache rows: base a multiple of kTileKeys, end - base of 32
+  Form form;
+  uint8_t *keys, *values;  // 0 behind the last row
+  RowScales scales;  // int8
   Cursor key_start, value_start;  // of row base
   float* mass;  // [runs of kMassTiles tiles][end - base] sums over their query rows, or null where nobody asks
 };

@@ -17,6 +17,9 @@
 //                bits 4, 5, 6: w in 0..2^bits - 1; 8: w is q + kBias8 (0 where the machine multiplies signed bytes), q
 //                int8, and the sum is that of (q + kBias8) x. x >= -127.
 //                half_sums(p, a, b): every lane = a p[0] + b p[1], p two int16 (sums of two halves of a block)
+//   Sums  int32 lanes of dots as Dots<8>'s, where those are instructions (TS_ISA_INTS): begin_sums(I) end_sums(s)
+//                add_dots(s, B w, X x), w with kBias8   add_weighed(s, X p, B w), 0 <= p <= kMostWeight, w without
+//                byte_lanes(I a, I b, I c, I d): lane i is the bytes a[i] b[i] c[i] d[i], each within -128..127
 //   H  16 pairs of bf16, TS_ISA_BF16 only: load_h(p) broadcast_h(p) dot_bf16(F acc, H w, H x)
 #pragma once
 
@@ -25,6 +28,10 @@
 
 #define TS_INLINE inline __attribute__((always_inline))
 #define TS_UNROLL _Pragma("GCC unroll 16")
+
+#if defined(TS_ISA_AVX512) || defined(TS_ISA_DOTPROD)
+#define TS_ISA_INTS
+#endif
 
 #if defined(TS_ISA_AVX512)
 #include "kernels/cpu/simd_avx512.h"

@@ -192,6 +192,19 @@ struct Dots {
   static TS_INLINE S add(S s, B w, X x) { return {_mm512_dpbusd_epi32(s.v, w.v, x.v)}; }
   static TS_INLINE I end(I, S s) { return s; }
 };
+// Sums that stay in registers through a loop: g++ copies a register each time that its type changes.
+struct Sums {
+  __v16si v;
+};
+constexpr int kMostWeight = 255;
+TS_INLINE Sums begin_sums(I start) { return {(__v16si)start.v}; }
+TS_INLINE Sums add_dots(Sums s, B w, X x) { return {(__v16si)_mm512_dpbusd_epi32((__m512i)s.v, w.v, x.v)}; }
+TS_INLINE Sums add_weighed(Sums s, X p, B w) { return {(__v16si)_mm512_dpbusd_epi32((__m512i)s.v, p.v, w.v)}; }
+TS_INLINE I end_sums(Sums s) { return {(__m512i)s.v}; }
+TS_INLINE B byte_lanes(I a, I b, I c, I d) {
+  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+  return {_mm512_shuffle_epi8(bytes, _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400))};
+}
 TS_INLINE I half_sums(const int16_t* p, int a, int b) {
   const int32_t factors = static_cast<int32_t>(static_cast<uint32_t>(a & 0xffff) | static_cast<uint32_t>(b) << 16);
   return {_mm512_madd_epi16(_mm512_set1_epi32(four_bytes(p)), _mm512_set1_epi32(factors))};

@@ -162,6 +162,16 @@ struct Dots {
   static TS_INLINE S add(S s, B w, X x) { TS_QUARTERS(I, vdotq_s32(s.v[i], vreinterpretq_s8_u8(w.v[i]), x.v)); }
   static TS_INLINE I end(I, S s) { return s; }
 };
+using Sums = I;
+constexpr int kMostWeight = 127;
+TS_INLINE Sums begin_sums(I start) { return start; }
+TS_INLINE Sums add_dots(Sums s, B w, X x) { return Dots<8>::add(s, w, x); }
+TS_INLINE Sums add_weighed(Sums s, X p, B w) { return Dots<8>::add(s, w, p); }
+TS_INLINE I end_sums(Sums s) { return s; }
+TS_INLINE B byte_lanes(I a, I b, I c, I d) {
+  TS_QUARTERS(B,
+              vreinterpretq_u8_s32(vsliq_n_s32(vsliq_n_s32(vsliq_n_s32(a.v[i], b.v[i], 8), c.v[i], 16), d.v[i], 24)));
+}
 #else
 // Products stay in 16 bits for a run of groups: 8 * 31 * 127, 4 * 63 * 127 and 2 * 128 * 127 are below 2^15.
 template <int bits>
