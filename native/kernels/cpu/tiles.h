@@ -156,7 +156,7 @@ TS_INLINE void run_tile(const Span& span, int token, int size, float* sums) {
 
 // Lines of gate_prepare that a tile will write are called for before its work begins, at the second pair of panels: the
 // columns of the first wait for it.
-TS_INLINE void expect_pair(const Prepared& p, int row, int token, int tokens) {
+inline __attribute__((noinline)) void expect_pair(const Prepared& p, int row, int token, int tokens) {
   if (row % 64 < 32 || !p.q) return;
   size_t at = static_cast<size_t>(p.cols) * static_cast<size_t>(token) + static_cast<size_t>(row / 64 * 32);
   for (int t = 0; t < tokens; t++, at += static_cast<size_t>(p.cols))
