@@ -140,9 +140,9 @@ TS_INLINE void soften(Tile<int8_t>* tile, int r, int n, const float* part, uint1
   for (int j = 0; j < n; j += 16) {
     const F w = weight(sub(load(s + j), against));
     store_i8(p + j, to_i32(w));
-    const F share = mul(w, load(part + j));
-    sum = add(sum, share);
-    if (kept) store_bf16(kept + j, share);
+    const F unit = load(part + j);
+    sum = fma(w, unit, sum);
+    if (kept) store_bf16(kept + j, mul(w, unit));
   }
   tile->fresh[r] = reduce_add(sum);
 }
