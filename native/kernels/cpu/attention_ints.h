@@ -39,10 +39,10 @@ alignas(64) constexpr Flips kFlips;
 
 TS_INLINE int turned(int d) { return d & -d; }
 
-// x [d] -> y: turned, times scale / block, which is what a product of turned rows is too large by.
+// x [d] -> y: turned, times scale / block, which is what a product of turned rows is too large by; zeros where x is null.
 TS_INLINE void turn_row(const float* x, F scale, int d, float* y) {
   const int block = turned(d);
-  for (int c = 0; c < d; c += 16) store(y + c, mul(load(x + c), load(kFlips.of + c)));
+  for (int c = 0; c < d; c += 16) store(y + c, x ? mul(load(x + c), load(kFlips.of + c)) : zero());
   for (int c = 0; c < d; c += block) transform(y + c, block, mul(scale, set1(1 / static_cast<float>(block))));
 }
 
@@ -54,8 +54,8 @@ TS_INLINE void turn_block(float* x, int d) {
 
 // Row r of the tile: x [d] times scale, or zeros where x is null.
 TS_INLINE void take_query(Tile<int8_t>* tile, int r, const float* x, F scale, int d) {
-  alignas(64) float y[kMaxHeadSize] = {};
-  if (x) turn_row(x, scale, d, y);
+  alignas(64) float y[kMaxHeadSize];
+  turn_row(x, scale, d, y);
   F high = zero();
   for (int c = 0; c < d; c += 16) high = max(high, abs(load(y + c)));
   const float most = reduce_max(high);

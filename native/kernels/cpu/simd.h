@@ -5,6 +5,7 @@
 //   F  16 f32    zero() set1(x) load(p) store(p, v) load_part(p, n) store_part(p, v, n)   n < 16 lanes, others 0
 //                add sub mul div min max abs sqrt  fma(a, b, c) = a b + c  fnma(a, b, c) = c - a b  round (to even)
 //                select_less(a, b, x, y): a < b ? x : y      reduce_add reduce_max reduce_min (a fixed tree)
+//                hadamard16: the lanes times the Hadamard matrix of 16
 //                load_f16 load_bf16 load_i8 load_u8 (16 values of memory)  load_u4lo load_u4hi (nibbles of 16 bytes)
 //                store_f16 store_bf16 (round to nearest even)   f16_at(p): one number, a float
 //                exp2(x) exp(x): relative error <= 2e-7 where the result is normal; 0 far below, infinity far above

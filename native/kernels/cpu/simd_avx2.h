@@ -60,6 +60,20 @@ TS_INLINE F select_less(F x, F y, F yes, F no) {
   return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
           _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
 }
+// Lanes whose bit is 0 become the sum of a pair, the others the difference.
+template <int bits>
+TS_INLINE __m256 sums_and_differences(__m256 x, __m256 other) {
+  return _mm256_blend_ps(_mm256_add_ps(x, other), _mm256_sub_ps(other, x), bits);
+}
+TS_INLINE __m256 hadamard8(__m256 x) {
+  x = sums_and_differences<0xaa>(x, _mm256_permute_ps(x, 0xb1));
+  x = sums_and_differences<0xcc>(x, _mm256_permute_ps(x, 0x4e));
+  return sums_and_differences<0xf0>(x, _mm256_permute2f128_ps(x, x, 1));
+}
+TS_INLINE F hadamard16(F x) {
+  const __m256 a = hadamard8(x.a), b = hadamard8(x.b);
+  return {_mm256_add_ps(a, b), _mm256_sub_ps(a, b)};
+}
 TS_INLINE float reduce_add(F x) {
   const __m256 h = _mm256_add_ps(x.a, x.b);
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));

@@ -81,6 +81,16 @@ TS_INLINE F max_of_each(const F (&a)[16]) {
   }
   return {_mm512_max_ps(_mm512_shuffle_f32x4(d[0], d[1], 0x88), _mm512_shuffle_f32x4(d[0], d[1], 0xdd))};
 }
+// Lanes whose bit is 0 become the sum of a pair, the others the difference.
+TS_INLINE __m512 sums_and_differences(__m512 x, __m512 other, __mmask16 bits) {
+  return _mm512_mask_sub_ps(_mm512_add_ps(x, other), bits, other, x);
+}
+TS_INLINE F hadamard16(F a) {
+  __m512 x = sums_and_differences(a.v, _mm512_permute_ps(a.v, 0xb1), 0xaaaa);
+  x = sums_and_differences(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
+  x = sums_and_differences(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
+  return {sums_and_differences(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00)};
+}
 TS_INLINE F scale_by_power(F a, F n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 TS_INLINE __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }

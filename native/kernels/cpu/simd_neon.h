@@ -50,6 +50,18 @@ TS_INLINE F fma(F a, F b, F c) { TS_QUARTERS(F, vfmaq_f32(c.v[i], a.v[i], b.v[i]
 TS_INLINE F fnma(F a, F b, F c) { TS_QUARTERS(F, vfmsq_f32(c.v[i], a.v[i], b.v[i])); }
 TS_INLINE F round(F a) { TS_QUARTERS(F, vrndnq_f32(a.v[i])); }
 TS_INLINE F select_less(F a, F b, F x, F y) { TS_QUARTERS(F, vbslq_f32(vcltq_f32(a.v[i], b.v[i]), x.v[i], y.v[i])); }
+TS_INLINE float32x4_t hadamard4(float32x4_t x) {
+  const float32x4_t signs = {1, -1, 1, -1}, halves = {1, 1, -1, -1};
+  x = vfmaq_f32(vrev64q_f32(x), x, signs);
+  return vfmaq_f32(vextq_f32(x, x, 2), x, halves);
+}
+TS_INLINE F hadamard16(F x) {
+  float32x4_t a[4];
+  TS_UNROLL for (int i = 0; i < 4; i++) a[i] = hadamard4(x.v[i]);
+  const float32x4_t low = vaddq_f32(a[0], a[1]), down = vsubq_f32(a[0], a[1]);
+  const float32x4_t high = vaddq_f32(a[2], a[3]), up = vsubq_f32(a[2], a[3]);
+  return {{vaddq_f32(low, high), vaddq_f32(down, up), vsubq_f32(low, high), vsubq_f32(down, up)}};
+}
 TS_INLINE float reduce_add(F a) {
   const float32x4_t q = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));
   const float32x2_t d = vadd_f32(vget_low_f32(q), vget_high_f32(q));
