@@ -1,6 +1,6 @@
 // Logits, hidden rows, attention and scores of a session against the float64 oracle.
 import t from 'tap'
-import { kernels } from '../lib/index.js'
+import { kernels, methods } from '../lib/index.js'
 import { apart, flat, loadTiny, loadWith, same } from './engine.js'
 import type { TinyOptions } from './model-fixture.js'
 import { randomIds, roundBrain, roundHalf, roundQ4, roundQ8 } from './numbers.js'
@@ -85,6 +85,36 @@ t.test('the last layer runs the newest rows alone where others are not asked for
     }
     const hidden = (n: number) => model.session().hidden(ids.subarray(0, n), { layer: layers })
     t.ok(same((await hidden(40)).subarray(0, 20 * hiddenSize), await hidden(20)), 'rows that are looked at have run')
+  }
+})
+
+t.test('the last layer runs the rows that methods look at, and what they see and leave is the same', async (t) => {
+  for (const architecture of ['llama', 'gemma3'] as const) {
+    const { model, tiny } = await loadTiny(t, { architecture, layers: 3, headSize: 32 })
+    const ids = randomIds(700, 6)
+    const lookers = [
+      ...[3, 16, 17, 40, 300].map((window) => methods.snapkv({ keep: { tokens: 310 }, window })),
+      methods.expectedAttention({ keep: 0.6 }),
+      ...(architecture === 'llama' ? [methods.knorm({ keep: 0.6 })] : []), // it warns of keys with a norm
+      methods.chain(methods.random({ keep: 0.9, positions: 'repack' }), methods.snapkv({ keep: 0.5 })),
+      methods.tova({ keep: 0.6 }),
+      methods.h2o({ keep: 0.6 }),
+    ]
+    for (const method of lookers) {
+      for (const n of [20, 530, 690]) {
+        const [all, last] = [0, 1].map(() => model.session({ methods: [method], reuse: false, trace: true }))
+        const [rows, one] = [
+          await all?.forward(ids.subarray(0, n), { logits: 'all' }),
+          await last?.forward(ids.subarray(0, n)),
+        ] as [Float32Array, Float32Array]
+        const name = `${architecture}, ${method.label}, ${n} tokens`
+        t.ok(same(one, rows.subarray((n - 1) * tiny.config.vocabulary)), `${name}: what comes next`)
+        t.same(last?.plan, all?.plan, `${name}: what goes, by which scores`)
+        const after = [await all?.forward(ids.subarray(690)), await last?.forward(ids.subarray(690))]
+        t.ok(same(after[0] as Float32Array, after[1] as Float32Array), `${name}: what follows`)
+        await Promise.all([all?.close(), last?.close()])
+      }
+    }
   }
 })
 

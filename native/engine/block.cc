@@ -130,8 +130,8 @@ void Block::attention(int layer) {
 
 void Block::take_in(int layer, Part part) {
   project(layer, part);
-  watch_queries(layer);
-  watch_keys(layer);
+  if (part == Part::all) watch_queries(layer);
+  if (part != Part::queries) watch_keys(layer);
   rotate(layer, part);
   hadamard_in(layer, part);
   if (part != Part::queries) append(layer);

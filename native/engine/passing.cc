@@ -40,15 +40,16 @@ void weigh(float* x, const float* before, float weight, size_t d) {
   for (size_t i = 0; i < d; i++) x[i] = before[i] + weight * (x[i] - before[i]);
 }
 
-// Newest rows that the last layer runs: so many that kernels take the paths that they take for all rows of a prompt,
-// and give the same bits.
+// Newest rows that the last layer runs at least: so many that kernels take the paths that they take for all rows of a
+// prompt, and give the same bits.
 constexpr int kNewest = 16;
 
 }  // namespace
 
 void Block::keep_rows(int layer) {
   const trace::Span span(trace::Kind::layer, "layer", layer);
-  take_in(layer, Part::keys);
+  const Look* look = entries_[0]->session->look(layer);
+  take_in(layer, look != nullptr && look->ahead > 0 ? Part::all : Part::keys);
 }
 
 void Block::run_newest(int layer) {
@@ -63,32 +64,38 @@ void Block::run_newest(int layer) {
 bool Stage::run_some(StageEntry& e, int layer, Block& block, float* hidden, const Device& device, Team& team) {
   if (e.session->passing(layer)) {
     run_passing(e, layer, hidden, device, team);
-  } else if (newest_suffice(e, layer)) {
-    run_last(e, block, hidden, device, team);
-  } else {
-    return false;
+    return true;
   }
+  const int newest = newest_rows(e, layer);
+  if (newest == e.end - e.begin) return false;
+  run_last(e, newest, block, hidden, device, team);
   return true;
 }
 
-// Nobody reads other rows that leave the layer, nor looks at what they attend to.
-bool Stage::newest_suffice(const StageEntry& e, int layer) const {
+// Rows of the entry, the newest ones, that have to run a layer: all of them, unless nobody reads others that leave it nor
+// looks at what others attend to.
+int Stage::newest_rows(const StageEntry& e, int layer) const {
   const Session& s = *e.session;
   const Config& c = model_->config;
-  return layer == c.layers - 1 && e.end - e.begin > kNewest && !s.peeks() &&
-         (e.head.logits == HeadWish::Logits::none || e.head.logits == HeadWish::Logits::last) &&
-         s.look(layer) == nullptr && !s.sums_attention(layer) && c.heads * c.head_size % 16 == 0 &&
-         !s.options().skip_attention[static_cast<size_t>(layer)];
+  const int all = e.end - e.begin;
+  const bool few = layer == c.layers - 1 && !s.peeks() &&
+                   (e.head.logits == HeadWish::Logits::none || e.head.logits == HeadWish::Logits::last) &&
+                   !s.sums_attention(layer) && c.heads * c.head_size % 16 == 0 &&
+                   !s.options().skip_attention[static_cast<size_t>(layer)];
+  if (!few) return all;
+  const Look* const look = s.look(layer);
+  const int looked = look != nullptr ? look->attention_rows : 0;  // of the call
+  return std::min(all, std::max(kNewest, e.end - (static_cast<int>(s.rows().source.size()) - looked)));
 }
 
-void Stage::run_last(StageEntry& e, Block& block, float* hidden, const Device& device, Team& team) {
+void Stage::run_last(StageEntry& e, int count, Block& block, float* hidden, const Device& device, Team& team) {
   const int layer = model_->config.layers - 1;
   block.keep_rows(layer);
   StageEntry newest;
-  newest.session = e.session, newest.begin = e.end - kNewest, newest.end = e.end;
+  newest.session = e.session, newest.begin = e.end - count, newest.end = e.end;
   std::vector<StageEntry*> one{&newest};
   float* x = hidden + static_cast<size_t>(newest.begin - e.begin) * static_cast<size_t>(model_->config.hidden);
-  Block last(*this, device, one, x, kNewest, team);
+  Block last(*this, device, one, x, count, team);
   last.run_newest(layer);
   device.wait();  // for what the block holds
 }

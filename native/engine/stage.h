@@ -134,8 +134,8 @@ class Stage {
   // passing.cc
   bool run_some(StageEntry& e, int layer, Block& block, float* hidden, const Device& device, Team& team);
   void run_passing(StageEntry& e, int layer, float* hidden, const Device& device, Team& team);
-  bool newest_suffice(const StageEntry& e, int layer) const;
-  void run_last(StageEntry& e, Block& block, float* hidden, const Device& device, Team& team);
+  int newest_rows(const StageEntry& e, int layer) const;
+  void run_last(StageEntry& e, int count, Block& block, float* hidden, const Device& device, Team& team);
 
   Numbers<float> numbers(size_t n) const { return Numbers<float>(n, model_->memory()); }
 
