@@ -87,6 +87,7 @@ void KvSide::cut(Part part, int n) noexcept {
 // ---- a head -----------------------------------------------------------------------------------------------------
 
 std::vector<int32_t> HeadRows::all() const {
+  if (coarse.empty()) return source.all();
   std::vector<int32_t> sources = coarse.all();
   const std::vector<int32_t> others = source.all();
   sources.insert(sources.end(), others.begin(), others.end());

@@ -235,7 +235,7 @@ class Session {
   void evict_head(const Eviction& eviction, int head, const std::vector<int32_t>& rows, const Fold& fold,
                   PageWork& batch);
   void need_all_here() const;
-  std::vector<float> in_order(int layer, int kv_head, const std::vector<float>& values, size_t width) const;
+  std::vector<float> in_order(int layer, int kv_head, std::vector<float> values, size_t width) const;
   void record_cut(const std::vector<int32_t>& kept, bool repack);
   std::vector<int32_t> positions_after(const std::vector<Fate>& fates) const;  // [layers]
   CacheShape cache_shape() const;

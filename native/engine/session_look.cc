@@ -1,6 +1,7 @@
 // What methods look at while a call runs, kept with the session until it ends.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/session.h"
 
@@ -114,13 +115,13 @@ std::vector<float> Session::attention(int layer, int kv_head) const {
       const float* line = o.sums.data() + static_cast<size_t>(kv_head * group + g) * o.stride;
       for (size_t j = 0; j < mean.size() && j < o.stride; j++) mean[j] += line[j] / static_cast<float>(group);
     }
-    return in_order(layer, kv_head, mean, 1);
+    return in_order(layer, kv_head, std::move(mean), 1);
   }
   return {};
 }
 
 // Values of a head's rows, `width` each, by their sources.
-std::vector<float> Session::in_order(int layer, int kv_head, const std::vector<float>& values, size_t width) const {
+std::vector<float> Session::in_order(int layer, int kv_head, std::vector<float> values, size_t width) const {
   const std::vector<int32_t> order = cache_->head(layer, kv_head).order();
   if (order.empty() || values.empty()) return values;
   std::vector<float> sorted(values.size());
@@ -135,8 +136,9 @@ std::vector<float> Session::mass(int layer, int kv_head) const {
 }
 
 std::vector<int32_t> Session::sources(int layer, int kv_head) const {
-  std::vector<int32_t> sources = cache_->head(layer, kv_head).all();
-  std::sort(sources.begin(), sources.end());
+  const HeadRows& held = cache_->head(layer, kv_head);
+  std::vector<int32_t> sources = held.all();
+  if (!held.coarse.empty()) std::sort(sources.begin(), sources.end());
   return sources;
 }
 
