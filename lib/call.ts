@@ -11,6 +11,7 @@ import {
   type Schedule,
   type Shape,
 } from './methods/index.js'
+import { onceEach } from './methods/once.js'
 import type { Action, Advance, Advanced, NativeSession } from './native.js'
 import { pieceEnd } from './pieces.js'
 import type { PlanEntry } from './plan.js'
@@ -113,8 +114,7 @@ async function runPrompt(context: CallContext, tokens: Tokens, head: Head): Prom
   const count = tokens.ids.length
   const plan: PlanEntry[] = []
   const running: Running = { last: {}, pieces: [] }
-  const droppable = new Set(Array.from(tokens.droppable, (place) => place + before))
-  droppable.delete(before + count - 1) // the last row speaks next
+  const droppable = tokens.droppable.filter((place) => place < count - 1).map((place) => place + before) // the last row speaks next
   let rows = count - context.sight.gone.length
   let from = 0
   let probed: Float32Array | undefined
@@ -188,7 +188,7 @@ async function embed(context: CallContext, rows: number): Promise<Embedded> {
 async function decideBefore(
   context: CallContext,
   layer: number,
-  droppable: ReadonlySet<number>,
+  droppable: Int32Array,
   known: Known,
 ): Promise<PlanEntry[]> {
   const { native, scheduler, schedule } = context
@@ -266,10 +266,10 @@ function cacheSeen(
 ): CacheSeen {
   // A sliding layer still holds rows of a prompt that no query will see again: they are not shown, and go.
   const window = shape.windows[layer] ?? 0
-  const unseen = (sources: Int32Array) =>
-    window === 0 ? 0 : sources.findLastIndex((source) => source <= tokens - window) + 1
-  const skip = (head: number) => unseen(native.cacheSources(layer, head))
-  const past = (head: number) => unseen(native.storedSources(layer, head))
+  const unseen = (read: (head: number) => Int32Array) =>
+    onceEach((head) => (window === 0 ? 0 : read(head).findLastIndex((source) => source <= tokens - window) + 1))
+  const skip = unseen((head) => native.cacheSources(layer, head))
+  const past = unseen((head) => native.storedSources(layer, head))
   const wide = shape.headSize
   return {
     at,

@@ -18,18 +18,18 @@ export interface Known {
   readonly embedded: Embedded | undefined
 }
 
-/** Rows that may go are those of `droppable`, by source. */
+/** Rows that may go are those of `droppable`, by source, ascending. */
 export async function seenBefore(
   context: CallContext,
   layer: number,
-  droppable: ReadonlySet<number>,
+  droppable: Int32Array,
   { embedded, probed }: Known,
 ): Promise<LayerSeen> {
   const { native, shape, step } = context
   const sources = native.rows()
-  const places = Int32Array.from(sources.keys()).filter((place) => droppable.has(sources[place] as number))
-  let last = -1
-  for (const source of droppable) last = Math.max(last, source)
+  const places = placesOf(sources, droppable)
+  const last = droppable[droppable.length - 1] ?? -1
+  const gone = context.sight.gone.map((place) => place + context.before).sort((a, b) => a - b)
   const seen = await observe(context, layer, { sources, places, last }, probed)
   return {
     at: 'layer',
@@ -38,8 +38,8 @@ export async function seenBefore(
     step,
     sources,
     droppable: places,
-    given: droppable.size,
-    came: droppable.size - context.sight.gone.filter((place) => droppable.has(place + context.before)).length,
+    given: droppable.length,
+    came: droppable.length - placesOf(droppable, gone).length,
     ...(context.patch && { patch: context.patch }),
     attention: () => seen.attention ?? notAsked('attention'),
     keys: () => seen.keys ?? notAsked('keys'),

@@ -51,7 +51,8 @@ export function dropTo(
   const { droppable, layer, sources } = seen
   if (target >= droppable.length) return null
   const all = score()
-  const scores = Float64Array.from(droppable, (place) => all[place] as number)
+  const scores = all instanceof Float32Array ? new Float32Array(droppable.length) : new Float64Array(droppable.length)
+  for (let i = 0; i < scores.length; i++) scores[i] = all[droppable[i] as number] as number
   const gone = new Uint8Array(sources.length)
   for (const place of droppable) gone[place] = 1
   for (const best of topK(scores, target)) gone[droppable[best] as number] = 0

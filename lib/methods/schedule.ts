@@ -105,19 +105,25 @@ function asksNorms(looks: readonly Look[]): boolean {
   return looks.some((look) => look.at === 'prompt' && look.needs.some(({ what }) => what === 'keyNorms'))
 }
 
-/** Each decision is checked against what those before it leave. */
+/** Each decision is checked against what those before it leave, which is worked out where there is a next one. */
 function decideAll(parts: readonly Part[], seen: Seen, trace: boolean): Decided[] {
   const decided: Decided[] = []
   let current = seen
+  let last: Decision | undefined
+  const now = () => {
+    if (last) current = after(current, last)
+    last = undefined
+    return current
+  }
   for (const { looks, method } of parts) {
-    if (!isDue(looks, current)) continue
-    for (const decision of method.decide(current)) {
-      checkDecision(decision, current, method.label)
-      const fine = current.at === 'prompt' && asksNorms(looks)
+    if (!isDue(looks, seen)) continue
+    for (const decision of method.decide(now())) {
+      checkDecision(decision, now(), method.label)
+      const fine = seen.at === 'prompt' && asksNorms(looks)
       const entry = entryOf(decision, current, method.label, { trace, repack: method.repack, fine })
       if (entry === null) continue
       decided.push({ decision, entry })
-      current = after(current, decision)
+      last = decision
     }
   }
   return decided

@@ -1,7 +1,7 @@
 // Views of what is seen: read once and remembered, and as it is after a decision.
 import { gather, placesOf } from './gather.js'
 import type { CacheSeen, Decision, LayerSeen, Question, Seen } from './method.js'
-import { once } from './once.js'
+import { once, onceEach } from './once.js'
 import { partnersOf } from './partners.js'
 import { isOfPatches } from './patch-decisions.js'
 import { afterPatches, patchesSeen } from './seen-patches.js'
@@ -115,13 +115,5 @@ function perHead(seen: CacheSeen, read: Read): CacheSeen {
     values: onceEach((head) => read(seen.values(head), head)),
     stored: onceEach((head) => seen.stored(head)),
     storedValues: onceEach((head) => seen.storedValues(head)),
-  }
-}
-
-function onceEach<T>(read: (head: number) => T): (head: number) => T {
-  const held = new Map<number, T>()
-  return (head) => {
-    if (!held.has(head)) held.set(head, read(head))
-    return held.get(head) as T
   }
 }
