@@ -38,8 +38,8 @@ export interface CallContext {
   readonly waited: number
   /** Throws where the call has to end: an abort, a closed session. */
   check(): void
-  /** Called at the end of a prompt, before anything is decided on the cache: it is largest now. */
-  measure(): void
+  /** Called at the end of a prompt, before anything is decided on the cache. */
+  ready(): void
   /** What stands for the pictures of the call. */
   readonly sight: Sight
   /** What is known of patches, by source. */
@@ -210,7 +210,7 @@ async function finishCall(context: CallContext, at: 'prompt' | 'decode', count: 
   let decided: Decided[] = []
   const layers = schedule.cacheLayers(at, step)
   let turn = start
-  if (at === 'prompt') context.measure()
+  if (at === 'prompt') context.ready()
   for (const layer of layers) {
     decided.push(...schedule.decide(cacheSeen(context, at, layer, context.before + count), { trace }))
     if (performance.now() - turn < 4) continue

@@ -100,6 +100,8 @@ export type Rule = { tokens: number; share: number; maxDropped?: number } & (
 
 export interface NativeStats {
   bytes: number
+  /** The most that `bytes` was after a stage call. */
+  peakBytes: number
   /** Of `bytes`: rows that are set aside. */
   storedBytes: number
   layers: { rows: number[]; bytes: number }[]

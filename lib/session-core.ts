@@ -14,7 +14,7 @@ import { Prefix, type Taken } from './prefix.js'
 import { isMessages, type Placed, type Prompt, readPrompt, type Tokens } from './prompt.js'
 import type { Sampling } from './sampling.js'
 import type { Settings } from './settings.js'
-import { Counters, type KvPeak, type SessionStats, statsOf } from './stats.js'
+import { Counters, type SessionStats, statsOf } from './stats.js'
 import { patchesOf, picturesIn, picturesOf, type Sight, see, UNSEEN } from './vision/sight.js'
 import type { Tower } from './vision/tower.js'
 
@@ -34,7 +34,6 @@ export class SessionCore {
   readonly line: Line
   readonly prefix: Prefix
   memory: Memory
-  readonly #peak: KvPeak = { bytes: 0 }
   /** What of the tower is at work. */
   #looking: Pick<NativeGlance, 'interrupt'> | undefined
 
@@ -128,12 +127,10 @@ export class SessionCore {
   async #run(tokens: Tokens, head: Head, signal?: AbortSignal): Promise<CallResult> {
     const { memory, parts } = this
     const run = () => (memory.ids.length === 0 ? this.#first(tokens, head, signal) : this.#call(tokens, head, signal))
-    const result = await run().catch((error) => {
+    return run().catch((error) => {
       if (error?.code === 'ERR_OUT_OF_MEMORY' && parts.prefixes.shrink(0)) return run()
       throw error
     })
-    this.stats() // notes the peak
-    return result
   }
 
   /** Notes that a call has run; its first ids are those that waited. */
@@ -203,8 +200,7 @@ export class SessionCore {
       before: before + cached,
       waited: memory.waiting,
       check: () => line.check(signal),
-      measure: () => {
-        this.stats()
+      ready: () => {
         if (memory.ids.length === 0) prefix.keepRows(tokens)
       },
       sight,
@@ -280,7 +276,6 @@ export class SessionCore {
     this.prefix.forget()
     this.memory = emptyMemory(this.settings)
     Object.assign(this.counters, new Counters())
-    this.#peak.bytes = 0
   }
 
   truncate(tokens: number): void {
@@ -313,7 +308,7 @@ export class SessionCore {
 
   stats(counters = this.counters): SessionStats {
     const { config, loadTime } = this.parts
-    return statsOf(counters, this.native, config, this.memory.ids.length, loadTime, this.#peak)
+    return statsOf(counters, this.native, config, this.memory.ids.length, loadTime)
   }
 
   async generate(prompt: Prompt, sampling: Sampling, emit: (piece: Piece) => void): Promise<Generated> {

@@ -55,27 +55,21 @@ export class Counters {
   }
 }
 
-export interface KvPeak {
-  bytes: number
-}
-
 export function statsOf(
   counters: Counters,
   native: NativeSession,
   config: ModelConfig,
   tokens: number,
   loadTime: number,
-  peak: KvPeak,
 ): SessionStats {
-  const { bytes, layers, storedBytes } = native.stats()
-  peak.bytes = Math.max(peak.bytes, bytes)
+  const { bytes, layers, peakBytes, storedBytes } = native.stats()
   const { promptTokens, promptRows, cached, generated, prefillTokens, decodeSteps, prefill, decode, decide, vision } =
     counters
   const rate = (count: number, time: number) => (time > 0 ? (count / time) * 1000 : 0)
   return {
     prompt: { tokens: promptTokens, seen: promptRows / config.layers, cached },
     generated: { tokens: generated, proposed: 0, accepted: 0 },
-    kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes: peak.bytes, storedBytes, layers },
+    kv: { bytes, fullBytes: fullBytes(config, tokens), peakBytes, storedBytes, layers },
     time: { load: loadTime, vision, prefill, decode, decide },
     tokensPerSecond: { prefill: rate(prefillTokens, prefill), decode: rate(decodeSteps, decode) },
   }

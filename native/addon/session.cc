@@ -1,5 +1,6 @@
 #include "addon/session.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -197,6 +198,7 @@ void JsSession::report() {
   const int64_t now = session_ ? static_cast<int64_t>(session_->cache().bytes()) : 0;
   Napi::MemoryManagement::AdjustExternalMemory(Env(), now - reported_);
   reported_ = now;
+  most_ = std::max(most_, now);
 }
 
 int JsSession::layer(const Napi::Value& v) { return need_int(v, "layer", 0, idle(v.Env()).model().config.layers - 1); }
@@ -297,6 +299,7 @@ void JsSession::truncate(const Napi::CallbackInfo& info) {
 void JsSession::reset(const Napi::CallbackInfo& info) {
   Session& s = idle(info.Env());
   guarded(info.Env(), [&] { s.reset(); });
+  most_ = 0;
   report();
 }
 Napi::Value JsSession::fork(const Napi::CallbackInfo& info) {
@@ -337,6 +340,7 @@ Napi::Value JsSession::stats(const Napi::CallbackInfo& info) {
     layers.Set(static_cast<uint32_t>(l), layer);
   }
   out.Set("bytes", static_cast<double>(s.cache().bytes()));
+  out.Set("peakBytes", static_cast<double>(most_));
   out.Set("storedBytes", static_cast<double>(s.cache().stored_bytes()));
   out.Set("layers", layers);
   return out;

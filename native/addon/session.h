@@ -61,7 +61,7 @@ class JsSession : public Napi::ObjectWrap<JsSession> {
 
   std::shared_ptr<Session> session_;
   bool busy_ = false;
-  int64_t reported_ = 0;
+  int64_t reported_ = 0, most_ = 0;  // bytes of the cache; most: since it was made or reset
 };
 
 SessionOptions session_options(const Napi::Value& v, const Config& config);

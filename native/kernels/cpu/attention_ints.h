@@ -180,13 +180,17 @@ TS_INLINE void step(Tile<int8_t>* tile, const PrefillHead& head, int from, int t
     soften(tile, r, n, scales.part + place, tile->kept ? tile->kept + r * kTileKeys : nullptr);
   }
   merge(tile);
-  for (int r = 0; r < tile->rows; r += kSumRows) {
-    float* o = tile->o + r * d;
-    int c = 0;
-    for (; c + 16 * kSumColumns <= d; c += 16 * kSumColumns) {
-      int_values<kSumRows, kSumColumns>(*tile, r, values + 4 * c, n, d, o + c);
+  for (int c = 0; c < d;) {  // a slice of channels stays in the nearest cache for all rows
+    const bool wide = c + 16 * kSumColumns <= d;
+    for (int r = 0; r < tile->rows; r += kSumRows) {
+      float* o = tile->o + r * d + c;
+      if (wide) {
+        int_values<kSumRows, kSumColumns>(*tile, r, values + 4 * c, n, d, o);
+      } else {
+        int_values<kSumRows, 1>(*tile, r, values + 4 * c, n, d, o);
+      }
     }
-    for (; c < d; c += 16) int_values<kSumRows, 1>(*tile, r, values + 4 * c, n, d, o + c);
+    c += wide ? 16 * kSumColumns : 16;
   }
 }
 
