@@ -23,35 +23,34 @@ struct TileRows {
 
 template <class Number>
 struct Tile : TileRows {
+  using Kept = Number;  // what exponentials are kept in while mass is summed
   Number* q;  // [kTileRows][d], times scale * log2(e)
   Number* p;  // [kTileRows][kTileKeys]; for float the same memory as s
 };
 
 template <>
 struct Tile<int8_t> : TileRows {
+  using Kept = uint16_t;  // bf16
   int8_t* q;  // [kTileRows][d], times unit[row]
   int8_t* p;  // [kTileRows][kTileKeys], without a sign
-  uint16_t* kept;  // bf16 [kTileRows][kTileKeys] where mass is summed: the exponentials
+  Kept* kept;  // [kTileRows][kTileKeys] where mass is summed: the exponentials
   float unit[kTileRows];
   int32_t zero[kTileRows];  // what sums of codes begin with
   float fresh[kTileLanes];  // sums of this tile of keys
   float old_part[kTileLanes], new_part[kTileLanes];  // of o and of this tile's products in the new o
 };
 
-// Hides what a row does not see of n cache rows, [first, end) of them, and adds the bias.
-TS_INLINE void mask(float* s, int n, int first, int end, const float* bias, int rows_left) {
-  for (int j = 0; bias && j < n && j < rows_left; j += 16) {
-    const F b = rows_left - j < 16 ? load_part(bias + j, rows_left - j) : load(bias + j);
+// Adds the bias to the scores of row r against cache rows [from, to), and hides those that it does not see.
+TS_INLINE void mask_row(const TileRows& tile, int r, const View& view, int from, int to) {
+  float* s = tile.s + r * kTileKeys;
+  const float* bias = view.bias ? view.bias + from : nullptr;
+  const int n = to - from, rest = view.rows - from, first = tile.first[r] - from, end = tile.end[r] - from;
+  for (int j = 0; bias && j < n && j < rest; j += 16) {
+    const F b = rest - j < 16 ? load_part(bias + j, rest - j) : load(bias + j);
     store(s + j, fma(b, set1(kLog2e), load(s + j)));
   }
   for (int j = 0; j < first && j < n; j++) s[j] = -__builtin_inff();
   for (int j = end > 0 ? end : 0; j < n; j++) s[j] = -__builtin_inff();
-}
-
-// The same for row r of a tile against cache rows [from, to).
-TS_INLINE void mask_row(const TileRows& tile, int r, const View& view, int from, int to) {
-  const float* bias = view.bias ? view.bias + from : nullptr;
-  mask(tile.s + r * kTileKeys, to - from, tile.first[r] - from, tile.end[r] - from, bias, view.rows - from);
 }
 
 TS_INLINE F highest(const float* s, int n) {

@@ -14,16 +14,6 @@ namespace tokensieve::kernels::TS_ISA {
 
 namespace {
 
-// What exponentials are kept in.
-template <class Number>
-struct KeptAs {
-  using Type = Number;
-};
-template <>
-struct KeptAs<int8_t> {
-  using Type = uint16_t;
-};
-
 // A worker's part of the scratch.
 template <class Number>
 void take_desk(const Plan& plan, int worker, Tile<Number>* tile) {
@@ -40,7 +30,7 @@ void take_desk(const Plan& plan, int worker, Tile<Number>* tile) {
 // [tiles of keys][kTileRows][kTileKeys]: where exponentials are kept while mass is summed.
 template <class Number>
 auto* kept_from(const Plan& plan, const Tile<Number>& tile) {
-  return reinterpret_cast<typename KeptAs<Number>::Type*>(tile.tops + up(plan.mass_rows, kTileKeys) * kTileRows);
+  return reinterpret_cast<typename Tile<Number>::Kept*>(tile.tops + up(plan.mass_rows, kTileKeys) * kTileRows);
 }
 
 template <class Number>
@@ -98,7 +88,7 @@ void attend(const Plan& plan, const PrefillHead& head, int index, float* mass, i
   }
   finish(plan, head, tile);
   if (!mass) return;
-  const KeptTile<typename KeptAs<Number>::Type> all{kept, tile.tops, tile.top, tile.sum, tile.rows};
+  const KeptTile<typename Tile<Number>::Kept> all{kept, tile.tops, tile.top, tile.sum, tile.rows};
   add_mass(all, {first, end}, 1 / static_cast<float>(plan.group), mass - head.base);
 }
 
